@@ -1,0 +1,3 @@
+//! Layer 1: who may speak for which domain. Pure decisions.
+
+pub mod pkix;

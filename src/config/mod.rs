@@ -1,0 +1,3 @@
+//! config
+pub mod model;
+pub mod policy;

@@ -1,0 +1,217 @@
+//! What the program runs on: the checked configuration. Made by `check` only; nothing past it
+//! checks again or finds an `Option` that had to be `Some`.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use super::policy::Policy;
+use crate::xmpp::Domain;
+
+/// The whole configuration of one fedgate.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the dialback secret and the self-signed certificate are kept.
+    pub state_dir: PathBuf,
+    /// The sockets to listen on.
+    pub listen: Listen,
+    /// The legacy servers by name.
+    pub legacy: BTreeMap<String, Arc<Legacy>>,
+    /// Which legacy server serves a local domain.
+    pub local_domains: BTreeMap<Domain, Arc<Legacy>>,
+    /// Certificate and key files; empty: a self-signed certificate for all local domains.
+    pub certificates: Vec<CertificateFiles>,
+    /// Trust roots and versions of the public side.
+    pub tls: Tls,
+    /// How remote domains are resolved.
+    pub resolver: Resolver,
+    /// What the embedded DNS responder answers.
+    pub steer: Steer,
+    /// Who may federate, and how well proven.
+    pub policy: Policy,
+    /// Bounds on what one stream, one peer and the whole may use.
+    pub limits: Limits,
+    /// What is logged.
+    pub log: Log,
+    /// How long an orderly end may take after SIGTERM.
+    pub shutdown_timeout: Duration,
+}
+
+/// The sockets to listen on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listen {
+    /// Peers, STARTTLS (XMPP's port 5269).
+    pub public: Vec<SocketAddr>,
+    /// Peers, direct TLS (XEP-0368).
+    pub direct_tls: Vec<SocketAddr>,
+    /// The legacy server's outbound streams.
+    pub local: Vec<SocketAddr>,
+    /// The embedded DNS responder, UDP and TCP.
+    pub dns: Vec<SocketAddr>,
+}
+
+/// One legacy server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Legacy {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it accepts S2S streams: an address, or a host name that is looked up at each connect.
+    pub address: HostPort,
+    /// The domains it serves.
+    pub domains: Vec<Domain>,
+    /// How a stream that claims to be this server proves it.
+    pub trust: LocalTrust,
+    /// Addresses from which its streams may come at all.
+    pub sources: Vec<IpNet>,
+    /// What our stream header to it says.
+    pub header: HeaderVersion,
+}
+
+/// A host, by name or address, and a port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostPort {
+    /// A name for the system's resolver, or an address literal.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// How a stream on the local listener proves that it comes from the legacy server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LocalTrust {
+    /// Its dialback key is checked with the legacy server itself. The default.
+    Dialback,
+    /// Its address is enough: everyone on `sources` may speak for the local domains.
+    Source,
+}
+
+/// The `version` in the header of the streams that fedgate opens to a legacy server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeaderVersion {
+    /// `version='1.0'`; servers of before 2004 ignore it.
+    V1,
+    /// No `version`, for servers that stumble over it.
+    None,
+}
+
+/// A certificate chain and its private key, both PEM.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CertificateFiles {
+    /// The chain, leaf first.
+    pub cert: PathBuf,
+    /// PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
+/// TLS towards peers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    /// Where trust roots come from; all together.
+    pub roots: Vec<Roots>,
+    /// The lowest version.
+    pub min_version: TlsVersion,
+}
+
+/// A source of trust roots.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Roots {
+    /// The system's store.
+    System,
+    /// A PEM file.
+    File(PathBuf),
+}
+
+/// A TLS protocol version.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// How remote domains are resolved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Resolver {
+    /// Name servers; empty: those of the system's `resolv.conf`.
+    pub servers: Vec<SocketAddr>,
+    /// How long one query may take, with its retries.
+    pub timeout: Duration,
+}
+
+/// What the embedded DNS responder answers for `_xmpp-server._tcp.X` and `_jabber._tcp.X`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Steer {
+    /// fedgate's own address, as the legacy server reaches it.
+    pub address: IpAddr,
+    /// The port of the local listener there.
+    pub port: u16,
+}
+
+/// Bounds. Sizes are bytes, everything else says its unit in its type or text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// One stanza, `<` to final `>` (RFC 6120 §13.12 item 4).
+    pub stanza: usize,
+    /// One first-level element before the stream is authenticated, and a stream header.
+    pub element_before_auth: usize,
+    /// Element depth inside a stanza.
+    pub depth: usize,
+    /// Attributes of one element, namespace declarations included.
+    pub attributes: usize,
+    /// Inbound public connections of one address (IPv6: of one /64).
+    pub connections_per_address: usize,
+    /// Inbound public connections in all.
+    pub connections: usize,
+    /// Pending dialback verifications of one inbound stream.
+    pub pending_verifications: usize,
+    /// Domain pairs on one stream.
+    pub pairs_per_stream: usize,
+    /// Bytes queued for one domain pair.
+    pub queue: usize,
+    /// From accept to authentication of an inbound stream.
+    pub negotiation: Duration,
+    /// From the first stanza for a peer to an authorized stream, or a bounce.
+    pub connect: Duration,
+    /// One TCP connection attempt.
+    pub tcp_connect: Duration,
+    /// A stream without stanzas is closed after this.
+    pub idle: Duration,
+    /// A neighbour that takes no bytes for this long is dead.
+    pub write_stall: Duration,
+}
+
+/// What is logged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Log {
+    /// Text for people or JSON for machines.
+    pub format: LogFormat,
+    /// A `tracing` filter directive such as `info` or `fedgate=debug`.
+    pub level: String,
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// One line of text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,28 @@
+//! A constant for each XML namespace that fedgate speaks or recognises.
+
+/// Stream root, features and errors (RFC 6120 §4.8.1).
+pub const STREAM: &str = "http://etherx.jabber.org/streams";
+/// Content namespace of server-to-server streams (RFC 6120 §4.8.2).
+pub const SERVER: &str = "jabber:server";
+/// Server dialback elements (XEP-0220 §2.1).
+pub const DIALBACK: &str = "jabber:server:dialback";
+/// Dialback stream feature (XEP-0220 §2.4.2).
+pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
+/// STARTTLS (RFC 6120 §5).
+pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+/// SASL (RFC 6120 §6).
+pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+/// Stream error conditions (RFC 6120 §4.9.2).
+pub const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+/// Stanza error conditions (RFC 6120 §8.3.2).
+pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+/// Application-specific stanza and stream errors (RFC 6120 §13.12 item 4: `stanza-too-big`).
+pub const APP_ERRORS: &str = "urn:xmpp:errors";
+/// Stream limits advertisement (XEP-0478).
+pub const LIMITS: &str = "urn:xmpp:stream-limits:0";
+/// Obsolete stream compression (XEP-0138), recognised to be refused.
+pub const COMPRESS: &str = "http://jabber.org/protocol/compress";
+/// The namespace that the prefix `xml` is bound to.
+pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
+/// The namespace that the prefix `xmlns` is bound to.
+pub const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
