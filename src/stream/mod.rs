@@ -1,1 +1,19 @@
-//! stream
+//! Layer 2: what is said on a stream, as state machines. No socket, no clock, no DNS: elements and
+//! verdicts go in, bytes and challenges come out, so that a test drives them step by step.
+//!
+//! [`Receiving`] is the accepting end of a stream, [`Initiating`] the opening one. Both serve both
+//! sides: towards the legacy server they speak the same protocol with another policy.
+
+mod dialback;
+mod failure;
+mod fault;
+mod initiating;
+mod receiving;
+
+pub use dialback::VerifyOutcome;
+pub use failure::{Failure, FailureKind};
+pub use fault::{Blame, Fault};
+pub use initiating::{Initiating, Purpose, Setup, Step};
+pub use receiving::{
+    Action, Authentication, Challenge, Question, Receiving, Refusal, StreamIds, Verdict,
+};

@@ -2,6 +2,7 @@
 
 mod condition;
 mod domain;
+pub mod jid;
 pub mod ns;
 mod pair;
 

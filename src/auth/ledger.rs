@@ -1,0 +1,279 @@
+//! What one stream may carry: domain pairs authorized by a proof, and the stanzas they admit.
+//!
+//! Only [`Ledger::authorize`] makes an [`AuthorizedPair`], only from a [`Proof`] for the pair's
+//! sender domain; and only an authorized pair makes a [`Routable`]. There is no other way for a
+//! stanza across the house.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+
+use super::proof::Proof;
+use crate::xmpp::{Domain, DomainPair, StreamCondition, jid};
+
+/// Distinct spellings of addresses' domains that a ledger remembers.
+const SPELLINGS_MAX: usize = 1024;
+
+/// A domain pair that a stream may carry stanzas for, and why.
+#[derive(Clone, Debug)]
+pub struct AuthorizedPair(Arc<Grant>);
+
+#[derive(Debug)]
+struct Grant {
+    pair: DomainPair,
+    proof: Proof,
+}
+
+impl AuthorizedPair {
+    /// The pair.
+    #[must_use]
+    pub fn pair(&self) -> &DomainPair {
+        &self.0.pair
+    }
+
+    /// The proof that the stream speaks for the pair's sender domain.
+    #[must_use]
+    pub fn proof(&self) -> &Proof {
+        &self.0.proof
+    }
+
+    /// Whether both are the very same grant.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// Checked stanzas of one authorized pair, as bytes that may be put on another stream.
+#[derive(Clone, Debug)]
+pub struct Routable {
+    pair: DomainPair,
+    bytes: Bytes,
+    stanzas: u32,
+}
+
+impl Routable {
+    /// Whole, checked stanzas that [`Ledger::admit`] admitted for `grant`.
+    pub(crate) fn new(grant: &AuthorizedPair, bytes: Bytes, stanzas: u32) -> Self {
+        Self { pair: grant.pair().clone(), bytes, stanzas }
+    }
+
+    /// Some of these stanzas.
+    pub(crate) fn part(&self, bytes: Bytes, stanzas: u32) -> Self {
+        Self { pair: self.pair.clone(), bytes, stanzas }
+    }
+
+    /// The answer to stanzas that could not be delivered: the same pair, reversed.
+    pub(crate) fn reply(&self, bytes: Bytes, stanzas: u32) -> Self {
+        Self { pair: self.pair.reversed(), bytes, stanzas }
+    }
+
+    /// The pair.
+    #[must_use]
+    pub fn pair(&self) -> &DomainPair {
+        &self.pair
+    }
+
+    /// The stanzas, one behind the other.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn stanzas(&self) -> u32 {
+        self.stanzas
+    }
+}
+
+/// Why a stanza is not admitted; the stream ends with it (protocol §13.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Inadmissible {
+    /// `from` or `to` is missing, empty or no address (RFC 6120 §8.1.1.2, §8.1.2.2).
+    #[error("a stanza without a valid from and to")]
+    Addressing,
+    /// Nothing is authorized on this stream yet (RFC 6120 §4.9.3.12).
+    #[error("a stanza before authentication")]
+    Unauthenticated,
+    /// The domain in `from` was not proven on this stream (RFC 6120 §8.1.2.2).
+    #[error("a stanza from a domain that was not proven on this stream")]
+    Sender,
+    /// The sender domain was proven, but not for that target (XEP-0220 §1.3).
+    #[error("a stanza of a domain pair that is not authorized on this stream")]
+    Pair,
+}
+
+impl Inadmissible {
+    /// The stream error for it.
+    #[must_use]
+    pub fn condition(self) -> StreamCondition {
+        match self {
+            Self::Addressing => StreamCondition::ImproperAddressing,
+            Self::Unauthenticated => StreamCondition::NotAuthorized,
+            Self::Sender => StreamCondition::InvalidFrom,
+            Self::Pair => StreamCondition::InvalidFrom,
+        }
+    }
+}
+
+/// The pairs of one stream.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    grants: HashMap<DomainPair, AuthorizedPair>,
+    spellings: HashMap<Box<str>, AuthorizedPair>,
+    last: Option<Last>,
+    key: String,
+}
+
+/// The spelling of the last admitted stanza: nearly always that of the next one too.
+#[derive(Debug)]
+struct Last {
+    from: Box<str>,
+    to: Box<str>,
+    grant: AuthorizedPair,
+}
+
+impl Ledger {
+    /// Authorizes `pair`. `None` when `proof` is for another domain than the pair's sender.
+    pub fn authorize(&mut self, pair: DomainPair, proof: Proof) -> Option<AuthorizedPair> {
+        if *proof.domain() != pair.sender {
+            return None;
+        }
+        let grant = AuthorizedPair(Arc::new(Grant { pair: pair.clone(), proof }));
+        self.forget_spellings();
+        self.grants.insert(pair, grant.clone());
+        Some(grant)
+    }
+
+    /// Withdraws the pairs for which `keep` says no, and returns them.
+    pub fn retain(&mut self, mut keep: impl FnMut(&AuthorizedPair) -> bool) -> Vec<DomainPair> {
+        self.forget_spellings();
+        let revoked: Vec<DomainPair> =
+            self.grants.values().filter(|g| !keep(g)).map(|g| g.pair().clone()).collect();
+        for pair in &revoked {
+            self.grants.remove(pair);
+        }
+        revoked
+    }
+
+    /// The authorized pair of a stanza with these addresses.
+    ///
+    /// # Errors
+    /// [`Inadmissible`], which ends the stream.
+    pub fn admit(&mut self, from: &str, to: &str) -> Result<&AuthorizedPair, Inadmissible> {
+        let from = jid::domainpart(from).ok_or(Inadmissible::Addressing)?;
+        let to = jid::domainpart(to).ok_or(Inadmissible::Addressing)?;
+        let known = matches!(&self.last, Some(last) if *last.from == *from && *last.to == *to);
+        if !known {
+            let grant = self.find(from, to)?;
+            self.last = Some(Last { from: from.into(), to: to.into(), grant });
+        }
+        self.last.as_ref().map(|last| &last.grant).ok_or(Inadmissible::Unauthenticated)
+    }
+
+    fn find(&mut self, from: &str, to: &str) -> Result<AuthorizedPair, Inadmissible> {
+        self.key.clear();
+        self.key.push_str(from);
+        self.key.push(' '); // in no domain that parses
+        self.key.push_str(to);
+        if let Some(grant) = self.spellings.get(self.key.as_str()) {
+            return Ok(grant.clone());
+        }
+        let sender = Domain::parse(from).map_err(|_| Inadmissible::Addressing)?;
+        let target = Domain::parse(to).map_err(|_| Inadmissible::Addressing)?;
+        if self.grants.is_empty() {
+            return Err(Inadmissible::Unauthenticated);
+        }
+        let pair = DomainPair::new(sender, target);
+        let Some(grant) = self.grants.get(&pair) else {
+            let proven = self.grants.keys().any(|p| p.sender == pair.sender);
+            return Err(if proven { Inadmissible::Pair } else { Inadmissible::Sender });
+        };
+        if self.spellings.len() >= SPELLINGS_MAX {
+            self.spellings.clear();
+        }
+        self.spellings.insert(self.key.as_str().into(), grant.clone());
+        Ok(grant.clone())
+    }
+
+    fn forget_spellings(&mut self) {
+        self.spellings.clear();
+        self.last = None;
+    }
+
+    /// The grant of a pair.
+    #[must_use]
+    pub fn get(&self, pair: &DomainPair) -> Option<&AuthorizedPair> {
+        self.grants.get(pair)
+    }
+
+    /// Whether nothing is authorized.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.grants.is_empty()
+    }
+
+    /// How many pairs are authorized.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.grants.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(sender: &str, target: &str) -> DomainPair {
+        DomainPair::new(Domain::parse(sender).unwrap(), Domain::parse(target).unwrap())
+    }
+
+    fn proof(domain: &str) -> Proof {
+        Proof::dialback(Domain::parse(domain).unwrap(), None)
+    }
+
+    #[test]
+    fn a_proof_is_good_for_its_own_domain_only() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.authorize(pair("b.example", "l.example"), proof("a.example")).is_none());
+        assert!(ledger.is_empty());
+        assert!(ledger.authorize(pair("a.example", "l.example"), proof("a.example")).is_some());
+        assert_eq!(ledger.len(), 1);
+    }
+
+    #[test]
+    fn only_authorized_pairs_are_admitted() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.admit("u@a.example", "l.example").unwrap_err(), Inadmissible::Unauthenticated);
+        ledger.authorize(pair("a.example", "l.example"), proof("a.example")).unwrap();
+        for (from, to, outcome) in [
+            ("u@a.example/r", "v@l.example", Ok(())),
+            ("u@A.Example.", "L.EXAMPLE", Ok(())),
+            ("u@b.example", "l.example", Err(Inadmissible::Sender)),
+            ("l.example", "u@a.example", Err(Inadmissible::Sender)),
+            ("u@a.example", "m.example", Err(Inadmissible::Pair)),
+            ("", "l.example", Err(Inadmissible::Addressing)),
+            ("u@a.example", "v@", Err(Inadmissible::Addressing)),
+            ("a.example@b@a.example", "l.example", Err(Inadmissible::Addressing)),
+            ("b.example/@a.example", "l.example", Err(Inadmissible::Sender)),
+            ("sub.a.example", "l.example", Err(Inadmissible::Sender)),
+        ] {
+            for _ in 0..2 {
+                assert_eq!(ledger.admit(from, to).map(|_| ()), outcome, "{from} {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_withdrawn_pair_is_forgotten_at_once() {
+        let mut ledger = Ledger::default();
+        ledger.authorize(pair("a.example", "l.example"), proof("a.example")).unwrap();
+        ledger.authorize(pair("b.example", "l.example"), proof("b.example")).unwrap();
+        ledger.admit("a.example", "l.example").unwrap();
+        let gone = ledger.retain(|grant| grant.pair().sender.as_str() != "a.example");
+        assert_eq!(gone, [pair("a.example", "l.example")]);
+        assert_eq!(ledger.admit("a.example", "l.example").unwrap_err(), Inadmissible::Sender);
+        assert!(ledger.admit("b.example", "l.example").is_ok());
+    }
+}

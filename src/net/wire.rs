@@ -1,0 +1,252 @@
+//! One connection, plain or TLS, with its buffers: what came and is not read yet, what is to be
+//! written. Both directions make progress in one cancel-safe call, so that a task can wait for
+//! bytes, for room and for its mailbox at the same time.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_rustls::TlsStream;
+use tokio_util::io::poll_read_buf;
+
+/// How much one read takes at most, in bytes.
+const READ_CHUNK: usize = 16 * 1024;
+/// Above this many bytes waiting to be written, nothing more should be put.
+const OUTPUT_HIGH: usize = 64 * 1024;
+/// A buffer larger than this is given back when it is empty.
+const KEEP: usize = 2 * READ_CHUNK;
+/// How long the other end may take to close after us.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What happened on the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Bytes came: see [`Wire::input`].
+    Read,
+    /// All that was put is written.
+    Written,
+    /// The other end will send no more.
+    Eof,
+}
+
+/// A connection with its buffers.
+#[derive(Debug)]
+pub struct Wire {
+    transport: Transport,
+    input: BytesMut,
+    output: BytesMut,
+    /// Bytes that the transport took since the beginning.
+    written: u64,
+    /// The transport may hold bytes that are not on the wire yet.
+    dirty: bool,
+    /// When the transport last took bytes, or had none to take.
+    progress: Instant,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Taken out.
+    Gone,
+}
+
+impl Wire {
+    /// A connection in the clear.
+    #[must_use]
+    pub fn plain(socket: TcpStream) -> Self {
+        Self::new(Transport::Plain(socket))
+    }
+
+    /// A connection after a TLS handshake. Nothing of the time before it is left.
+    #[must_use]
+    pub fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self::new(Transport::Tls(Box::new(stream)))
+    }
+
+    fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            written: 0,
+            dirty: false,
+            progress: Instant::now(),
+        }
+    }
+
+    /// Takes the socket out for a TLS handshake. `None`, and the end of the connection, if the other end already sent bytes that a
+    /// parser of the clear-text stream holds (STARTTLS injection, protocol TLS-4), if something is
+    /// not written yet, or if it is TLS already.
+    #[must_use]
+    pub fn take_clean_socket(&mut self) -> Option<TcpStream> {
+        let clean = self.input.is_empty() && self.output.is_empty();
+        match std::mem::replace(&mut self.transport, Transport::Gone) {
+            Transport::Plain(socket) if clean => Some(socket),
+            Transport::Plain(_) | Transport::Tls(_) | Transport::Gone => None,
+        }
+    }
+
+    /// What came and was not taken yet.
+    pub fn input(&mut self) -> &mut BytesMut {
+        &mut self.input
+    }
+
+    /// Puts bytes behind those that wait to be written.
+    pub fn put(&mut self, bytes: &[u8]) {
+        if self.output.is_empty() {
+            self.progress = Instant::now();
+        }
+        self.output.extend_from_slice(bytes);
+    }
+
+    /// Whether there is room for more; a matter of fairness, [`Self::put`] takes all.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.output.len() < OUTPUT_HIGH
+    }
+
+    /// Whether all that was put is written.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.output.is_empty() && !self.dirty
+    }
+
+    /// Bytes put since the beginning.
+    #[must_use]
+    pub fn put_total(&self) -> u64 {
+        self.written + self.output.len() as u64
+    }
+
+    /// Bytes written since the beginning.
+    #[must_use]
+    pub fn written_total(&self) -> u64 {
+        self.written
+    }
+
+    /// When the other end will have taken nothing for `stall`, if anything waits.
+    #[must_use]
+    pub fn stalls_at(&self, stall: Duration) -> Option<Instant> {
+        (!self.is_flushed()).then(|| self.progress + stall)
+    }
+
+    /// Waits for bytes to come or to be written. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the socket or TLS says; the connection is of no more use.
+    pub async fn event(&mut self) -> io::Result<Event> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+        if !self.is_flushed()
+            && let Poll::Ready(result) = self.poll_write_out(cx)
+        {
+            result?;
+            return Poll::Ready(Ok(Event::Written));
+        }
+        // Who does not take our answers may not ask more.
+        if !self.has_room() {
+            return Poll::Pending;
+        }
+        self.input.reserve(READ_CHUNK);
+        let read = match &mut self.transport {
+            Transport::Plain(socket) => poll_read(Pin::new(socket), cx, &mut self.input),
+            Transport::Tls(stream) => poll_read(Pin::new(&mut **stream), cx, &mut self.input),
+            Transport::Gone => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        };
+        match ready!(read)? {
+            0 => Poll::Ready(Ok(Event::Eof)),
+            _ => Poll::Ready(Ok(Event::Read)),
+        }
+    }
+
+    /// Ready when nothing is left to be written.
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            let written = match &mut self.transport {
+                Transport::Plain(socket) => Pin::new(socket).poll_write(cx, &self.output),
+                Transport::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, &self.output),
+                Transport::Gone => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            };
+            let written = ready!(written)?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.output.advance(written);
+            self.written += written as u64;
+            self.dirty = true;
+            self.progress = Instant::now();
+        }
+        let flushed = match &mut self.transport {
+            Transport::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Transport::Gone => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        };
+        ready!(flushed)?;
+        self.dirty = false;
+        if self.output.capacity() > KEEP {
+            self.output = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes all that was put.
+    ///
+    /// # Errors
+    /// What the socket or TLS says.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        if self.is_flushed() {
+            return Ok(());
+        }
+        poll_fn(|cx| self.poll_write_out(cx)).await
+    }
+
+    /// Gives memory back that a burst needed.
+    pub fn shrink(&mut self) {
+        if self.input.is_empty() && self.input.capacity() > KEEP {
+            self.input = BytesMut::new();
+        }
+    }
+
+    /// Ends the connection: writes all within `stall`, sends close_notify and FIN, and waits a
+    /// moment for the other end to do the same, so that it reads our last words.
+    pub async fn close(mut self, stall: Duration) {
+        if !matches!(timeout(stall, self.flush()).await, Ok(Ok(()))) {
+            return;
+        }
+        let finish = async {
+            match &mut self.transport {
+                Transport::Plain(socket) => socket.shutdown().await?,
+                Transport::Tls(stream) => stream.shutdown().await?,
+                Transport::Gone => return Ok(()),
+            }
+            loop {
+                self.input.clear();
+                if self.event().await? == Event::Eof {
+                    return io::Result::Ok(());
+                }
+            }
+        };
+        // Who does not close in time is cut off.
+        let _ = timeout(LINGER, finish).await;
+    }
+}
+
+fn poll_read<R: AsyncRead>(
+    reader: Pin<&mut R>,
+    cx: &mut Context<'_>,
+    input: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    poll_read_buf(reader, cx, input)
+}

@@ -1,0 +1,423 @@
+//! Opening a stream: to a peer over the targets that its domain publishes, or to the legacy server
+//! at its configured address; until stanzas may flow, or a dialback question is answered.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tracing::{debug, info};
+
+use super::{
+    frames::{Frame, Frames},
+    gate::Gate,
+};
+use crate::{
+    auth::Proof,
+    config::{
+        model::{Config, HeaderVersion},
+        policy::Level,
+    },
+    net::{
+        connector::{Connected, Connector, Rules, connect_legacy},
+        targets::TargetTls,
+        tls::{Connect, Secured},
+        wire::{Event, Wire},
+    },
+    stream::{
+        Authentication, Failure, FailureKind, Fault, Initiating, Purpose, Setup, Step,
+        VerifyOutcome,
+    },
+    xml::writer,
+    xmpp::{Direction, Domain, DomainPair, Side},
+};
+
+/// An open stream.
+#[derive(Debug)]
+pub(super) struct Live {
+    /// The connection.
+    pub(super) wire: Wire,
+    /// The peer's address.
+    pub(super) address: Option<IpAddr>,
+    /// What proves the other end's domain.
+    pub(super) proof: Option<Proof>,
+    frames: Frames,
+    machine: Initiating,
+}
+
+/// What came of a dialback question.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// What the authoritative server says.
+    pub(super) outcome: VerifyOutcome,
+    /// What proves that it is the authoritative server.
+    pub(super) proof: Option<Proof>,
+}
+
+/// What a stream was opened for, reached.
+enum Reached {
+    Opened(Authentication),
+    Verified(VerifyOutcome),
+}
+
+/// Opens a stream that carries the stanzas of `pair`.
+pub(super) async fn open(
+    gate: &Arc<Gate>,
+    side: Side,
+    pair: &DomainPair,
+    lang: Option<Arc<str>>,
+) -> Result<Live, Failure> {
+    // While the legacy server checks our key, its own wish for the reverse pair must not wait.
+    let _checking = (side == Side::Legacy).then(|| gate.checking().enter(pair.clone()));
+    let began = Instant::now();
+    let job = Job::new(gate, side, pair, Purpose::Send, lang)?;
+    let (live, reached) = job.run().await?;
+    if let Reached::Opened(authentication) = reached {
+        let tls = live.machine.tls();
+        info!(
+            direction = direction(side).as_str(),
+            addr = live.address.map(tracing::field::display),
+            tls = tls.map(|tls| tls.version_str()),
+            cipher = tls.map(|tls| tls.cipher_suite()),
+            proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str()),
+            auth = authentication.as_str(),
+            ms = began.elapsed().as_millis() as u64,
+            "stream negotiated"
+        );
+    }
+    Ok(live)
+}
+
+/// Asks the server that is authoritative for the pair's target whether it made `key` for the
+/// stream `id` (XEP-0220 §2.1.2).
+pub(super) async fn ask(
+    gate: &Arc<Gate>,
+    side: Side,
+    pair: &DomainPair,
+    id: String,
+    key: String,
+) -> Result<Asked, Failure> {
+    let job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None)?;
+    let (mut live, reached) = job.run().await?;
+    let proof = live.proof.take();
+    live.wire.put(writer::FOOTER.as_bytes());
+    gate.tracker().spawn(live.wire.close(FAREWELL));
+    match reached {
+        Reached::Verified(outcome) => Ok(Asked { outcome, proof }),
+        Reached::Opened(_) => Err(Failure::new(FailureKind::Stream, "opened in place of verified")),
+    }
+}
+
+/// Which way stanzas go on streams that we open on that side.
+fn direction(side: Side) -> Direction {
+    match side {
+        Side::Peer => Direction::Outbound,
+        Side::Legacy => Direction::Inbound,
+    }
+}
+
+/// Whether policy allows a remote domain.
+pub(super) fn allowed(
+    config: &Config,
+    remote: &Domain,
+    direction: Direction,
+) -> Result<(), Failure> {
+    match config.policy.domain(remote, direction).denied {
+        None => Ok(()),
+        Some(denied) => Err(Failure::new(
+            FailureKind::Denied,
+            format!("{remote} is denied {} by {denied}", direction.as_str()),
+        )),
+    }
+}
+
+/// Whether policy allows to connect to an address.
+pub(super) fn address_allowed(config: &Config, address: IpAddr) -> Result<(), Failure> {
+    match config.policy.address(address, Direction::Outbound) {
+        None => Ok(()),
+        Some(denied) => {
+            Err(Failure::new(FailureKind::Denied, format!("{address} is denied by {denied}")))
+        }
+    }
+}
+
+/// Whether what was proven is enough.
+pub(super) fn level_reached(level: Level, proof: Option<&Proof>) -> Result<(), Failure> {
+    if level == Level::Trusted && proof.is_none() {
+        return Err(Failure::new(FailureKind::NotProven, "the level trusted is not reached"));
+    }
+    Ok(())
+}
+
+struct Job<'a> {
+    gate: &'a Arc<Gate>,
+    config: Arc<Config>,
+    setup: Setup,
+    deadline: Instant,
+}
+
+impl<'a> Job<'a> {
+    fn new(
+        gate: &'a Arc<Gate>,
+        side: Side,
+        pair: &DomainPair,
+        purpose: Purpose,
+        lang: Option<Arc<str>>,
+    ) -> Result<Self, Failure> {
+        let config = gate.config();
+        let (local, remote) = match side {
+            Side::Peer => (&pair.sender, &pair.target),
+            Side::Legacy => (&pair.target, &pair.sender),
+        };
+        let Some(legacy) = config.local_domains.get(local) else {
+            return Err(Failure::new(FailureKind::NotFound, format!("{local} is not served here")));
+        };
+        if side == Side::Peer && config.local_domains.contains_key(remote) {
+            return Err(Failure::new(
+                FailureKind::NotFound,
+                format!("{remote} is served here: nothing is dialled"),
+            ));
+        }
+        let setup = Setup {
+            side,
+            pair: pair.clone(),
+            purpose,
+            version: side == Side::Peer || legacy.header == HeaderVersion::V1,
+            level: config.policy.domain(remote, direction(side)).level,
+            external: false,
+            secret: match side {
+                Side::Peer => gate.keys().public().clone(),
+                Side::Legacy => gate.keys().local(&legacy.name),
+            },
+            lang,
+        };
+        let deadline = Instant::now() + config.limits.connect;
+        Ok(Self { gate, config, setup, deadline })
+    }
+
+    async fn run(mut self) -> Result<(Live, Reached), Failure> {
+        match self.setup.side {
+            Side::Peer => self.peer().await,
+            Side::Legacy => self.legacy().await,
+        }
+    }
+
+    async fn legacy(&mut self) -> Result<(Live, Reached), Failure> {
+        let Some(legacy) = self.config.local_domains.get(&self.setup.pair.target).cloned() else {
+            return Err(Failure::new(FailureKind::NotFound, "not served here"));
+        };
+        let socket = connect_legacy(&legacy.address, self.config.limits.tcp_connect)
+            .await
+            .map_err(|error| {
+                let detail = format!("connect to {} at {}: {error}", legacy.name, legacy.address);
+                Failure::new(FailureKind::Unreachable, detail)
+            })?;
+        self.attempt(socket, None, None).await
+    }
+
+    async fn peer(&mut self) -> Result<(Live, Reached), Failure> {
+        let remote = self.setup.pair.target.clone();
+        allowed(&self.config, &remote, self.question_direction())?;
+        let services = self.gate.services();
+        let targets = match timeout_at(self.deadline, services.resolver.service(&remote)).await {
+            Ok(targets) => targets.map_err(Failure::from)?,
+            Err(_) => {
+                return Err(Failure::new(FailureKind::Resolution, "name resolution took too long"));
+            }
+        };
+        let config = Arc::clone(&self.config);
+        let rules = Rules {
+            filter: Box::new(move |ip| config.policy.address(ip, Direction::Outbound)),
+            own: services.own.clone(),
+            tcp_timeout: self.config.limits.tcp_connect,
+        };
+        let mut connector = Connector::new(services.resolver.clone(), targets, rules);
+        let mut failures = Vec::new();
+        loop {
+            let connected = match timeout_at(self.deadline, connector.next()).await {
+                Ok(Some(connected)) => connected,
+                Ok(None) => break,
+                Err(_) => {
+                    failures.push(Failure::new(FailureKind::Timeout, "no time left to connect"));
+                    break;
+                }
+            };
+            match self.target(connected).await {
+                Ok(reached) => return Ok(reached),
+                Err(failure) if is_final(failure.kind()) => return Err(failure),
+                Err(failure) => {
+                    debug!(reason = failure.reason(), detail = %failure, "target given up");
+                    failures.push(failure);
+                }
+            }
+        }
+        let unconnected = connector.into_error();
+        if failures.is_empty() || !unconnected.failures.is_empty() {
+            failures.insert(0, Failure::from(unconnected));
+        }
+        Err(Failure::all(failures))
+    }
+
+    /// A dialback question is about a stream that comes in: it goes where inbound is allowed.
+    fn question_direction(&self) -> Direction {
+        match self.setup.purpose {
+            Purpose::Send => Direction::Outbound,
+            Purpose::Verify { .. } => Direction::Inbound,
+        }
+    }
+
+    async fn target(&mut self, connected: Connected) -> Result<(Live, Reached), Failure> {
+        let Connected { stream, target, address } = connected;
+        let direct = target.tls == TargetTls::Direct;
+        self.setup.external = self.gate.offers_certificate(&self.setup.pair.target);
+        match self.attempt(stream, Some(address.ip()), Some(direct)).await {
+            Err(failure) if failure.kind() == FailureKind::Certificate && self.setup.external => {
+                // Protocol EKU-3: servers that want clientAuth in our certificate end the
+                // connection. Without a certificate dialback is left.
+                self.gate.suppress_certificate(&self.setup.pair.target);
+                self.setup.external = false;
+                let again = timeout(self.config.limits.tcp_connect, TcpStream::connect(address));
+                let Ok(Ok(stream)) = again.await else { return Err(failure) };
+                self.attempt(stream, Some(address.ip()), Some(direct)).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Negotiates on a connection. `direct`: with TLS, at once or by STARTTLS.
+    async fn attempt(
+        &self,
+        socket: TcpStream,
+        address: Option<IpAddr>,
+        direct: Option<bool>,
+    ) -> Result<(Live, Reached), Failure> {
+        let mut machine = Initiating::new(self.setup.clone());
+        let mut steps = Vec::new();
+        let wire = if direct == Some(true) {
+            let Secured { stream, facts } =
+                self.gate.connect_tls(socket, &self.setup, Connect::Direct, self.deadline).await?;
+            machine.tls_up(facts, &mut steps);
+            Wire::tls(stream)
+        } else {
+            machine.connected(&mut steps);
+            Wire::plain(socket)
+        };
+        let frames = Frames::new(&self.config.limits);
+        let mut live = Live { wire, address, proof: None, frames, machine };
+        loop {
+            let mut reached = None;
+            while !steps.is_empty() {
+                let batch = std::mem::take(&mut steps);
+                for step in batch {
+                    match step {
+                        Step::Send(text) => live.wire.put(&text),
+                        Step::StartTls => live = self.starttls(live, &mut steps).await?,
+                        Step::Restart => live.frames = Frames::new(&self.config.limits),
+                        Step::Judge => {
+                            let verdict = self.judge(&live.machine);
+                            live.machine.judged(verdict, &mut steps)?;
+                        }
+                        Step::Opened(authentication) => {
+                            reached = Some(Reached::Opened(authentication));
+                        }
+                        Step::Verified(outcome) => reached = Some(Reached::Verified(outcome)),
+                    }
+                }
+            }
+            if let Some(reached) = reached {
+                live.proof = live.machine.proof().cloned();
+                live.frames.authenticated(&self.config.limits);
+                return Ok((live, reached));
+            }
+            if let Some(frame) = live.frames.next(live.wire.input()).map_err(malformed)? {
+                live.take(frame, &mut steps)?;
+                continue;
+            }
+            match timeout_at(self.deadline, live.wire.event()).await {
+                Ok(Ok(Event::Read | Event::Written)) => {}
+                Ok(Ok(Event::Eof)) => {
+                    let detail = format!("connection closed while {}", live.machine.stage());
+                    return Err(Failure::new(FailureKind::Stream, detail));
+                }
+                Ok(Err(error)) => return Err(self.gate.broken(&error, live.machine.stage())),
+                Err(_) => {
+                    let detail = format!("no answer in time, {}", live.machine.stage());
+                    return Err(Failure::new(FailureKind::Timeout, detail));
+                }
+            }
+        }
+    }
+
+    async fn starttls(&self, mut live: Live, steps: &mut Vec<Step>) -> Result<Live, Failure> {
+        live.wire.flush().await.map_err(|error| self.gate.broken(&error, "writing"))?;
+        // Protocol TLS-4: bytes between <proceed/> and the handshake are an injection.
+        let Some(socket) = live.wire.take_clean_socket() else {
+            return Err(Failure::new(FailureKind::Tls, "clear text after <proceed/>"));
+        };
+        let Secured { stream, facts } =
+            self.gate.connect_tls(socket, &self.setup, Connect::StartTls, self.deadline).await?;
+        live.machine.tls_up(facts, steps);
+        Ok(Live {
+            wire: Wire::tls(stream),
+            frames: Frames::new(&self.config.limits),
+            ..live
+        })
+    }
+
+    fn judge(&self, machine: &Initiating) -> Result<Proof, String> {
+        let tls = machine.tls().ok_or("no TLS")?;
+        self.gate.judge_certificate(tls.peer_chain(), &self.setup.pair.target)
+    }
+}
+
+impl Live {
+    /// Handles what came in while stanzas flow the other way.
+    pub(super) fn read(&mut self) -> Result<(), Failure> {
+        let mut steps = Vec::new();
+        while let Some(frame) = self.frames.next(self.wire.input()).map_err(malformed)? {
+            self.take(frame, &mut steps)?;
+        }
+        self.wire.shrink();
+        for step in steps {
+            if let Step::Send(text) = step {
+                self.wire.put(&text);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, frame: Frame, steps: &mut Vec<Step>) -> Result<(), Failure> {
+        match frame {
+            Frame::Header(header) => self.machine.header(&header, steps),
+            Frame::Element(name, element) => self.machine.element(name, &element, steps),
+            Frame::Stanza => self.machine.stanza(),
+            Frame::Footer => Err(self.machine.footer()),
+        }
+    }
+}
+
+fn malformed(fault: Fault) -> Failure {
+    Failure::new(FailureKind::Stream, format!("the other end sent {fault}"))
+}
+
+/// Whether other targets of the domain would say the same.
+fn is_final(kind: FailureKind) -> bool {
+    match kind {
+        FailureKind::Rejected | FailureKind::HostUnknown => true,
+        FailureKind::Certificate
+        | FailureKind::Denied
+        | FailureKind::NotFound
+        | FailureKind::NotProven
+        | FailureKind::Resolution
+        | FailureKind::Resource
+        | FailureKind::Shutdown
+        | FailureKind::Stream
+        | FailureKind::Timeout
+        | FailureKind::Tls
+        | FailureKind::Unreachable => false,
+    }
+}
+
+/// How long the footer after a dialback question may take.
+const FAREWELL: Duration = Duration::from_secs(2);

@@ -1,0 +1,255 @@
+//! What all tasks of one fedgate share: the configuration of now and what was made from it, the
+//! routes, and the two signals by which everything ends.
+
+use std::{io, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use tokio::{
+    net::TcpStream,
+    sync::{Semaphore, SemaphorePermit, watch},
+    time::{Instant, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info};
+
+use super::{
+    admission::Admission, checking::Checking, counters::Counters, pieces, route::{NotTaken, Route},
+    routes::Routes, services::Services,
+};
+use crate::{
+    auth::{Proof, dialback_key::DialbackKeys, ledger::Routable, pkix},
+    config::model::Config,
+    net::tls::{ClientCertificate, Connect, Secured, is_certificate_alert},
+    stream::{Failure, FailureKind, Setup},
+    xmpp::{Domain, Side},
+};
+
+/// Dialback questions that may be under way at once, for strangers can cause them (DB-16).
+const VERIFY_SLOTS: usize = 256;
+/// How long a peer that ended TLS because of our certificate is not shown it again (EKU-3).
+const SUPPRESSION: Duration = Duration::from_secs(3600);
+/// Peers remembered for that.
+const SUPPRESSED_MAX: usize = 10_000;
+
+/// The shared heart of one fedgate.
+#[derive(Debug)]
+pub struct Gate {
+    services: ArcSwap<Services>,
+    generation: watch::Sender<u64>,
+    keys: Arc<DialbackKeys>,
+    routes: Routes,
+    checking: Arc<Checking>,
+    admission: Arc<Admission>,
+    counters: Counters,
+    verify_slots: Semaphore,
+    no_certificate: DashMap<Domain, Instant>,
+    tracker: TaskTracker,
+    draining: CancellationToken,
+    stopping: CancellationToken,
+}
+
+impl Gate {
+    /// A gate that runs on these services.
+    pub(super) fn new(services: Services, keys: DialbackKeys) -> Arc<Self> {
+        Arc::new(Self {
+            services: ArcSwap::from_pointee(services),
+            generation: watch::Sender::new(1),
+            keys: Arc::new(keys),
+            routes: Routes::default(),
+            checking: Checking::new(),
+            admission: Arc::default(),
+            counters: Counters::default(),
+            verify_slots: Semaphore::new(VERIFY_SLOTS),
+            no_certificate: DashMap::new(),
+            tracker: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+        })
+    }
+
+    /// The configuration of now.
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.services.load().config)
+    }
+
+    /// The configuration of now, and what was made from it.
+    pub(super) fn services(&self) -> Arc<Services> {
+        self.services.load_full()
+    }
+
+    /// From now on everything runs on `services`; every open stream is judged again.
+    pub(super) fn replace(&self, services: Services) {
+        self.services.store(Arc::new(services));
+        self.routes.forget_failures();
+        self.no_certificate.clear();
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// Changes when the configuration does.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    pub(super) fn keys(&self) -> &Arc<DialbackKeys> {
+        &self.keys
+    }
+
+    pub(super) fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    pub(super) fn checking(&self) -> &Arc<Checking> {
+        &self.checking
+    }
+
+    pub(super) fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The owner of all tasks.
+    pub(super) fn tracker(&self) -> &TaskTracker {
+        &self.tracker
+    }
+
+    /// Accepted streams end: no more stanzas are taken.
+    pub(super) fn draining(&self) -> &CancellationToken {
+        &self.draining
+    }
+
+    /// Resolves when routes have to end, after what they hold is written.
+    pub(super) async fn stopping(&self) {
+        self.stopping.cancelled().await;
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    pub(super) async fn verify_slot(&self) -> Option<SemaphorePermit<'_>> {
+        self.verify_slots.acquire().await.ok()
+    }
+
+    /// Judges a certificate chain by PKIX, as of now.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator.
+    pub(super) fn judge_certificate(
+        &self,
+        chain: &[CertificateDer<'static>],
+        domain: &Domain,
+    ) -> Result<Proof, String> {
+        let services = self.services.load();
+        let ids = pkix::ReferenceIds::of(domain);
+        pkix::verify(chain, &services.roots, ids, UnixTime::now()).map_err(|why| why.to_string())
+    }
+
+    /// Whether we show our certificate to this peer.
+    pub(super) fn offers_certificate(&self, peer: &Domain) -> bool {
+        self.no_certificate.get(peer).is_none_or(|until| *until < Instant::now())
+    }
+
+    /// The peer does not bear our certificate.
+    pub(super) fn suppress_certificate(&self, peer: &Domain) {
+        info!(domain = %peer, "peer ended the connection because of our certificate: none is shown");
+        if self.no_certificate.len() >= SUPPRESSED_MAX {
+            self.no_certificate.clear();
+        }
+        self.no_certificate.insert(peer.clone(), Instant::now() + SUPPRESSION);
+    }
+
+    /// The client's TLS handshake.
+    pub(super) async fn connect_tls(
+        &self,
+        socket: TcpStream,
+        setup: &Setup,
+        how: Connect,
+        deadline: Instant,
+    ) -> Result<Secured, Failure> {
+        let services = self.services.load_full();
+        let certificate = if setup.external {
+            ClientCertificate::For(&setup.pair.sender)
+        } else {
+            ClientCertificate::Withheld
+        };
+        let handshake = services.tls.connect(socket, &setup.pair.target, how, certificate);
+        match timeout_at(deadline, handshake).await {
+            Ok(Ok(secured)) => Ok(secured),
+            Ok(Err(error)) if error.is_about_certificate() => {
+                Err(Failure::new(FailureKind::Certificate, error.to_string()))
+            }
+            Ok(Err(error)) => Err(Failure::new(FailureKind::Tls, error.to_string())),
+            Err(_) => Err(Failure::new(FailureKind::Timeout, "the TLS handshake took too long")),
+        }
+    }
+
+    /// A connection that we opened broke while `stage`.
+    pub(super) fn broken(&self, error: &io::Error, stage: &str) -> Failure {
+        match is_certificate_alert(error) {
+            Some(alert) => Failure::new(FailureKind::Certificate, alert),
+            None => Failure::new(FailureKind::Stream, format!("{error}, {stage}")),
+        }
+    }
+
+    /// Sends stanzas over `route`, waiting a moment for room; what cannot be delivered goes back
+    /// to its sender.
+    pub(super) async fn deliver(
+        self: &Arc<Self>,
+        route: Result<Arc<Route>, Arc<Failure>>,
+        side: Side,
+        mut stanzas: Routable,
+        lang: Option<&Arc<str>>,
+    ) {
+        let mut route = route;
+        loop {
+            let sent = match route {
+                Ok(route) => route.send(stanzas).await,
+                Err(failure) => Err(NotTaken::Failed(stanzas, failure)),
+            };
+            match sent {
+                Ok(()) => return,
+                Err(NotTaken::Failed(back, failure)) => return self.bounce(side, &back, &failure),
+                // The route ended meanwhile; the next one takes them or gives the reason.
+                Err(NotTaken::Ended(back)) => stanzas = back,
+            }
+            tokio::task::yield_now().await;
+            route = self.routes.get(self, side, stanzas.pair(), lang);
+        }
+    }
+
+    /// Stanzas did not get to `side`: their senders get an error, on the way back.
+    pub(super) fn bounce(self: &Arc<Self>, side: Side, stanzas: &Routable, failure: &Failure) {
+        let (replies, silent) = pieces::bounces(stanzas, failure);
+        self.counters.bounced(stanzas.stanzas() - silent, silent);
+        debug!(
+            pair = %stanzas.pair(),
+            stanzas = stanzas.stanzas(),
+            condition = failure.condition().as_str(),
+            reason = failure.reason(),
+            "stanzas bounced"
+        );
+        let Some(replies) = replies else { return };
+        let back = match side {
+            Side::Peer => Side::Legacy,
+            Side::Legacy => Side::Peer,
+        };
+        let lost = match self.routes.get(self, back, replies.pair(), None) {
+            Ok(route) => match route.try_send(replies) {
+                Ok(()) => return,
+                Err(NotTaken::Ended(replies) | NotTaken::Failed(replies, _)) => replies,
+            },
+            Err(_) => replies,
+        };
+        self.counters.lost(lost.stanzas());
+        info!(pair = %lost.pair(), stanzas = lost.stanzas(), "errors could not be returned");
+    }
+}

@@ -1,0 +1,163 @@
+//! Finds out what an accepted stream asks to have found out: fetches, asks, and lets the pure
+//! verifiers decide.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use rustls::pki_types::CertificateDer;
+use tokio::time::timeout;
+
+use super::{dial, gate::Gate};
+use crate::{
+    auth::Proof,
+    config::model::LocalTrust,
+    stream::{Challenge, Failure, FailureKind, Question, Refusal, Verdict, VerifyOutcome},
+    xmpp::{Direction, DomainPair, Side, StanzaCondition},
+};
+
+/// How long `valid` is held back until the legacy server takes the pair (protocol §12.5 step 7).
+const LEGACY_WAIT: Duration = Duration::from_secs(10);
+
+/// What is known of the stream that asks.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    /// Its side.
+    pub(super) side: Side,
+    /// Its address.
+    pub(super) address: IpAddr,
+    /// The certificates of its TLS client; empty without.
+    pub(super) chain: Arc<[CertificateDer<'static>]>,
+    /// The language of its stanzas.
+    pub(super) lang: Option<Arc<str>>,
+}
+
+/// Answers a challenge.
+pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -> Verdict {
+    let question = challenge.question().clone();
+    let result = match question {
+        Question::Certificate(domain) => gate
+            .judge_certificate(&asker.chain, &domain)
+            .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why)),
+        Question::Pair { pair, key, id } => match asker.side {
+            Side::Peer => peer_pair(&gate, &asker, &pair, key, id).await,
+            Side::Legacy => legacy_pair(&gate, &asker, &pair, key, id).await,
+        },
+    };
+    challenge.answer(result)
+}
+
+/// A peer wants to send for a pair (protocol §12.5).
+async fn peer_pair(
+    gate: &Arc<Gate>,
+    asker: &Asker,
+    pair: &DomainPair,
+    key: String,
+    id: String,
+) -> Result<Proof, Refusal> {
+    let proof = match gate.judge_certificate(&asker.chain, &pair.sender) {
+        // XEP-0344 §2.4: proven already, nobody needs to be dialled.
+        Ok(proof) => proof,
+        Err(_) => dial_back(gate, Side::Peer, pair, key, id).await?,
+    };
+    let route = gate
+        .routes()
+        .get(gate, Side::Legacy, pair, asker.lang.as_ref())
+        .map_err(|failure| legacy_down(&failure))?;
+    match timeout(LEGACY_WAIT, route.opened()).await {
+        Ok(Ok(())) => Ok(proof),
+        Ok(Err(failure)) => Err(legacy_down(&failure)),
+        Err(_) => Err(Refusal::error(
+            StanzaCondition::InternalServerError,
+            "the legacy server did not take the pair in time",
+        )),
+    }
+}
+
+/// The legacy server wants to send for a pair (protocol §12.3).
+async fn legacy_pair(
+    gate: &Arc<Gate>,
+    asker: &Asker,
+    pair: &DomainPair,
+    key: String,
+    id: String,
+) -> Result<Proof, Refusal> {
+    let config = gate.config();
+    let Some(legacy) = config.local_domains.get(&pair.sender) else {
+        return Err(Refusal::error(StanzaCondition::NotAuthorized, "not a local domain"));
+    };
+    if !legacy.sources.iter().any(|net| net.contains(&asker.address.to_canonical())) {
+        let detail = format!("{} may not speak for {}", asker.address, pair.sender);
+        return Err(Refusal::error(StanzaCondition::NotAuthorized, detail));
+    }
+    let proof = match legacy.trust {
+        LocalTrust::Source => Proof::source_address(pair.sender.clone()),
+        LocalTrust::Dialback => dial_back(gate, Side::Legacy, pair, key, id).await?,
+    };
+    if let Err(failure) = dial::allowed(&config, &pair.target, Direction::Outbound) {
+        return Err(refusal(&failure));
+    }
+    let reverse = pair.reversed();
+    let peer = async {
+        match gate.routes().get(gate, Side::Peer, pair, asker.lang.as_ref()) {
+            Ok(route) => route.opened().await,
+            Err(failure) => Err(failure),
+        }
+    };
+    tokio::select! {
+        biased;
+        () = gate.checking().started(&reverse) => Ok(proof),
+        opened = peer => match opened {
+            Ok(()) => Ok(proof),
+            Err(failure) => Err(refusal(&failure)),
+        },
+    }
+}
+
+/// Asks the server that is authoritative for the pair's sender; our `from` is the pair's target.
+async fn dial_back(
+    gate: &Arc<Gate>,
+    side: Side,
+    pair: &DomainPair,
+    key: String,
+    id: String,
+) -> Result<Proof, Refusal> {
+    let Some(_slot) = gate.verify_slot().await else {
+        return Err(Refusal::error(StanzaCondition::ResourceConstraint, "shutting down"));
+    };
+    let asked =
+        dial::ask(gate, side, &pair.reversed(), id, key).await.map_err(|f| refusal(&f))?;
+    match asked.outcome {
+        VerifyOutcome::Valid => Ok(Proof::dialback(pair.sender.clone(), asked.proof.as_ref())),
+        VerifyOutcome::Invalid => Err(Refusal {
+            outcome: VerifyOutcome::Invalid,
+            detail: "the authoritative server does not know the key".into(),
+        }),
+        VerifyOutcome::Error(condition) => Err(Refusal::error(
+            StanzaCondition::RemoteServerNotFound,
+            format!("the authoritative server answered with error {condition:?}"),
+        )),
+    }
+}
+
+/// XEP-0220 §2.5.
+fn refusal(failure: &Failure) -> Refusal {
+    let condition = match failure.kind() {
+        FailureKind::NotProven | FailureKind::Tls | FailureKind::Certificate => {
+            StanzaCondition::NotAcceptable
+        }
+        FailureKind::Denied
+        | FailureKind::HostUnknown
+        | FailureKind::NotFound
+        | FailureKind::Rejected
+        | FailureKind::Resolution
+        | FailureKind::Resource
+        | FailureKind::Shutdown
+        | FailureKind::Stream
+        | FailureKind::Timeout
+        | FailureKind::Unreachable => failure.condition(),
+    };
+    Refusal::error(condition, failure.detail())
+}
+
+fn legacy_down(failure: &Failure) -> Refusal {
+    Refusal::error(StanzaCondition::InternalServerError, failure.detail())
+}

@@ -1,0 +1,407 @@
+//! One domain pair's way to one side: a bounded queue, and the task that opens the stream, writes
+//! in order, opens it again when it breaks, and bounces what cannot be delivered.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{Instrument, info, warn};
+
+use super::{
+    dial::{self, Live},
+    gate::Gate,
+    pieces,
+};
+use crate::{
+    auth::ledger::Routable,
+    config::model::Limits,
+    net::wire::Event,
+    stream::{Failure, FailureKind},
+    xml::writer,
+    xmpp::{Direction, DomainPair, Side, StreamCondition},
+};
+
+/// Batches in one queue; the bytes in it are bounded by `limits.queue`.
+const BATCHES: usize = 1024;
+/// How long a sender waits for room in the queue of an open stream before its stanzas bounce.
+const ROOM_WAIT: Duration = Duration::from_secs(5);
+/// Streams that break with stanzas unsent are opened again so often in a row without progress.
+const REDIALS: u32 = 2;
+
+/// Where a route is in its life.
+#[derive(Clone, Debug)]
+pub(super) enum State {
+    /// The stream is being opened; stanzas wait.
+    Opening,
+    /// Stanzas flow.
+    Open,
+    /// It came to its end: nothing more is taken.
+    Ended(Arc<Failure>),
+}
+
+/// The sending end of a route.
+#[derive(Debug)]
+pub(super) struct Route {
+    queue: mpsc::Sender<Queued>,
+    room: Arc<Semaphore>,
+    /// What `room` had in the beginning, in bytes.
+    capacity: u32,
+    state: watch::Receiver<State>,
+    lang: Option<Arc<str>>,
+}
+
+/// Stanzas in the queue, with the share of its bytes that they take.
+#[derive(Debug)]
+struct Queued {
+    stanzas: Routable,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Stanzas that a route did not take.
+#[derive(Debug)]
+pub(super) enum NotTaken {
+    /// The route has ended: ask for the pair's next one.
+    Ended(Routable),
+    /// They will not be delivered.
+    Failed(Routable, Arc<Failure>),
+}
+
+impl Route {
+    /// Starts the task of a route; it begins to open its stream at once.
+    pub(super) fn start(
+        gate: &Arc<Gate>,
+        side: Side,
+        pair: DomainPair,
+        lang: Option<Arc<str>>,
+    ) -> Arc<Self> {
+        let limits = gate.config().limits.clone();
+        let (queue, receiver) = mpsc::channel(BATCHES);
+        let (state_sender, state) = watch::channel(State::Opening);
+        let capacity = u32::try_from(limits.queue).unwrap_or(u32::MAX);
+        let route = Arc::new(Self {
+            queue,
+            room: Arc::new(Semaphore::new(capacity as usize)),
+            capacity,
+            state,
+            lang: lang.clone(),
+        });
+        let span = tracing::info_span!("route", side = side.as_str(), pair = %pair);
+        let task = Task {
+            gate: Arc::clone(gate),
+            side,
+            pair,
+            lang,
+            queue: receiver,
+            state: state_sender,
+            unsent: VecDeque::new(),
+            limits,
+        };
+        gate.tracker().spawn(task.run().instrument(span));
+        route
+    }
+
+    /// The language that the stream's header declares.
+    pub(super) fn lang(&self) -> Option<&str> {
+        self.lang.as_deref()
+    }
+
+    /// Puts stanzas into the queue. Waits a moment for room while the stream is open; while it is
+    /// being opened a full queue bounces at once, for the reader may serve other pairs too.
+    pub(super) async fn send(&self, stanzas: Routable) -> Result<(), NotTaken> {
+        let stanzas = match self.try_send(stanzas) {
+            Ok(()) => return Ok(()),
+            Err(NotTaken::Failed(stanzas, _)) if self.is_open() => stanzas,
+            Err(not_taken) => return Err(not_taken),
+        };
+        let size = self.share(&stanzas);
+        let room = timeout(ROOM_WAIT, Arc::clone(&self.room).acquire_many_owned(size)).await;
+        let Ok(Ok(room)) = room else { return Err(NotTaken::Failed(stanzas, Arc::new(full()))) };
+        let queued = Queued { stanzas, _room: room };
+        match timeout(ROOM_WAIT, self.queue.reserve()).await {
+            Ok(Ok(slot)) => {
+                slot.send(queued);
+                Ok(())
+            }
+            Ok(Err(_)) => Err(NotTaken::Ended(queued.stanzas)),
+            Err(_) => Err(NotTaken::Failed(queued.stanzas, Arc::new(full()))),
+        }
+    }
+
+    /// Puts stanzas into the queue if there is room now.
+    pub(super) fn try_send(&self, stanzas: Routable) -> Result<(), NotTaken> {
+        let size = self.share(&stanzas);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(size) else {
+            return Err(if self.queue.is_closed() {
+                NotTaken::Ended(stanzas)
+            } else {
+                NotTaken::Failed(stanzas, Arc::new(full()))
+            });
+        };
+        match self.queue.try_send(Queued { stanzas, _room: room }) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Closed(queued)) => Err(NotTaken::Ended(queued.stanzas)),
+            Err(mpsc::error::TrySendError::Full(queued)) => {
+                Err(NotTaken::Failed(queued.stanzas, Arc::new(full())))
+            }
+        }
+    }
+
+    /// Waits until the stream is open or cannot be opened.
+    pub(super) async fn opened(&self) -> Result<(), Arc<Failure>> {
+        let mut state = self.state.clone();
+        let outcome = match state.wait_for(|state| !matches!(state, State::Opening)).await {
+            Ok(state) => state.clone(),
+            Err(_) => return Err(Arc::new(shutdown())),
+        };
+        match outcome {
+            State::Ended(failure) => Err(failure),
+            State::Open | State::Opening => Ok(()),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(*self.state.borrow(), State::Open)
+    }
+
+    /// A batch larger than the whole queue takes all of it.
+    fn share(&self, stanzas: &Routable) -> u32 {
+        u32::try_from(stanzas.bytes().len()).unwrap_or(u32::MAX).min(self.capacity)
+    }
+}
+
+fn full() -> Failure {
+    Failure::new(FailureKind::Resource, "the queue for this pair is full")
+}
+
+fn shutdown() -> Failure {
+    Failure::new(FailureKind::Shutdown, "fedgate is shutting down")
+}
+
+/// Why a stream that was open came to its end.
+enum End {
+    /// Nothing went over it for long, or all is written and nothing more will come.
+    Done(&'static str),
+    /// It broke.
+    Broken(Failure),
+    /// Policy withdrew the pair.
+    Denied(Failure),
+}
+
+struct Task {
+    gate: Arc<Gate>,
+    side: Side,
+    pair: DomainPair,
+    lang: Option<Arc<str>>,
+    queue: mpsc::Receiver<Queued>,
+    state: watch::Sender<State>,
+    /// Taken from the queue, not (wholly) written.
+    unsent: VecDeque<Queued>,
+    limits: Limits,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut redials = 0;
+        loop {
+            let gate = Arc::clone(&self.gate);
+            let dialled = tokio::select! {
+                dialled = dial::open(&gate, self.side, &self.pair, self.lang.clone()) => dialled,
+                () = gate.stopping() => Err(shutdown()),
+            };
+            let mut live = match dialled {
+                Ok(live) => live,
+                Err(failure) => return self.fail(failure),
+            };
+            self.gate.routes().opened(self.side, &self.pair);
+            self.state.send_replace(State::Open);
+            let before = live.wire.written_total();
+            let end = self.pump(&mut live).await;
+            if live.wire.written_total() > before {
+                redials = 0;
+            }
+            match end {
+                End::Done(reason) => {
+                    info!(reason, "stream closed");
+                    live.wire.put(writer::FOOTER.as_bytes());
+                    live.wire.close(self.limits.write_stall.min(CLOSE_WAIT)).await;
+                    if self.finish() {
+                        return;
+                    }
+                }
+                End::Denied(failure) => {
+                    let mut error = Vec::new();
+                    writer::stream_error(&mut error, StreamCondition::PolicyViolation, None, None);
+                    live.wire.put(&error);
+                    live.wire.put(writer::FOOTER.as_bytes());
+                    live.wire.close(CLOSE_WAIT).await;
+                    return self.fail(failure);
+                }
+                End::Broken(failure) => {
+                    info!(reason = failure.reason(), detail = %failure, "stream broke");
+                    live.wire.put(writer::FOOTER.as_bytes());
+                    live.wire.close(CLOSE_WAIT).await;
+                    if self.unsent.is_empty() && self.queue.is_empty() && self.finish() {
+                        return;
+                    }
+                    redials += 1;
+                    if redials > REDIALS {
+                        return self.fail(failure);
+                    }
+                }
+            }
+            self.state.send_replace(State::Opening);
+        }
+    }
+
+    /// Writes what comes out of the queue until the stream ends; what is not wholly written then
+    /// stands in `unsent` again.
+    async fn pump(&mut self, live: &mut Live) -> End {
+        let mut writing = VecDeque::new();
+        for queued in std::mem::take(&mut self.unsent) {
+            put(live, &mut writing, queued);
+        }
+        let end = self.transfer(live, &mut writing).await;
+        settle(&mut writing, live.wire.written_total());
+        let written = live.wire.written_total();
+        self.unsent = writing.into_iter().filter_map(|(end, queued)| rest(queued, end, written)).collect();
+        end
+    }
+
+    async fn transfer(&mut self, live: &mut Live, writing: &mut VecDeque<(u64, Queued)>) -> End {
+        let gate = Arc::clone(&self.gate);
+        let mut generation = gate.subscribe();
+        let mut used = Instant::now();
+        loop {
+            settle(writing, live.wire.written_total());
+            let idle = used + self.limits.idle;
+            let deadline = live.wire.stalls_at(self.limits.write_stall).unwrap_or(idle);
+            tokio::select! {
+                event = live.wire.event() => match event {
+                    Ok(Event::Read) => if let Err(failure) = live.read() {
+                        return End::Broken(failure);
+                    },
+                    Ok(Event::Written) => {}
+                    Ok(Event::Eof) => return End::Broken(Failure::new(
+                        FailureKind::Stream, "the other end closed the connection")),
+                    Err(error) => return End::Broken(Failure::new(
+                        FailureKind::Stream, error.to_string())),
+                },
+                queued = self.queue.recv(), if live.wire.has_room() => match queued {
+                    Some(queued) => {
+                        used = Instant::now();
+                        put(live, writing, queued);
+                        // What waits goes into the same record and the same write.
+                        while live.wire.has_room() && let Ok(queued) = self.queue.try_recv() {
+                            put(live, writing, queued);
+                        }
+                    }
+                    None if live.wire.is_flushed() => return End::Done("drained"),
+                    // Closed and empty: only the rest of the output is waited for.
+                    None => match timeout(self.limits.write_stall, live.wire.flush()).await {
+                        Ok(Ok(())) => return End::Done("drained"),
+                        Ok(Err(error)) => return End::Broken(Failure::new(
+                            FailureKind::Stream, error.to_string())),
+                        Err(_) => return End::Broken(stalled()),
+                    },
+                },
+                () = gate.stopping(), if !self.queue.is_closed() => self.queue.close(),
+                changed = generation.changed() => {
+                    if changed.is_ok() && let Err(failure) = self.still_allowed(live) {
+                        return End::Denied(failure);
+                    }
+                }
+                () = sleep_until(deadline) => {
+                    if deadline != idle {
+                        return End::Broken(stalled());
+                    }
+                    return End::Done("idle");
+                }
+            }
+        }
+    }
+
+    /// Judges the pair by the configuration of now (protocol AB-2).
+    fn still_allowed(&self, live: &Live) -> Result<(), Failure> {
+        let config = self.gate.config();
+        let (remote, local, direction) = match self.side {
+            Side::Peer => (&self.pair.target, &self.pair.sender, Direction::Outbound),
+            Side::Legacy => (&self.pair.sender, &self.pair.target, Direction::Inbound),
+        };
+        if !config.local_domains.contains_key(local) {
+            return Err(Failure::new(FailureKind::Denied, format!("{local} is no longer served")));
+        }
+        dial::allowed(&config, remote, direction)?;
+        if let (Side::Peer, Some(address)) = (self.side, live.address) {
+            dial::address_allowed(&config, address)?;
+            let level = config.policy.domain(remote, direction).level;
+            dial::level_reached(level, live.proof.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// The route ends with nothing to say. False if stanzas slipped in at the last moment: they
+    /// are in `unsent` and want one more stream.
+    fn finish(&mut self) -> bool {
+        self.gate.routes().ended(self.side, &self.pair, None);
+        self.queue.close();
+        while let Ok(queued) = self.queue.try_recv() {
+            self.unsent.push_back(queued);
+        }
+        if !self.unsent.is_empty() {
+            return false;
+        }
+        let failure = Failure::new(FailureKind::Stream, "the stream was closed");
+        self.state.send_replace(State::Ended(Arc::new(failure)));
+        true
+    }
+
+    /// The route ends: what waits goes back to its senders.
+    fn fail(mut self, failure: Failure) {
+        let failure = Arc::new(failure);
+        self.gate.routes().ended(self.side, &self.pair, Some(&failure));
+        self.queue.close();
+        while let Ok(queued) = self.queue.try_recv() {
+            self.unsent.push_back(queued);
+        }
+        let waiting: u32 = self.unsent.iter().map(|queued| queued.stanzas.stanzas()).sum();
+        let (reason, detail) = (failure.reason(), failure.detail());
+        match self.side {
+            Side::Legacy => warn!(reason, detail, waiting, "legacy server not reached"),
+            Side::Peer => info!(reason, detail, waiting, "peer not reached"),
+        }
+        for queued in std::mem::take(&mut self.unsent) {
+            self.gate.bounce(self.side, &queued.stanzas, &failure);
+        }
+        self.state.send_replace(State::Ended(failure));
+    }
+}
+
+fn stalled() -> Failure {
+    Failure::new(FailureKind::Timeout, "the other end takes no bytes")
+}
+
+fn put(live: &mut Live, writing: &mut VecDeque<(u64, Queued)>, queued: Queued) {
+    live.wire.put(queued.stanzas.bytes());
+    writing.push_back((live.wire.put_total(), queued));
+}
+
+/// Lets go of what is written.
+fn settle(writing: &mut VecDeque<(u64, Queued)>, written: u64) {
+    while writing.front().is_some_and(|(end, _)| *end <= written) {
+        writing.pop_front();
+    }
+}
+
+/// The stanzas of a batch that ended at `end` of the output and were not wholly written: a stanza
+/// of which only a part went out was never received, for its stream ended inside it.
+fn rest(queued: Queued, end: u64, written: u64) -> Option<Queued> {
+    let begin = end - queued.stanzas.bytes().len() as u64;
+    let sent = usize::try_from(written.saturating_sub(begin)).ok()?;
+    let stanzas = pieces::after(&queued.stanzas, sent)?;
+    Some(Queued { stanzas, ..queued })
+}
+
+/// How long last words may take.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);

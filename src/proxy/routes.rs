@@ -1,0 +1,130 @@
+//! The routes that live now, by side and domain pair, and the memory of those that failed.
+
+use std::{
+    sync::Arc,
+    time::Duration,
+};
+
+use dashmap::{DashMap, mapref::entry::Entry};
+use tokio::time::Instant;
+
+use super::{gate::Gate, route::Route};
+use crate::{
+    stream::{Failure, FailureKind},
+    xmpp::{DomainPair, Side},
+};
+
+/// How long after a first failure stanzas bounce at once; it doubles with each failure up to the
+/// maximum. Short, so that federation is back soon after its cause is.
+const REST_FIRST: Duration = Duration::from_secs(2);
+const REST_MAX_PEER: Duration = Duration::from_secs(60);
+const REST_MAX_LEGACY: Duration = Duration::from_secs(8);
+/// Failures that are remembered.
+const REMEMBERED: usize = 10_000;
+
+type Key = (Side, DomainPair);
+
+/// All routes of one fedgate.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    live: DashMap<Key, Arc<Route>>,
+    failed: DashMap<Key, Rest>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    until: Instant,
+    times: u32,
+    failure: Arc<Failure>,
+}
+
+impl Routes {
+    /// The live route of a pair, or a new one that begins to open its stream.
+    ///
+    /// # Errors
+    /// The last failure, while it is too early to try again.
+    pub(super) fn get(
+        &self,
+        gate: &Arc<Gate>,
+        side: Side,
+        pair: &DomainPair,
+        lang: Option<&Arc<str>>,
+    ) -> Result<Arc<Route>, Arc<Failure>> {
+        let key = (side, pair.clone());
+        if let Some(route) = self.live.get(&key) {
+            return Ok(Arc::clone(&route));
+        }
+        if let Some(rest) = self.failed.get(&key)
+            && rest.until > Instant::now()
+        {
+            return Err(Arc::clone(&rest.failure));
+        }
+        if gate.is_stopping() {
+            return Err(Arc::new(Failure::new(FailureKind::Shutdown, "fedgate is shutting down")));
+        }
+        match self.live.entry(key) {
+            Entry::Occupied(entry) => Ok(Arc::clone(entry.get())),
+            Entry::Vacant(entry) => {
+                let route = Route::start(gate, side, pair.clone(), lang.cloned());
+                entry.insert(Arc::clone(&route));
+                Ok(route)
+            }
+        }
+    }
+
+    /// The stream of a route is open.
+    pub(super) fn opened(&self, side: Side, pair: &DomainPair) {
+        self.failed.remove(&(side, pair.clone()));
+    }
+
+    /// A route ends; the next stanza of its pair gets a new one, after a rest if it failed.
+    pub(super) fn ended(&self, side: Side, pair: &DomainPair, failure: Option<&Arc<Failure>>) {
+        let key = (side, pair.clone());
+        if let Some(failure) = failure
+            && wants_rest(failure.kind())
+        {
+            if self.failed.len() >= REMEMBERED {
+                let now = Instant::now();
+                self.failed.retain(|_, rest| rest.until > now);
+            }
+            let times = self.failed.get(&key).map_or(0, |rest| rest.times);
+            let max = match side {
+                Side::Peer => REST_MAX_PEER,
+                Side::Legacy => REST_MAX_LEGACY,
+            };
+            let rest = REST_FIRST.saturating_mul(1 << times.min(10)).min(max);
+            if self.failed.len() < REMEMBERED {
+                self.failed.insert(
+                    key.clone(),
+                    Rest {
+                        until: Instant::now() + rest,
+                        times: times + 1,
+                        failure: Arc::clone(failure),
+                    },
+                );
+            }
+        }
+        self.live.remove(&key);
+    }
+
+    /// Forgets failures, for what caused them may be mended by the new configuration.
+    pub(super) fn forget_failures(&self) {
+        self.failed.clear();
+    }
+}
+
+fn wants_rest(kind: FailureKind) -> bool {
+    match kind {
+        FailureKind::Denied | FailureKind::Resource | FailureKind::Shutdown => false,
+        FailureKind::Certificate
+        | FailureKind::HostUnknown
+        | FailureKind::NotFound
+        | FailureKind::NotProven
+        | FailureKind::Rejected
+        | FailureKind::Resolution
+        | FailureKind::Stream
+        | FailureKind::Timeout
+        | FailureKind::Tls
+        | FailureKind::Unreachable => true,
+    }
+}

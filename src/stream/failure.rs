@@ -1,0 +1,172 @@
+//! Why a stream that fedgate opens did not come about, or ended: what the senders of the waiting
+//! stanzas are told, and what the operator reads.
+
+use std::fmt;
+
+use crate::xmpp::{StanzaCondition, StreamCondition};
+
+/// What went wrong, by kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FailureKind {
+    /// A rule forbids the pair or the address.
+    Denied,
+    /// There is no such domain, or it offers no service (RFC 6120 §10.4.3.1).
+    NotFound,
+    /// Name resolution gave no answer for now.
+    Resolution,
+    /// No TCP connection.
+    Unreachable,
+    /// No TLS: refused, failed, or a version that is too old.
+    Tls,
+    /// The other end ended the TLS connection because of our certificate.
+    Certificate,
+    /// TLS is up, but the certificate does not prove the domain as policy asks.
+    NotProven,
+    /// The other end did not accept our domain.
+    Rejected,
+    /// The other end does not know the target domain.
+    HostUnknown,
+    /// The stream ended, or said something else than the protocol.
+    Stream,
+    /// It took too long.
+    Timeout,
+    /// A bound of ours is reached.
+    Resource,
+    /// fedgate goes down.
+    Shutdown,
+}
+
+/// A failure with what the operator reads about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    kind: FailureKind,
+    detail: String,
+}
+
+impl Failure {
+    /// A failure; `detail` says in words what happened, for the log only.
+    #[must_use]
+    pub fn new(kind: FailureKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+
+    /// The other end sent a stream error.
+    #[must_use]
+    pub fn stream_error(condition: &str, text: Option<&str>) -> Self {
+        let kind = match StreamCondition::from_wire(condition) {
+            Some(StreamCondition::HostUnknown | StreamCondition::HostGone) => {
+                FailureKind::HostUnknown
+            }
+            Some(
+                StreamCondition::PolicyViolation
+                | StreamCondition::NotAuthorized
+                | StreamCondition::InvalidFrom,
+            ) => FailureKind::Rejected,
+            _ => FailureKind::Stream,
+        };
+        let text = text.map(|text| format!(" ({})", printable(text))).unwrap_or_default();
+        Self::new(kind, format!("stream error {}{text}", printable(condition)))
+    }
+
+    /// All that was tried, in order; the last kind stands for the whole.
+    #[must_use]
+    pub fn all(mut failures: Vec<Self>) -> Self {
+        match failures.len() {
+            0 => Self::new(FailureKind::Unreachable, "nothing to connect to"),
+            1 => failures.remove(0),
+            _ => Self::new(
+                failures.last().map_or(FailureKind::Unreachable, |last| last.kind),
+                failures.iter().map(|f| f.detail.as_str()).collect::<Vec<_>>().join("; "),
+            ),
+        }
+    }
+
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    /// What happened, in words.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The stanza error for the senders of waiting stanzas (RFC 6120 §8.3.3, §10.4.3), and the
+    /// condition of a refused dialback request (XEP-0220 §2.5).
+    #[must_use]
+    pub fn condition(&self) -> StanzaCondition {
+        match self.kind {
+            FailureKind::Denied => StanzaCondition::Forbidden,
+            FailureKind::NotFound | FailureKind::HostUnknown => {
+                StanzaCondition::RemoteServerNotFound
+            }
+            FailureKind::Resolution
+            | FailureKind::Unreachable
+            | FailureKind::Tls
+            | FailureKind::Certificate
+            | FailureKind::NotProven
+            | FailureKind::Rejected
+            | FailureKind::Stream
+            | FailureKind::Timeout
+            | FailureKind::Shutdown => StanzaCondition::RemoteServerTimeout,
+            FailureKind::Resource => StanzaCondition::ResourceConstraint,
+        }
+    }
+
+    /// Text for the sender. It names no server: a bounce can reach people who must not learn whom
+    /// they talk to, such as the occupants of a room.
+    #[must_use]
+    pub fn text(&self) -> &'static str {
+        match self.kind {
+            FailureKind::Denied => "denied by the policy of the sender's server",
+            FailureKind::NotFound => "the remote domain has no XMPP service",
+            FailureKind::HostUnknown => "the remote server does not serve that domain",
+            FailureKind::Resolution => "the remote domain could not be looked up",
+            FailureKind::Unreachable => "the remote server could not be reached",
+            FailureKind::Tls => "no encrypted connection to the remote server",
+            FailureKind::Certificate => "the remote server did not accept our certificate",
+            FailureKind::NotProven => "the remote server did not prove its identity",
+            FailureKind::Rejected => "the remote server did not accept the sender's domain",
+            FailureKind::Stream => "the connection to the remote server ended",
+            FailureKind::Timeout => "the remote server did not answer in time",
+            FailureKind::Resource => "too much is waiting for the remote server",
+            FailureKind::Shutdown => "the gateway is shutting down",
+        }
+    }
+
+    /// A closed label for logs and metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self.kind {
+            FailureKind::Denied => "denied",
+            FailureKind::NotFound => "not-found",
+            FailureKind::HostUnknown => "host-unknown",
+            FailureKind::Resolution => "resolution",
+            FailureKind::Unreachable => "unreachable",
+            FailureKind::Tls => "tls",
+            FailureKind::Certificate => "certificate",
+            FailureKind::NotProven => "not-proven",
+            FailureKind::Rejected => "rejected",
+            FailureKind::Stream => "stream",
+            FailureKind::Timeout => "timeout",
+            FailureKind::Resource => "resource",
+            FailureKind::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Text of the other end, fit for a log line: bounded, and nothing a terminal would act on.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,445 @@
+//! The opening end of a stream: ours to a peer (L4), or to the legacy server (L2), either to carry
+//! the stanzas of one domain pair or to ask one dialback question (L1v, L3v).
+//!
+//! ```text
+//! peer:   Header(Clear) → Features(Clear) → Proceed → Handshake → Judging → Header(Tls) → Features(Tls)
+//!           → Auth → Header(Sasl) → Features(Sasl) → Open      EXTERNAL
+//!           → Result → Open                                    dialback
+//!           → Verify → Done                                    a question
+//! legacy: Header(Clear) [→ Features(Clear)] → Result → Open, or → Verify → Done
+//! ```
+//! Serves RFC 6120 §4–6, XEP-0178 §3, XEP-0220 §2.1. An answer counts only if it was asked for on
+//! this very stream (XEP-0220 §3.1); nothing that came before TLS counts after it.
+
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::{
+    dialback::{Answer, Dialback, VerifyOutcome},
+    failure::{Failure, FailureKind, printable},
+    receiving::Authentication,
+};
+use crate::{
+    auth::{Proof, TlsFacts, dialback_key::Secret},
+    config::policy::Level,
+    xml::{
+        ElementName, Header, Version,
+        element::Element,
+        writer::{self, DialbackAnswer},
+    },
+    xmpp::{DomainPair, Side, StanzaCondition, ns},
+};
+
+/// Things that mean nothing on a stream of ours before we end it.
+const IGNORED_MAX: u32 = 1000;
+
+/// What the stream is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Carry the stanzas of the pair.
+    Send,
+    /// Ask whether the other end made this dialback key (XEP-0220 §2.1.2).
+    Verify {
+        /// The id of the stream on which the key came.
+        id: String,
+        /// The key.
+        key: String,
+    },
+}
+
+/// What the driver has to do, in order.
+#[derive(Debug)]
+pub enum Step {
+    /// Put this on the wire.
+    Send(Vec<u8>),
+    /// Write all, then do the handshake and call [`Initiating::tls_up`].
+    StartTls,
+    /// A new stream begins on the connection: parse from scratch.
+    Restart,
+    /// Judge whether the server's certificate proves the pair's target; call
+    /// [`Initiating::judged`].
+    Judge,
+    /// Stanzas may be sent.
+    Opened(Authentication),
+    /// The question is answered.
+    Verified(VerifyOutcome),
+}
+
+/// What the machine is made with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The side of the other end.
+    pub side: Side,
+    /// Our `from` and `to`: the sender is the domain we speak for.
+    pub pair: DomainPair,
+    /// Carry stanzas, or ask a question.
+    pub purpose: Purpose,
+    /// Whether our headers carry `version='1.0'`.
+    pub version: bool,
+    /// What the target has to reach.
+    pub level: Level,
+    /// Whether we have a certificate for the sender and may offer it for SASL EXTERNAL.
+    pub external: bool,
+    /// Makes our keys for this side.
+    pub secret: Secret,
+    /// The language of the stanzas that the stream will carry.
+    pub lang: Option<Arc<str>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Layer {
+    Clear,
+    Tls,
+    Sasl,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Header(Layer),
+    Features(Layer),
+    Proceed,
+    Handshake,
+    Judging,
+    Auth,
+    Result,
+    Verify,
+    Open,
+    Done,
+}
+
+/// The opening end of a stream.
+#[derive(Debug)]
+pub struct Initiating {
+    setup: Setup,
+    state: State,
+    id: String,
+    tls: Option<TlsFacts>,
+    proof: Option<Proof>,
+    ignored: u32,
+}
+
+type Outcome = Result<(), Failure>;
+
+impl Initiating {
+    /// A stream to be opened.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        Self {
+            setup,
+            state: State::Header(Layer::Clear),
+            id: String::new(),
+            tls: None,
+            proof: None,
+            ignored: 0,
+        }
+    }
+
+    /// The TCP connection is up, and the stream begins in the clear.
+    pub fn connected(&mut self, out: &mut Vec<Step>) {
+        self.open(Layer::Clear, out);
+    }
+
+    /// The TLS handshake is done, after [`Step::StartTls`] or at once on a direct TLS target.
+    pub fn tls_up(&mut self, facts: TlsFacts, out: &mut Vec<Step>) {
+        self.tls = Some(facts);
+        self.state = State::Judging;
+        out.push(Step::Judge);
+    }
+
+    /// The server's certificate is judged: a proof of the target, or why not.
+    ///
+    /// # Errors
+    /// [`FailureKind::NotProven`] when policy wants a proof and there is none.
+    pub fn judged(&mut self, verdict: Result<Proof, String>, out: &mut Vec<Step>) -> Outcome {
+        match verdict {
+            Ok(proof) if *proof.domain() == self.setup.pair.target => self.proof = Some(proof),
+            Ok(_) => return Err(fail(FailureKind::NotProven, "proof for another domain")),
+            Err(why) if self.setup.level == Level::Trusted => {
+                return Err(fail(FailureKind::NotProven, why));
+            }
+            Err(_) => {}
+        }
+        self.open(Layer::Tls, out);
+        Ok(())
+    }
+
+    fn open(&mut self, layer: Layer, out: &mut Vec<Step>) {
+        let from = self.setup.pair.sender.to_unicode();
+        let to = self.setup.pair.target.to_unicode();
+        let header = writer::StreamHeader {
+            to: Some(&to),
+            from: Some(&from),
+            id: None,
+            version: self.setup.version.then_some(Version::V1_0),
+            lang: self.setup.lang.as_deref(),
+        };
+        out.push(say(|out| header.write(out)));
+        self.state = State::Header(layer);
+    }
+
+    /// The answer to our stream header came.
+    ///
+    /// # Errors
+    /// Why the stream does not come about.
+    pub fn header(&mut self, header: &Header, out: &mut Vec<Step>) -> Outcome {
+        let State::Header(layer) = self.state else {
+            return Err(fail(FailureKind::Stream, "second stream header"));
+        };
+        match header.id.as_deref() {
+            Some(id) if !id.is_empty() => id.clone_into(&mut self.id),
+            _ => return Err(fail(FailureKind::Stream, "stream header without id")),
+        }
+        let modern = header.version.is_some_and(|version| version.major >= 1);
+        if modern {
+            self.state = State::Features(layer);
+            return Ok(());
+        }
+        if self.setup.side == Side::Peer {
+            return Err(fail(FailureKind::Tls, "the peer speaks no XMPP 1.0, so no STARTTLS"));
+        }
+        self.ask(out);
+        Ok(())
+    }
+
+    /// An element that is no stanza came.
+    ///
+    /// # Errors
+    /// Why the stream does not come about, or ends.
+    pub fn element(
+        &mut self,
+        name: ElementName,
+        element: &Element,
+        out: &mut Vec<Step>,
+    ) -> Outcome {
+        if name == ElementName::StreamError {
+            return Err(stream_error(element));
+        }
+        match (self.state, name) {
+            (State::Features(layer), ElementName::StreamFeatures) => {
+                self.features(layer, element, out)
+            }
+            (State::Proceed, ElementName::TlsProceed) => {
+                self.state = State::Handshake;
+                out.push(Step::StartTls);
+                Ok(())
+            }
+            (State::Proceed, ElementName::TlsFailure) => {
+                Err(fail(FailureKind::Tls, "the peer refused STARTTLS"))
+            }
+            (State::Auth, ElementName::SaslSuccess) => {
+                out.push(Step::Restart);
+                self.open(Layer::Sasl, out);
+                Ok(())
+            }
+            (State::Auth, ElementName::SaslChallenge) => {
+                // RFC 6120 §6.4.3: EXTERNAL's one message was sent with <auth/>.
+                out.push(say(|out| writer::sasl_response(out, "=")));
+                self.ignore()
+            }
+            // Protocol EX-9: refused certificates fall back to dialback on the same stream.
+            (State::Auth, ElementName::SaslFailure) => {
+                self.ask(out);
+                Ok(())
+            }
+            (_, ElementName::DbResult | ElementName::DbVerify) => {
+                self.dialback(name == ElementName::DbVerify, element, out)
+            }
+            (State::Open | State::Done | State::Result | State::Verify | State::Auth, _) => {
+                self.ignore()
+            }
+            (
+                State::Header(_)
+                | State::Features(_)
+                | State::Proceed
+                | State::Handshake
+                | State::Judging,
+                _,
+            ) => Err(fail(FailureKind::Stream, "unexpected element during negotiation")),
+        }
+    }
+
+    fn features(&mut self, layer: Layer, features: &Element, out: &mut Vec<Step>) -> Outcome {
+        match (self.setup.side, layer) {
+            (Side::Legacy, _) => self.ask(out),
+            (Side::Peer, Layer::Clear) => {
+                // RFC 7590 §3.1: also when it is not offered, for the offer may have been removed.
+                out.push(say(writer::starttls));
+                self.state = State::Proceed;
+            }
+            (Side::Peer, Layer::Tls) => {
+                let offered = features.child(ns::SASL, "mechanisms").is_some_and(|mechanisms| {
+                    mechanisms.children().iter().any(|m| m.text().trim() == "EXTERNAL")
+                });
+                // Never authenticate to a server that is not proven (protocol EX-7).
+                let usable = offered && self.setup.external && self.proof.is_some();
+                if usable && self.setup.purpose == Purpose::Send {
+                    let authzid = STANDARD.encode(self.setup.pair.sender.to_unicode());
+                    out.push(say(|out| writer::sasl_auth_external(out, &authzid)));
+                    self.state = State::Auth;
+                } else {
+                    self.ask(out);
+                }
+            }
+            (Side::Peer, Layer::Sasl) => {
+                self.state = State::Open;
+                out.push(Step::Opened(Authentication::External));
+            }
+        }
+        Ok(())
+    }
+
+    /// The dialback request that the stream is for.
+    fn ask(&mut self, out: &mut Vec<Step>) {
+        let DomainPair { sender, target } = &self.setup.pair;
+        let (from, to) = (sender.to_unicode(), target.to_unicode());
+        match &self.setup.purpose {
+            Purpose::Send => {
+                let key = self.setup.secret.key(target, sender, &self.id);
+                out.push(say(|out| writer::dialback_result(out, &from, &to, &key)));
+                self.state = State::Result;
+            }
+            Purpose::Verify { id, key } => {
+                out.push(say(|out| writer::dialback_verify(out, &from, &to, id, key)));
+                self.state = State::Verify;
+            }
+        }
+    }
+
+    fn dialback(&mut self, is_verify: bool, element: &Element, out: &mut Vec<Step>) -> Outcome {
+        let answer = match Dialback::parse(element, is_verify) {
+            Ok(Dialback::Answer(answer)) => answer,
+            Ok(Dialback::Request(request)) if is_verify && self.setup.side == Side::Legacy => {
+                // Old servers may ask on any stream that is open (protocol §12.2, J6).
+                let (receiving, initiating) = (&request.pair.sender, &request.pair.target);
+                let ours = request.pair == self.setup.pair.reversed();
+                let id = request.id.as_deref().unwrap_or_default();
+                let kind = if !ours {
+                    DialbackAnswer::Error(StanzaCondition::ItemNotFound, None)
+                } else if self.setup.secret.check(receiving, initiating, id, &request.key) {
+                    DialbackAnswer::Valid
+                } else {
+                    DialbackAnswer::Invalid
+                };
+                let (from, to) = (initiating.to_unicode(), receiving.to_unicode());
+                out.push(say(|out| writer::dialback_verify_answer(out, &from, &to, id, kind)));
+                return Ok(());
+            }
+            Ok(Dialback::Request(_)) | Err(_) => return self.ignore(),
+        };
+        if answer.pair != self.setup.pair.reversed() {
+            return self.ignore();
+        }
+        match (self.state, &self.setup.purpose) {
+            (State::Result, Purpose::Send) if !is_verify => self.result(&answer, out),
+            (State::Verify, Purpose::Verify { id, .. })
+                if is_verify && answer.id.as_ref() == Some(id) =>
+            {
+                self.state = State::Done;
+                out.push(Step::Verified(answer.outcome));
+                Ok(())
+            }
+            _ => self.ignore(),
+        }
+    }
+
+    fn result(&mut self, answer: &Answer, out: &mut Vec<Step>) -> Outcome {
+        match answer.outcome {
+            VerifyOutcome::Valid => {
+                self.state = State::Open;
+                out.push(Step::Opened(Authentication::Dialback));
+                Ok(())
+            }
+            VerifyOutcome::Invalid => {
+                Err(fail(FailureKind::Rejected, "our dialback key was called invalid"))
+            }
+            VerifyOutcome::Error(condition) => {
+                let kind = match condition {
+                    Some(StanzaCondition::ItemNotFound | StanzaCondition::RemoteServerNotFound) => {
+                        FailureKind::HostUnknown
+                    }
+                    _ => FailureKind::Rejected,
+                };
+                let name = condition.map_or("of no known kind", StanzaCondition::as_str);
+                Err(fail(kind, format!("dialback error {name}")))
+            }
+        }
+    }
+
+    /// A stanza came on a stream that carries stanzas in our direction only.
+    ///
+    /// # Errors
+    /// When it comes too often.
+    pub fn stanza(&mut self) -> Outcome {
+        self.ignore()
+    }
+
+    /// The other end ended the stream.
+    #[must_use]
+    pub fn footer(&self) -> Failure {
+        fail(FailureKind::Stream, "the other end closed the stream")
+    }
+
+    /// The proof of the target.
+    #[must_use]
+    pub fn proof(&self) -> Option<&Proof> {
+        self.proof.as_ref()
+    }
+
+    /// What is known of TLS on this connection.
+    #[must_use]
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.tls.as_ref()
+    }
+
+    /// How far it came, in words for the operator.
+    #[must_use]
+    pub fn stage(&self) -> &'static str {
+        match self.state {
+            State::Header(_) => "waiting for the stream header",
+            State::Features(_) => "waiting for stream features",
+            State::Proceed => "waiting for the answer to STARTTLS",
+            State::Handshake => "in the TLS handshake",
+            State::Judging => "judging the certificate",
+            State::Auth => "waiting for the answer to SASL EXTERNAL",
+            State::Result => "waiting for the answer to our dialback key",
+            State::Verify => "waiting for the answer to a dialback question",
+            State::Open => "open",
+            State::Done => "done",
+        }
+    }
+
+    fn ignore(&mut self) -> Outcome {
+        self.ignored += 1;
+        if self.ignored > IGNORED_MAX {
+            return Err(fail(FailureKind::Stream, "too many elements that mean nothing here"));
+        }
+        Ok(())
+    }
+}
+
+fn say(what: impl FnOnce(&mut Vec<u8>)) -> Step {
+    let mut text = Vec::new();
+    what(&mut text);
+    Step::Send(text)
+}
+
+fn fail(kind: FailureKind, detail: impl Into<String>) -> Failure {
+    Failure::new(kind, detail)
+}
+
+/// RFC 6120 §4.9; servers of before 2004 put bare text there.
+fn stream_error(element: &Element) -> Failure {
+    let condition = element
+        .children()
+        .iter()
+        .find(|child| child.namespace == ns::STREAM_ERRORS && child.name != "text");
+    let text = element.child(ns::STREAM_ERRORS, "text").map(Element::text);
+    match condition {
+        Some(condition) => Failure::stream_error(&condition.name, text),
+        None => fail(
+            FailureKind::Stream,
+            format!("stream error: {}", printable(element.text().trim())),
+        ),
+    }
+}
