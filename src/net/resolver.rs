@@ -5,7 +5,7 @@
 //! as "no such record", so that nobody gains a fallback by suppressing answers (DNS-4); every
 //! query ends within the configured time; answers live as long as their TTL says, negative ones at
 //! most a minute. The hosts file and search domains play no part. Each question is asked, and its
-//! aliases followed, in [`Resolver::ask`], where the state of validation will be taken from.
+//! aliases followed, in `Resolver::ask`, where the state of validation will be taken from.
 
 use std::{
     fmt,

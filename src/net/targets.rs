@@ -2,7 +2,7 @@
 //! answers (RFC 6120 §3.2.1, XEP-0368 §3 and §5; protocol rules DNS-4, DNS-5) and their order
 //! (RFC 2782; DNS-8). Pure: no I/O, and chance is an argument.
 //!
-//! Promises: a peer cannot make the list longer than [`MAX_TARGETS`], nor repeat a target in it,
+//! Promises: a peer cannot make the list longer than `MAX_TARGETS`, nor repeat a target in it,
 //! and a domain that says it has no service never falls back to its address records.
 
 use std::{collections::HashSet, fmt, sync::Arc};

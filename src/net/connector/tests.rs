@@ -213,3 +213,12 @@ async fn a_legacy_server_that_is_down_or_unknown_is_an_error() {
     let unknown = HostPort { host: "no such host".into(), port };
     assert!(connect_legacy(&unknown, LONG).await.is_err());
 }
+
+#[tokio::test]
+async fn a_connector_may_be_driven_by_any_worker() {
+    let dns = Zone::default().serve().await;
+    let mut connector = connector(&dns, Vec::new(), rules());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move { connector.next().await.is_none() });
+    assert!(tasks.join_next().await.unwrap().unwrap());
+}
