@@ -1,1 +1,335 @@
-//! connector
+//! From targets to TCP connections: happy eyeballs (RFC 8305 §4 and §5, RFC 6120 §3.2.1 items 6
+//! to 8; protocol rules DNS-6, DNS-9, DNS-12, DNS-13).
+//!
+//! ```text
+//! target 1 ── addresses: v6 v4 v6 v4 … ── filter ── race, 250 ms apart ── winner ── TLS, XMPP
+//!                                                        └── the caller asks for the next ──┘
+//! target 2 ── only when every address of target 1 has been tried
+//! ```
+//!
+//! Promises: connects only to the very address that the filter saw, in its unmapped form; never to
+//! an own listener; leaves no connection attempt behind when it is dropped; names every cause, in
+//! the order tried.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
+
+use super::{
+    own::OwnAddresses,
+    resolver::{ResolveError, Resolver},
+    targets::Target,
+};
+use crate::{
+    config::{model::HostPort, policy::Denied},
+    xmpp::StanzaCondition,
+};
+
+/// Judges an address before a connection is made to it.
+pub type AddressFilter = Box<dyn Fn(IpAddr) -> Option<Denied> + Send + Sync>;
+
+/// The connections to a domain's targets, one after another.
+pub struct Connector {
+    resolver: Resolver,
+    rules: Rules,
+    targets: VecDeque<Target>,
+    /// The target whose addresses are being tried, and those not tried to the end.
+    current: Option<(Target, Vec<SocketAddr>)>,
+    failures: Vec<ConnectFailure>,
+}
+
+/// What holds for every connection of a [`Connector`].
+pub struct Rules {
+    /// The rules of the operator.
+    pub filter: AddressFilter,
+    /// fedgate's own listeners.
+    pub own: OwnAddresses,
+    /// How long one TCP connection may take.
+    pub tcp_timeout: Duration,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Connected {
+    /// The socket, with `TCP_NODELAY` and keepalive.
+    pub stream: TcpStream,
+    /// Which target it is: how to begin, and the host name.
+    pub target: Target,
+    /// The address that was connected to.
+    pub address: SocketAddr,
+}
+
+/// Why one target or address gave no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectFailure {
+    /// The target's host could not be resolved.
+    #[error(transparent)]
+    Resolve(ResolveError),
+    /// A rule forbids the address.
+    #[error("{address} is refused by the rule at {}", .denied.rule.0)]
+    Denied {
+        /// Where we would have connected.
+        address: SocketAddr,
+        /// The rule, with its reason.
+        denied: Denied,
+    },
+    /// The address is one of fedgate's own listeners.
+    #[error("{address} is fedgate itself")]
+    Own {
+        /// Where we would have connected.
+        address: SocketAddr,
+    },
+    /// The TCP connection failed or took too long.
+    #[error("connect to {address}: {source}")]
+    Tcp {
+        /// Where we tried to connect.
+        address: SocketAddr,
+        /// What the system said; `TimedOut` also for our own limit.
+        source: io::Error,
+    },
+}
+
+/// Every failure, in the order tried.
+#[derive(Debug, thiserror::Error)]
+pub struct ConnectError {
+    /// One for each target or address.
+    pub failures: Vec<ConnectFailure>,
+}
+
+// === impl Connector ===
+
+impl Connector {
+    /// For the targets as [`Resolver::service`] ordered them.
+    pub fn new(resolver: Resolver, targets: Vec<Target>, rules: Rules) -> Self {
+        Self { resolver, rules, targets: targets.into(), current: None, failures: Vec::new() }
+    }
+
+    /// Connects to the next candidate; `None` when there is none left, and then
+    /// [`into_error`](Self::into_error) says why.
+    ///
+    /// To be called again when a connection turned out useless: goes on with the addresses of the
+    /// same target that have not failed yet, then with the next target. May be dropped at any
+    /// time; an attempt in flight is then made again by the next call.
+    pub async fn next(&mut self) -> Option<Connected> {
+        loop {
+            if self.current.is_none() {
+                let target = self.targets.front()?;
+                let addresses = self.resolver.addresses(&target.host).await;
+                let target = self.targets.pop_front()?;
+                match addresses {
+                    Ok(addresses) => {
+                        let candidates = self.candidates(&target, addresses);
+                        self.current = Some((target, candidates));
+                    }
+                    Err(error) => {
+                        self.failures.push(ConnectFailure::Resolve(error));
+                        continue;
+                    }
+                }
+            }
+            let (target, candidates) = self.current.as_mut()?;
+            let winner = race(candidates, &mut self.failures, self.rules.tcp_timeout).await;
+            if let Some((stream, address)) = winner {
+                return Some(Connected { stream, target: target.clone(), address });
+            }
+            self.current = None;
+        }
+    }
+
+    /// Why there was no connection, or no other.
+    #[must_use]
+    pub fn into_error(self) -> ConnectError {
+        ConnectError { failures: self.failures }
+    }
+
+    /// The addresses that may be connected to, families in turn, IPv6 first.
+    fn candidates(&mut self, target: &Target, addresses: Vec<IpAddr>) -> Vec<SocketAddr> {
+        // The mapped form would reach the IPv4 address behind the back of the filter.
+        let addresses = addresses.into_iter().map(|ip| ip.to_canonical());
+        let (v6, v4): (Vec<_>, Vec<_>) = addresses.partition(IpAddr::is_ipv6);
+        let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
+        let mut candidates = Vec::new();
+        for turn in std::iter::from_fn(|| {
+            let turn = [v6.next(), v4.next()];
+            turn.iter().any(Option::is_some).then_some(turn)
+        }) {
+            for ip in turn.into_iter().flatten() {
+                let address = SocketAddr::new(ip, target.port);
+                if candidates.len() == MAX_ADDRESSES || candidates.contains(&address) {
+                    continue;
+                }
+                if let Some(denied) = (self.rules.filter)(ip) {
+                    self.failures.push(ConnectFailure::Denied { address, denied });
+                } else if self.rules.own.contains(address) {
+                    self.failures.push(ConnectFailure::Own { address });
+                } else {
+                    candidates.push(address);
+                }
+            }
+        }
+        candidates
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector")
+            .field("targets", &self.targets)
+            .field("current", &self.current)
+            .field("failures", &self.failures)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl ConnectError ===
+
+impl ConnectError {
+    /// What the sender of a stanza is told (DNS-14): a failure that may pass weighs more than a
+    /// rule, and a rule more than a host that does not exist.
+    #[must_use]
+    pub fn condition(&self) -> StanzaCondition {
+        let conditions = || self.failures.iter().map(ConnectFailure::condition);
+        for condition in [StanzaCondition::RemoteServerTimeout, StanzaCondition::Forbidden] {
+            if conditions().any(|c| c == condition) {
+                return condition;
+            }
+        }
+        conditions().next().unwrap_or(StanzaCondition::RemoteServerTimeout)
+    }
+}
+
+impl ConnectFailure {
+    /// What the sender of a stanza would be told if it were the only failure.
+    #[must_use]
+    pub fn condition(&self) -> StanzaCondition {
+        match self {
+            Self::Denied { .. } => StanzaCondition::Forbidden,
+            Self::Own { .. } => StanzaCondition::RemoteServerNotFound,
+            Self::Resolve(error) => error.condition(),
+            Self::Tcp { .. } => StanzaCondition::RemoteServerTimeout,
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, failure) in self.failures.iter().enumerate() {
+            if n > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{failure}")?;
+            if let ConnectFailure::Resolve(ResolveError::Temporary { cause, .. }) = failure {
+                write!(f, ": {cause}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Connects to the legacy server: a name is looked up by the system's resolver, now, and all its
+/// addresses are tried in turn, within `limit` altogether.
+///
+/// # Errors
+/// That of the last address; `TimedOut` where the time was over.
+pub async fn connect_legacy(address: &HostPort, limit: Duration) -> io::Result<TcpStream> {
+    let end = Instant::now() + limit;
+    let found = timeout_at(end, lookup_host((address.host.as_str(), address.port))).await;
+    let addresses: Vec<SocketAddr> = found??.collect();
+    let mut error = io::Error::new(io::ErrorKind::NotFound, "no addresses");
+    for (n, address) in addresses.iter().enumerate() {
+        // The rest of the time in equal parts, so that a dead address leaves some for the others.
+        let parts = u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
+        let part = end.saturating_duration_since(Instant::now()) / parts;
+        match connect(*address, part).await {
+            Ok(stream) => return Ok(stream),
+            Err(e) => error = e,
+        }
+    }
+    Err(error)
+}
+
+/// Races the candidates, each a while after the one before or as soon as that has failed. Those
+/// that failed, and the winner, are removed from the list.
+async fn race(
+    candidates: &mut Vec<SocketAddr>,
+    failures: &mut Vec<ConnectFailure>,
+    tcp_timeout: Duration,
+) -> Option<(TcpStream, SocketAddr)> {
+    let mut attempts: Vec<Attempt> = Vec::new();
+    let mut stagger = pin!(sleep_until(Instant::now()));
+    while !candidates.is_empty() {
+        tokio::select! {
+            biased;
+            (address, result) = first(&mut attempts), if !attempts.is_empty() => {
+                candidates.retain(|candidate| *candidate != address);
+                match result {
+                    Ok(stream) => return Some((stream, address)),
+                    Err(source) => failures.push(ConnectFailure::Tcp { address, source }),
+                }
+                stagger.as_mut().reset(Instant::now());
+            }
+            () = &mut stagger, if attempts.len() < candidates.len() => {
+                // In flight are the first of the list: only those leave it.
+                if let Some(&address) = candidates.get(attempts.len()) {
+                    attempts.push(Box::pin(async move { (address, connect(address, tcp_timeout).await) }));
+                }
+                stagger.as_mut().reset(Instant::now() + STAGGER);
+            }
+        }
+    }
+    None
+}
+
+type Attempt = Pin<Box<dyn Future<Output = (SocketAddr, io::Result<TcpStream>)> + Send>>;
+
+/// The first attempt that ends, removed from the list.
+async fn first(attempts: &mut Vec<Attempt>) -> (SocketAddr, io::Result<TcpStream>) {
+    poll_fn(|cx| {
+        for n in 0..attempts.len() {
+            if let Poll::Ready(result) = attempts[n].as_mut().poll(cx) {
+                drop(attempts.remove(n));
+                return Poll::Ready(result);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let stream = timeout(limit, TcpStream::connect(address)).await??;
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_TIME)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}
+
+/// Addresses of one target that are tried at most.
+const MAX_ADDRESSES: usize = 16;
+/// Between the starts of two attempts (RFC 8305 §5, Connection Attempt Delay).
+const STAGGER: Duration = Duration::from_millis(250);
+/// A silent connection is probed after this,
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+/// then this often,
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// and is dead after so many probes without an answer: two minutes in all.
+const KEEPALIVE_RETRIES: u32 = 4;
+
+#[cfg(test)]
+mod tests;

@@ -2,5 +2,9 @@
 
 pub mod certificates;
 pub mod connector;
+#[cfg(test)]
+pub(crate) mod fake_dns;
+pub mod own;
 pub mod resolver;
+pub mod targets;
 pub mod tls;
