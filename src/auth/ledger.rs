@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use super::proof::Proof;
+use super::Proof;
 use crate::xmpp::{Domain, DomainPair, StreamCondition, jid};
 
 /// Distinct spellings of addresses' domains that a ledger remembers.

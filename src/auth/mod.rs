@@ -1,4 +1,10 @@
 //! Layer 1: who may speak for which domain. Pure decisions.
 
 pub mod dialback_key;
+pub mod ledger;
 pub mod pkix;
+mod proof;
+mod tls_facts;
+
+pub use proof::{Proof, Prooftype};
+pub use tls_facts::TlsFacts;

@@ -6,5 +6,8 @@ pub mod connector;
 pub(crate) mod fake_dns;
 pub mod own;
 pub mod resolver;
+pub mod roots;
+pub mod secret;
 pub mod targets;
 pub mod tls;
+pub mod wire;

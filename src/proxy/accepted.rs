@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How a connection came in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Entry {
     /// From a peer, in the clear first.
     Public,
@@ -44,6 +44,15 @@ pub(super) enum Entry {
 }
 
 impl Entry {
+    /// The word for logs.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::DirectTls => "direct_tls",
+            Self::Local => "local",
+        }
+    }
+
     /// The side that it connects us with.
     pub(super) fn side(self) -> Side {
         match self {

@@ -1,1 +1,20 @@
-//! proxy
+//! Layer 4: the sidecar itself: streams that come in, routes that go out, and what they share.
+
+mod accepted;
+mod admission;
+mod app;
+mod checking;
+mod counters;
+mod dial;
+mod frames;
+mod gate;
+mod listeners;
+mod pieces;
+mod prover;
+mod route;
+mod routes;
+mod services;
+
+pub use app::{Addresses, App, AppError};
+pub use listeners::ListenError;
+pub use services::ServicesError;

@@ -1,0 +1,140 @@
+//! One running fedgate: builds and owns everything, takes new configurations, ends in order.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::{
+    accepted::Entry,
+    gate::Gate,
+    listeners::{ListenError, Listeners},
+    services::{Services, ServicesError},
+};
+use crate::{
+    config::model::Config,
+    net::secret::{self, SecretError},
+};
+
+/// A running fedgate. To be made and used inside a tokio runtime.
+#[derive(Debug)]
+pub struct App {
+    gate: Arc<Gate>,
+    listeners: Listeners,
+    /// The accepted streams.
+    legs: TaskTracker,
+}
+
+/// Why a configuration cannot be put to work.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The dialback secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Certificates, trust roots, name servers.
+    #[error(transparent)]
+    Services(#[from] ServicesError),
+}
+
+/// Where a running fedgate is reached, as bound: a port 0 in the configuration is a real one here.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Peers, STARTTLS.
+    pub public: Vec<SocketAddr>,
+    /// Peers, direct TLS.
+    pub direct_tls: Vec<SocketAddr>,
+    /// The legacy server.
+    pub local: Vec<SocketAddr>,
+    /// The DNS responder.
+    pub dns: Vec<SocketAddr>,
+}
+
+impl App {
+    /// Binds all sockets and begins to serve.
+    ///
+    /// # Errors
+    /// [`AppError`]; nothing is left running then.
+    pub fn start(config: Config) -> Result<Self, AppError> {
+        let keys = secret::dialback_keys(&config.state_dir)?;
+        let config = Arc::new(config);
+        let services = Services::new(Arc::clone(&config))?;
+        let mut listeners = Listeners::default();
+        let bound = listeners.bind(&config)?;
+        let gate = Gate::new(services, keys);
+        let legs = TaskTracker::new();
+        listeners.serve(&gate, &legs, bound);
+        Ok(Self { gate, listeners, legs })
+    }
+
+    /// Goes over to another configuration, all or nothing: streams that it still allows go on
+    /// undisturbed, others end with `policy-violation`.
+    ///
+    /// # Errors
+    /// [`AppError`]; everything runs on as before then.
+    pub fn reload(&mut self, config: Config) -> Result<(), AppError> {
+        let old = self.gate.config();
+        if config.state_dir != old.state_dir {
+            warn!("a changed state_dir takes effect at the next start");
+        }
+        let config = Arc::new(config);
+        let services = Services::new(Arc::clone(&config))?;
+        let bound = self.listeners.bind(&config)?;
+        self.gate.replace(services);
+        self.listeners.serve(&self.gate, &self.legs, bound);
+        Ok(())
+    }
+
+    /// The files whose change calls for a reload, besides the configuration itself.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.gate.services().files()
+    }
+
+    /// Where it is reached.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            public: self.listeners.addresses(Entry::Public),
+            direct_tls: self.listeners.addresses(Entry::DirectTls),
+            local: self.listeners.addresses(Entry::Local),
+            dns: self.listeners.dns_addresses(),
+        }
+    }
+
+    /// Ends in order: takes nothing new, closes accepted streams, writes what was taken, closes
+    /// the rest; within the time that the configuration sets.
+    pub async fn shutdown(mut self) {
+        let limit = self.gate.config().shutdown_timeout;
+        if timeout(limit, self.end()).await.is_err() {
+            warn!(seconds = limit.as_secs(), "not everything ended in time");
+        }
+        let totals = self.gate.counters().totals();
+        info!(
+            from_legacy = totals.from_legacy,
+            from_peers = totals.from_peers,
+            bounced = totals.bounced,
+            undeliverable = totals.undeliverable,
+            lost_errors = totals.lost_errors,
+            "ended"
+        );
+    }
+
+    async fn end(&mut self) {
+        self.listeners.stop();
+        self.gate.draining().cancel();
+        self.legs.close();
+        // Routes go on meanwhile, so that streams which wait for them can end.
+        let share = self.gate.config().shutdown_timeout / 2;
+        if timeout(share.max(Duration::from_millis(100)), self.legs.wait()).await.is_err() {
+            warn!("some accepted streams did not end in time");
+        }
+        self.gate.stop();
+        self.listeners.stop_dns();
+        self.gate.tracker().close();
+        self.gate.tracker().wait().await;
+    }
+}

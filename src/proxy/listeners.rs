@@ -1,0 +1,295 @@
+//! The sockets that are listened on, and who may come in.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use socket2::{Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, debug, info, warn};
+
+use super::{
+    accepted::{self, Entry},
+    gate::Gate,
+};
+use crate::{
+    config::model::{Config, Listen},
+    net::{
+        own::OwnAddresses,
+        resolver::{ServersError, name_servers},
+    },
+    steer::dns,
+    xmpp::Direction,
+};
+
+/// Connections that the kernel holds ready.
+const BACKLOG: i32 = 1024;
+/// How long accepting rests after an error such as having no file descriptor left.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// A neighbour that vanished is noticed after this, and three probes.
+const KEEPALIVE: Duration = Duration::from_secs(300);
+
+/// Why the sockets cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// An address for streams.
+    #[error("listen on {0}")]
+    Stream(SocketAddr, #[source] io::Error),
+    /// An address of the DNS responder.
+    #[error("listen for DNS on {0}")]
+    Dns(SocketAddr, #[source] io::Error),
+    /// Nobody to forward questions to.
+    #[error(transparent)]
+    Servers(#[from] ServersError),
+}
+
+/// All sockets of one fedgate.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    streams: HashMap<(Entry, SocketAddr), Listening>,
+    dns: HashMap<SocketAddr, Listening>,
+    /// What the responders answer.
+    steering: Option<Arc<ArcSwap<dns::Settings>>>,
+}
+
+#[derive(Debug)]
+struct Listening {
+    local: SocketAddr,
+    stop: CancellationToken,
+}
+
+/// The sockets that a new configuration needs in addition.
+#[derive(Debug)]
+pub(super) struct Bound {
+    listen: Listen,
+    streams: Vec<(Entry, SocketAddr, TcpListener)>,
+    responders: Vec<(SocketAddr, dns::Responder)>,
+    /// What the responders will answer; none without any.
+    steering: Option<Steering>,
+}
+
+/// The settings of the responders: the place where they look, and what it shall hold.
+type Steering = (Arc<ArcSwap<dns::Settings>>, dns::Settings);
+
+impl Listeners {
+    /// Binds what `config` wants and is not bound yet. Changes nothing.
+    pub(super) fn bind(&self, config: &Config) -> Result<Bound, ListenError> {
+        let listen = &config.listen;
+        let mut streams = Vec::new();
+        for (entry, address) in wanted(listen) {
+            if !self.streams.contains_key(&(entry, address)) {
+                let listener =
+                    bind(address).map_err(|error| ListenError::Stream(address, error))?;
+                streams.push((entry, address, listener));
+            }
+        }
+        let mut responders = Vec::new();
+        let mut steering = None;
+        if !listen.dns.is_empty() {
+            let settings = dns_settings(config)?;
+            let shared = self.steering.clone();
+            let shared =
+                shared.unwrap_or_else(|| Arc::new(ArcSwap::from_pointee(settings.clone())));
+            for &address in listen.dns.iter().filter(|address| !self.dns.contains_key(address)) {
+                let responder = dns::Responder::bind(&[address], Arc::clone(&shared))
+                    .map_err(|error| ListenError::Dns(address, error))?;
+                responders.push((address, responder));
+            }
+            steering = Some((shared, settings));
+        }
+        Ok(Bound { listen: listen.clone(), streams, responders, steering })
+    }
+
+    /// Serves what was bound, and stops what is no longer wanted.
+    pub(super) fn serve(&mut self, gate: &Arc<Gate>, legs: &TaskTracker, bound: Bound) {
+        let keep: Vec<_> = wanted(&bound.listen).collect();
+        self.streams.retain(|key, listening| {
+            let kept = keep.contains(key);
+            if !kept {
+                listening.stop.cancel();
+            }
+            kept
+        });
+        for (entry, address, listener) in bound.streams {
+            let local = listener.local_addr().unwrap_or(address);
+            info!(addr = %local, entry = entry.as_str(), "listening");
+            let stop = CancellationToken::new();
+            let acceptor =
+                Acceptor { gate: Arc::clone(gate), legs: legs.clone(), entry, stop: stop.clone() };
+            gate.tracker().spawn(acceptor.run(listener));
+            self.streams.insert((entry, address), Listening { local, stop });
+        }
+        self.dns.retain(|address, listening| {
+            let kept = bound.listen.dns.contains(address);
+            if !kept {
+                listening.stop.cancel();
+            }
+            kept
+        });
+        if let Some((shared, settings)) = bound.steering {
+            shared.store(Arc::new(settings));
+            self.steering = Some(shared);
+        }
+        for (address, responder) in bound.responders {
+            let local = responder.local_addresses().ok().and_then(|all| all.first().copied());
+            let local = local.unwrap_or(address);
+            info!(addr = %local, entry = "dns", "listening");
+            let stop = CancellationToken::new();
+            gate.tracker().spawn(responder.run(stop.clone()));
+            self.dns.insert(address, Listening { local, stop });
+        }
+    }
+
+    /// Accepts nothing more.
+    pub(super) fn stop(&mut self) {
+        for (_, listening) in self.streams.drain() {
+            listening.stop.cancel();
+        }
+    }
+
+    /// The DNS responder answers until the very end, for the legacy server may still ask.
+    pub(super) fn stop_dns(&mut self) {
+        for (_, listening) in self.dns.drain() {
+            listening.stop.cancel();
+        }
+    }
+
+    /// The bound addresses of one kind.
+    pub(super) fn addresses(&self, entry: Entry) -> Vec<SocketAddr> {
+        let mut all: Vec<_> = self
+            .streams
+            .iter()
+            .filter(|((of, _), _)| *of == entry)
+            .map(|(_, listening)| listening.local)
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// The bound addresses of the DNS responder.
+    pub(super) fn dns_addresses(&self) -> Vec<SocketAddr> {
+        self.dns.values().map(|listening| listening.local).collect()
+    }
+}
+
+fn wanted(listen: &Listen) -> impl Iterator<Item = (Entry, SocketAddr)> {
+    let of = |entry| move |address: &SocketAddr| (entry, *address);
+    let public = listen.public.iter().map(of(Entry::Public));
+    let direct = listen.direct_tls.iter().map(of(Entry::DirectTls));
+    let local = listen.local.iter().map(of(Entry::Local));
+    public.chain(direct).chain(local)
+}
+
+fn dns_settings(config: &Config) -> Result<dns::Settings, ServersError> {
+    let own = OwnAddresses::new(config.listen.dns.iter().copied());
+    Ok(dns::Settings {
+        address: config.steer.address,
+        port: config.steer.port,
+        local_domains: config.local_domains.keys().cloned().collect(),
+        clients: config.legacy.values().flat_map(|legacy| legacy.sources.clone()).collect(),
+        upstream: name_servers(&config.resolver, &own)?,
+    })
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+struct Acceptor {
+    gate: Arc<Gate>,
+    legs: TaskTracker,
+    entry: Entry,
+    stop: CancellationToken,
+}
+
+impl Acceptor {
+    async fn run(self, listener: TcpListener) {
+        let mut complained = false;
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((socket, address)) => {
+                    complained = false;
+                    self.admit(socket, address);
+                }
+                Err(error) => {
+                    // Mostly no file descriptors: some will be free again.
+                    if !complained {
+                        warn!(%error, "accept");
+                        complained = true;
+                    }
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+
+    /// Refusals here cost one line and no XMPP byte (protocol §12.1, state I0).
+    fn admit(&self, socket: TcpStream, address: SocketAddr) {
+        let config = self.gate.config();
+        let ip = address.ip().to_canonical();
+        let mut address = SocketAddr::new(ip, address.port());
+        let mut permit = None;
+        match self.entry {
+            Entry::Public | Entry::DirectTls => {
+                if let Some(denied) = config.policy.address(ip, Direction::Inbound) {
+                    info!(addr = %ip, rule = %denied.rule.0, "connection refused by rule");
+                    return;
+                }
+                match self.gate.admission().admit(ip, &config.limits) {
+                    Ok(place) => permit = Some(place),
+                    Err(reason) => {
+                        info!(addr = %ip, reason, "connection refused");
+                        return;
+                    }
+                }
+            }
+            Entry::Local => {
+                // A redirected connection keeps the address that it had for the Internet; but what
+                // arrives at a loopback address comes from this machine.
+                if socket.local_addr().is_ok_and(|local| local.ip().is_loopback()) {
+                    address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                }
+                let ip = address.ip();
+                let known = config
+                    .legacy
+                    .values()
+                    .any(|legacy| legacy.sources.iter().any(|net| net.contains(&ip)));
+                if !known {
+                    info!(addr = %ip, "local connection refused: not among the legacy sources");
+                    return;
+                }
+            }
+        }
+        if let Err(error) = prepare(&socket) {
+            debug!(%error, "socket options");
+        }
+        let span = tracing::info_span!("leg", entry = self.entry.as_str());
+        let serve = accepted::serve(Arc::clone(&self.gate), socket, address, self.entry, permit);
+        self.legs.spawn(serve.instrument(span));
+    }
+}
+
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 5);
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
