@@ -1,3 +1,8 @@
 //! Layer 1: who may speak for which domain. Pure decisions.
 
 pub mod pkix;
+mod proof;
+mod tls_facts;
+
+pub use proof::{Proof, Prooftype};
+pub use tls_facts::TlsFacts;
