@@ -23,9 +23,8 @@ use webpki::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use self::constraints::permits;
 pub(crate) use self::identifiers::{Match, Presented};
-pub(crate) use self::summary::utc;
+pub(crate) use self::summary::{foreign_purposes, utc};
 pub use self::{
     error::{Link, PkixError},
     summary::{CertificateInfo, Fingerprint},
@@ -179,7 +178,7 @@ fn check_ambiguity(intermediates: &[CertificateDer<'_>]) -> Result<(), PkixError
 /// constraints permit the domain, by whichever identifier it is then proven (PK-6, A-44).
 fn check_path(path: &VerifiedPath<'_>, domain: &Domain) -> Result<(), webpki::Error> {
     if let Some(subtrees) = &path.anchor().name_constraints
-        && !constraints::anchor_permits(subtrees, domain)
+        && !constraints::subtrees_permit(subtrees, domain)
     {
         return Err(webpki::Error::NameConstraintViolation);
     }
@@ -193,12 +192,8 @@ fn check_path(path: &VerifiedPath<'_>, domain: &Domain) -> Result<(), webpki::Er
             Ok(_) => {}
             Err(_) => return Err(webpki::Error::BadDer),
         }
-        match issuer.name_constraints() {
-            Ok(Some(constraints)) if !permits(constraints.value, domain) => {
-                return Err(webpki::Error::NameConstraintViolation);
-            }
-            Ok(_) => {}
-            Err(_) => return Err(webpki::Error::BadDer),
+        if !constraints::permits(&issuer, domain) {
+            return Err(webpki::Error::NameConstraintViolation);
         }
     }
     Ok(())

@@ -3,4 +3,5 @@
 pub mod certificates;
 pub mod connector;
 pub mod resolver;
+pub mod roots;
 pub mod tls;

@@ -13,10 +13,7 @@ use x509_parser::{
     prelude::X509Certificate,
 };
 
-use super::{
-    PkixError,
-    summary::MAX_SHOWN,
-};
+use super::{PkixError, summary::MAX_SHOWN};
 use crate::xmpp::Domain;
 
 /// The usable identifiers of one certificate.
@@ -56,8 +53,7 @@ impl Presented {
     pub(crate) fn of(certificate: &X509Certificate<'_>) -> Result<Self, PkixError> {
         let names = certificate.subject_alternative_name().map_err(|_| PkixError::Malformed)?;
         let names = names.map(|extension| extension.value.general_names.as_slice());
-        let identifiers =
-            names.unwrap_or_default().iter().filter_map(Identifier::parse).collect();
+        let identifiers = names.unwrap_or_default().iter().filter_map(Identifier::parse).collect();
         Ok(Self { identifiers })
     }
 
@@ -154,7 +150,7 @@ fn is_label(label: &str) -> bool {
 }
 
 /// The string inside `[0] EXPLICIT`, if it has this type and nothing follows.
-fn string<'a>(value: &'a [u8], tag: Tag) -> Option<&'a str> {
+fn string(value: &[u8], tag: Tag) -> Option<&str> {
     let (rest, explicit) = Any::from_der(value).ok()?;
     if !rest.is_empty() || explicit.class() != Class::ContextSpecific || explicit.tag() != Tag(0) {
         return None;

@@ -7,11 +7,7 @@ use std::{fmt, time::Duration};
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
-use x509_parser::{
-    prelude::X509Certificate,
-    time::ASN1Time,
-    x509::X509Name,
-};
+use x509_parser::{prelude::X509Certificate, time::ASN1Time, x509::X509Name};
 
 use super::{PkixError, Presented, parse};
 
@@ -70,11 +66,7 @@ impl CertificateInfo {
         let self_issued = certificate.subject().as_raw() == certificate.issuer().as_raw();
         Ok(Self {
             names: Presented::of(&certificate)?.to_string(),
-            issuer: if self_issued {
-                "self-signed".to_owned()
-            } else {
-                name(certificate.issuer())
-            },
+            issuer: if self_issued { "self-signed".to_owned() } else { name(certificate.issuer()) },
             not_before: not_before(&certificate),
             not_after: not_after(&certificate),
             fingerprint: Fingerprint::of(der),

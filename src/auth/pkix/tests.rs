@@ -26,7 +26,11 @@ fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()
 }
 
-fn judge(chain: &[&CertificateDer<'static>], roots: &TrustRoots, name: &str) -> Result<Proof, PkixError> {
+fn judge(
+    chain: &[&CertificateDer<'static>],
+    roots: &TrustRoots,
+    name: &str,
+) -> Result<Proof, PkixError> {
     let chain: Vec<_> = chain.iter().map(|certificate| (*certificate).clone()).collect();
     verify(&chain, roots, ReferenceIds::of(&domain(name)), at(NOW))
 }
@@ -44,8 +48,7 @@ fn dates(params: &mut CertificateParams, from: u64, to: u64) {
 fn a_good_chain_proves_the_domain_that_was_asked_and_until_its_first_expiry() {
     let root = Ca::new("Root");
     let middle = root.intermediate("Middle", |p| dates(p, NOW - DAY, NOW + 5 * DAY));
-    let leaf =
-        middle.issue(&[San::Dns("*.Example.COM")], |p| dates(p, NOW - DAY, NOW + 90 * DAY));
+    let leaf = middle.issue(&[San::Dns("*.Example.COM")], |p| dates(p, NOW - DAY, NOW + 90 * DAY));
     let proof =
         judge(&[&leaf.certificate, &middle.certificate], &root.roots(), "a.example.com").unwrap();
     assert_eq!(proof.domain(), &domain("a.example.com"));
@@ -67,7 +70,8 @@ fn the_purpose_must_be_servers_in_either_direction() {
         (vec![Eku::CodeSigning], "wrong-purpose"),
         (vec![Eku::EmailProtection, Eku::Other(vec![1, 2, 3])], "wrong-purpose"),
     ] {
-        let leaf = ca.issue(&[San::Dns("a.example")], |p| p.extended_key_usages.clone_from(&purposes));
+        let leaf =
+            ca.issue(&[San::Dns("a.example")], |p| p.extended_key_usages.clone_from(&purposes));
         let result = judge(&[&leaf.certificate], &roots, "a.example");
         assert_eq!(reason(&result), expected, "{purposes:?}");
         if let Err(error) = result {
@@ -140,7 +144,10 @@ fn each_fault_of_an_issuer_has_its_words() {
     let mute = root.intermediate("Mute", |p| p.key_usages = vec![KeyUsagePurpose::CrlSign]);
     let server = root.intermediate("Server", |p| p.is_ca = IsCa::ExplicitNoCa);
     for (issuer, words) in [
-        (&lone, "certificate's issuer is unknown: CN=Lonely Root (1 intermediate certificates sent)"),
+        (
+            &lone,
+            "certificate's issuer is unknown: CN=Lonely Root (1 intermediate certificates sent)",
+        ),
         (&expired, "a CA certificate in the chain expired on 2025-06-14 15:06:40 UTC"),
         (&mail, "a CA certificate in the chain is not for servers, only for emailProtection"),
         (&mute, "certificate was issued by one that is not a CA's"),
@@ -247,7 +254,11 @@ fn identifiers_are_matched_whole_and_odd_ones_are_left_out() {
         // what is odd does not spoil its neighbour
         let leaf = ca.issue(&[name, Dns("other.example")], |_| {});
         let result = judge(&[&leaf.certificate], &roots, wanted);
-        assert_eq!(reason(&result), if *proven { "proven" } else { "name-mismatch" }, "{shown:?} for {wanted}");
+        assert_eq!(
+            reason(&result),
+            if *proven { "proven" } else { "name-mismatch" },
+            "{shown:?} for {wanted}"
+        );
         assert_eq!(reason(&judge(&[&leaf.certificate], &roots, "other.example")), "proven");
     }
 }
@@ -264,8 +275,7 @@ fn the_common_name_is_no_identifier() {
 #[test]
 fn an_srv_id_proves_its_name_and_a_dns_id_another() {
     let ca = Ca::new("Root");
-    let leaf =
-        ca.issue(&[San::Srv("_xmpp-server.a.example"), San::Dns("b.example")], |_| {});
+    let leaf = ca.issue(&[San::Srv("_xmpp-server.a.example"), San::Dns("b.example")], |_| {});
     for (name, expected) in
         [("a.example", "proven"), ("b.example", "proven"), ("c.example", "name-mismatch")]
     {
