@@ -1,1 +1,272 @@
-//! pkix
+//! Whether a certificate chain proves a domain (RFC 5280, RFC 6120 §13.7, RFC 9525; PK-1 to PK-7).
+//!
+//! webpki builds and validates the path, for *serverAuth* in either direction, since public CAs
+//! issue nothing else (EKU-1); identifiers are matched here, because it knows no SRV-ID and no
+//! XmppAddr. Names in the subject's CN never count. Nothing here does I/O or knows the time.
+//! Certificates are hostile input: sizes and path building are bounded, and no DER makes it panic.
+//! Revocation is not checked (PK-6), and a trust anchor's own dates are not either: an operator
+//! takes a root back by taking it out of the store.
+
+mod constraints;
+mod error;
+mod identifiers;
+mod summary;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{
+    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage,
+    RequiredEkuNotFoundContext, VerifiedPath,
+};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+pub(crate) use self::identifiers::{Match, Presented};
+pub(crate) use self::summary::{foreign_purposes, utc};
+pub use self::{
+    error::{Link, PkixError},
+    summary::{CertificateInfo, Fingerprint},
+};
+use super::{Proof, Prooftype};
+use crate::xmpp::Domain;
+
+/// The CAs that are trusted to say which key belongs to a domain.
+#[derive(Clone, Debug, Default)]
+pub struct TrustRoots {
+    anchors: Vec<TrustAnchor<'static>>,
+}
+
+/// The names by which a peer may prove itself (PK-2): DNS-ID, SRV-ID and XmppAddr of the source
+/// domain. Never a name out of an insecure DNS answer.
+#[derive(Clone, Copy, Debug)]
+pub struct ReferenceIds<'a> {
+    source: &'a Domain,
+}
+
+impl TrustRoots {
+    /// No CA at all: nothing can be proven by PKIX.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Trusts a CA certificate, with the name constraints that it carries.
+    ///
+    /// # Errors
+    /// [`PkixError::Malformed`] if it is not a certificate.
+    pub fn add(&mut self, certificate: &CertificateDer<'_>) -> Result<(), PkixError> {
+        let anchor =
+            webpki::anchor_from_trusted_cert(certificate).map_err(|_| PkixError::Malformed)?;
+        self.anchors.push(anchor.to_owned());
+        Ok(())
+    }
+
+    /// How many CAs are trusted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.anchors.len()
+    }
+
+    /// Whether no CA is trusted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.anchors.is_empty()
+    }
+}
+
+impl<'a> ReferenceIds<'a> {
+    /// The identifiers of the domain that a stream header or a dialback element names.
+    #[must_use]
+    pub fn of(source: &'a Domain) -> Self {
+        Self { source }
+    }
+}
+
+/// Judges a certificate chain, leaf first, as it came from a peer that claims the source domain;
+/// whether that peer accepted or opened the connection makes no difference.
+///
+/// # Errors
+/// [`PkixError`]: the prooftype does not succeed; what follows from that is policy (PK-7).
+pub fn verify(
+    chain: &[CertificateDer<'_>],
+    roots: &TrustRoots,
+    reference: ReferenceIds<'_>,
+    now: UnixTime,
+) -> Result<Proof, PkixError> {
+    let (leaf_der, intermediates) = chain.split_first().ok_or(PkixError::NoCertificate)?;
+    check_bounds(chain)?;
+    let leaf = parse(leaf_der)?;
+    check_leaf(&leaf)?;
+    check_ambiguity(intermediates)?;
+
+    let end_entity = EndEntityCert::try_from(leaf_der)
+        .map_err(|error| PkixError::explain(error, chain, &leaf))?;
+    let path = end_entity
+        .verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &roots.anchors,
+            intermediates,
+            now,
+            ServerPurpose,
+            None,
+            Some(&|path| check_path(path, reference.source)),
+        )
+        .map_err(|error| PkixError::explain(error, chain, &leaf))?;
+
+    let presented = Presented::of(&leaf)?;
+    if presented.matches(reference.source).is_none() {
+        return Err(PkixError::Name {
+            wanted: reference.source.clone(),
+            presented: presented.to_string(),
+        });
+    }
+    Ok(Proof::assertion(
+        reference.source.clone(),
+        Prooftype::Pkix,
+        Fingerprint::of(leaf_der),
+        first_expiry(&leaf, &path)?,
+    ))
+}
+
+/// what a peer may make us work on. rustls bounds the handshake message likewise.
+fn check_bounds(chain: &[CertificateDer<'_>]) -> Result<(), PkixError> {
+    if chain.len() > MAX_CERTIFICATES {
+        return Err(PkixError::TooManyCertificates(chain.len()));
+    }
+    let size = chain.iter().map(|certificate| certificate.len()).sum();
+    if size > MAX_CHAIN_SIZE {
+        return Err(PkixError::TooLarge(size));
+    }
+    Ok(())
+}
+
+/// What webpki does not look at: the leaf's own key and its `keyUsage`.
+fn check_leaf(leaf: &X509Certificate<'_>) -> Result<(), PkixError> {
+    if let Some(bits) = rsa_bits(leaf)
+        && bits < MIN_RSA_BITS
+    {
+        return Err(PkixError::WeakKey(bits));
+    }
+    // RFC 8446 §4.4.2.2: a key that signs a handshake needs digitalSignature
+    match leaf.key_usage() {
+        Ok(Some(usage)) if !usage.value.digital_signature() => Err(PkixError::KeyUsage),
+        Ok(_) => Ok(()),
+        Err(_) => Err(PkixError::Malformed),
+    }
+}
+
+/// Path building tries every issuer of a name: nine intermediates of one name make it try
+/// 200 000 paths, seconds of work, before webpki gives up.
+fn check_ambiguity(intermediates: &[CertificateDer<'_>]) -> Result<(), PkixError> {
+    let mut subjects = Vec::with_capacity(intermediates.len());
+    for certificate in intermediates {
+        subjects.push(parse(certificate)?.subject().as_raw().to_vec());
+    }
+    let most = subjects
+        .iter()
+        .map(|subject| subjects.iter().filter(|other| *other == subject).count())
+        .max();
+    match most {
+        Some(count) if count > MAX_SAME_SUBJECT => Err(PkixError::TooComplex),
+        _ => Ok(()),
+    }
+}
+
+/// What every CA of a path must fulfil beyond webpki's checks: `keyCertSign`, and that its name
+/// constraints permit the domain, by whichever identifier it is then proven (PK-6, A-44).
+fn check_path(path: &VerifiedPath<'_>, domain: &Domain) -> Result<(), webpki::Error> {
+    if let Some(subtrees) = &path.anchor().name_constraints
+        && !constraints::subtrees_permit(subtrees, domain)
+    {
+        return Err(webpki::Error::NameConstraintViolation);
+    }
+    for issuer in path.intermediate_certificates() {
+        let der = issuer.der();
+        let issuer = parse(&der).map_err(|_| webpki::Error::BadDer)?;
+        match issuer.key_usage() {
+            Ok(Some(usage)) if !usage.value.key_cert_sign() => {
+                return Err(webpki::Error::EndEntityUsedAsCa);
+            }
+            Ok(_) => {}
+            Err(_) => return Err(webpki::Error::BadDer),
+        }
+        if !constraints::permits(&issuer, domain) {
+            return Err(webpki::Error::NameConstraintViolation);
+        }
+    }
+    Ok(())
+}
+
+fn first_expiry(
+    leaf: &X509Certificate<'_>,
+    path: &VerifiedPath<'_>,
+) -> Result<UnixTime, PkixError> {
+    let mut first = summary::not_after(leaf);
+    for issuer in path.intermediate_certificates() {
+        first = first.min(summary::not_after(&parse(&issuer.der())?));
+    }
+    Ok(first)
+}
+
+/// Reads one certificate with nothing behind it.
+pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PkixError> {
+    match X509Certificate::from_der(der.as_ref()) {
+        Ok(([], certificate)) => Ok(certificate),
+        _ => Err(PkixError::Malformed),
+    }
+}
+
+fn rsa_bits(certificate: &X509Certificate<'_>) -> Option<usize> {
+    use x509_parser::public_key::PublicKey;
+
+    let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed() else {
+        return None;
+    };
+    let zeros = key.modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = key.modulus.get(zeros)?;
+    Some((key.modulus.len() - zeros) * 8 - first.leading_zeros() as usize)
+}
+
+/// EKU-1: no purposes, or serverAuth or any among them; clientAuth alone is no evidence.
+struct ServerPurpose;
+
+impl ExtendedKeyUsageValidator for ServerPurpose {
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let mut restricted = false;
+        for purpose in purposes {
+            let purpose = purpose?;
+            if purpose == SERVER_AUTH || purpose == ANY_PURPOSE {
+                return Ok(());
+            }
+            restricted = true;
+        }
+        if !restricted {
+            return Ok(());
+        }
+        Err(webpki::Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext {
+            required: KeyUsage::server_auth(),
+            present: Vec::new(),
+        }))
+    }
+}
+
+/// 1.3.6.1.5.5.7.3.1
+const SERVER_AUTH: KeyPurposeId<'static> =
+    KeyPurposeId::new(&[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01]);
+
+/// 2.5.29.37.0
+const ANY_PURPOSE: KeyPurposeId<'static> = KeyPurposeId::new(&[0x55, 0x1d, 0x25, 0x00]);
+
+/// Certificates in a chain, leaf included; real ones have two to four.
+const MAX_CERTIFICATES: usize = 10;
+
+/// Bytes of all certificates together.
+const MAX_CHAIN_SIZE: usize = 64 * 1024;
+
+/// Cross-signed CAs come in twos, rarely in threes.
+const MAX_SAME_SUBJECT: usize = 3;
+
+/// What webpki asks of the keys of CAs, and rustls of those that sign handshakes.
+const MIN_RSA_BITS: usize = 2048;

@@ -1,1 +1,330 @@
-//! certificates
+//! Our own certificates: which files they come from, and which one is shown to whom.
+//!
+//! A [`CertificateStore`] is immutable; a changed file means a new store, and one that cannot be
+//! loaded leaves the old in place (a certificate and its key arrive one after the other).
+//! Choice by RFC 6120 §5.4.3.1 and RFC 7590 §3.5 (TLS-6), the outbound one by SH-3. With no file
+//! configured a self-signed certificate for all local domains is made and kept.
+
+mod self_signed;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::{
+    InconsistentKeys,
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    sign::CertifiedKey,
+};
+use zeroize::Zeroizing;
+
+use super::tls::provider;
+use crate::{
+    auth::pkix::{self, CertificateInfo, PkixError, Presented},
+    config::model::CertificateFiles,
+    xmpp::Domain,
+};
+
+/// Our certificates with their keys; never empty.
+#[derive(Debug)]
+pub struct CertificateStore {
+    entries: Vec<Entry>,
+    default: usize,
+    local_domains: Vec<Domain>,
+    files: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Arc<CertifiedKey>,
+    presented: Presented,
+    info: CertificateInfo,
+    /// What it is for, if not for servers.
+    foreign_purposes: Option<String>,
+    is_current: bool,
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// What stands in the file is no certificate.
+    #[error("{}: {source}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: PkixError,
+    },
+    /// The key is of a kind that cannot be used.
+    #[error("{}: private key of an unknown kind", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A self-signed certificate could not be made.
+    #[error("make a self-signed certificate")]
+    Make(#[from] rcgen::Error),
+    /// The key belongs to another certificate, or the leaf is not the first.
+    #[error(
+        "the private key in {} is not that of the first certificate in {}",
+        key.display(),
+        cert.display()
+    )]
+    Mismatch {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// No certificate in the file.
+    #[error("{}: no certificate in PEM format", path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No key in the file, or only an encrypted one.
+    #[error("{}: no unencrypted private key in PEM format", path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The self-signed certificate cannot be kept.
+    #[error("write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What an operator should look into by day.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CertificateWarning {
+    /// Out of date.
+    #[error("{}: certificate expired on {}", path.display(), pkix::utc(*since))]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// Its `notAfter`.
+        since: UnixTime,
+    },
+    /// Should have been renewed.
+    #[error("{}: certificate expires on {}", path.display(), pkix::utc(*at))]
+    ExpiresSoon {
+        /// The file.
+        path: PathBuf,
+        /// Its `notAfter`.
+        at: UnixTime,
+    },
+    /// Its time has not come.
+    #[error("{}: certificate is not valid before {}", path.display(), pkix::utc(*from))]
+    NotYetValid {
+        /// The file.
+        path: PathBuf,
+        /// Its `notBefore`.
+        from: UnixTime,
+    },
+    /// A local domain that peers cannot prove.
+    #[error("no certificate for the local domain {domain}")]
+    Uncovered {
+        /// The domain.
+        domain: Domain,
+    },
+    /// Peers accept serverAuth in either direction and nothing else (EKU-1).
+    #[error("{}: certificate is not for servers, only for {purposes}", path.display())]
+    WrongPurpose {
+        /// The file.
+        path: PathBuf,
+        /// What it is for.
+        purposes: String,
+    },
+}
+
+impl CertificateStore {
+    /// Loads the configured files; without any, the self-signed certificate in `state_dir`, which
+    /// is made if there is none for these domains.
+    ///
+    /// # Errors
+    /// [`CertificateError`] for the first pair that cannot be used.
+    pub fn load(
+        files: &[CertificateFiles],
+        local_domains: &[Domain],
+        state_dir: &Path,
+    ) -> Result<(Self, Vec<CertificateWarning>), CertificateError> {
+        let now = UnixTime::now();
+        let mut entries = Vec::new();
+        let mut warnings = Vec::new();
+        if files.is_empty() {
+            entries.push(self_signed::load_or_make(local_domains, state_dir, now)?);
+        }
+        for pair in files {
+            let entry = Entry::load(pair, now)?;
+            entry.warn(&pair.cert, now, &mut warnings);
+            entries.push(entry);
+        }
+        let store = Self {
+            default: entries.iter().position(|entry| entry.is_current).unwrap_or(0),
+            entries,
+            local_domains: local_domains.to_vec(),
+            files: files.iter().flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).collect(),
+        };
+        let uncovered = local_domains.iter().filter(|domain| store.find(domain).is_none());
+        warnings.extend(
+            uncovered.map(|domain| CertificateWarning::Uncovered { domain: domain.clone() }),
+        );
+        Ok((store, warnings))
+    }
+
+    /// The certificate for a peer that connects: by SNI if one names it, else by the stream
+    /// header's `to`, else the first one.
+    #[must_use]
+    pub fn select(&self, sni: Option<&str>, to: Option<&Domain>) -> Arc<CertifiedKey> {
+        Arc::clone(&self.entries[self.select_index(sni, to)].key)
+    }
+
+    /// The certificate to show a peer that we connect to for this local domain; none if none
+    /// names it: a foreign name proves nothing.
+    #[must_use]
+    pub fn for_domain(&self, domain: &Domain) -> Option<Arc<CertifiedKey>> {
+        self.find(domain).map(|index| Arc::clone(&self.entries[index].key))
+    }
+
+    /// Whether a server name is one of ours: a local domain, or named by a certificate.
+    #[must_use]
+    pub fn hosts(&self, sni: &str) -> bool {
+        Domain::parse(sni).is_ok_and(|domain| {
+            self.local_domains.contains(&domain) || self.find(&domain).is_some()
+        })
+    }
+
+    /// The configured files, whose change calls for a new store.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Arc<CertifiedKey>> {
+        self.entries.iter().map(|entry| &entry.key)
+    }
+
+    pub(super) fn select_index(&self, sni: Option<&str>, to: Option<&Domain>) -> usize {
+        let by_sni = || self.find(&Domain::parse(sni?).ok()?);
+        by_sni().or_else(|| self.find(to?)).unwrap_or(self.default)
+    }
+
+    /// The best certificate for a domain: one in date, by its exact name, the first configured.
+    pub(super) fn find(&self, domain: &Domain) -> Option<usize> {
+        let rank = |(index, entry): (usize, &Entry)| {
+            let closeness = entry.presented.matches(domain)?;
+            Some((!entry.is_current, closeness, index))
+        };
+        self.entries.iter().enumerate().filter_map(rank).min().map(|(_, _, index)| index)
+    }
+}
+
+impl Entry {
+    fn load(files: &CertificateFiles, now: UnixTime) -> Result<Self, CertificateError> {
+        let CertificateFiles { cert, key } = files;
+        let pem = read(cert)?;
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
+            .ok()
+            .filter(|chain: &Vec<_>| !chain.is_empty())
+            .ok_or_else(|| CertificateError::NoCertificate { path: cert.clone() })?;
+        let pem = read(key)?;
+        let private = PrivateKeyDer::from_pem_slice(&pem)
+            .map_err(|_| CertificateError::NoKey { path: key.clone() })?;
+        Self::new(chain, private, files, now)
+    }
+
+    /// Takes a chain and the key of its leaf; the files are for messages.
+    fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        files: &CertificateFiles,
+        now: UnixTime,
+    ) -> Result<Self, CertificateError> {
+        let path = || files.cert.clone();
+        let bad = |source| CertificateError::Certificate { path: path(), source };
+        let leaf = chain.first().ok_or_else(|| CertificateError::NoCertificate { path: path() })?;
+        let info = CertificateInfo::of(leaf).map_err(bad)?;
+        let parsed = pkix::parse(leaf).map_err(bad)?;
+        let presented = Presented::of(&parsed).map_err(bad)?;
+        let foreign_purposes = pkix::foreign_purposes(&parsed);
+        let key = provider()
+            .key_provider
+            .load_private_key(key)
+            .map_err(|_| CertificateError::Key { path: files.key.clone() })?;
+        let key = CertifiedKey::new(chain, key);
+        match key.keys_match() {
+            Ok(()) => {}
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                return Err(CertificateError::Mismatch {
+                    cert: files.cert.clone(),
+                    key: files.key.clone(),
+                });
+            }
+            Err(_) => return Err(bad(PkixError::Malformed)),
+        }
+        let is_current = info.not_before <= now && now <= info.not_after;
+        Ok(Self { key: Arc::new(key), presented, info, foreign_purposes, is_current })
+    }
+
+    fn warn(&self, path: &Path, now: UnixTime, warnings: &mut Vec<CertificateWarning>) {
+        let path = || path.to_owned();
+        let info = &self.info;
+        if info.not_after < now {
+            warnings.push(CertificateWarning::Expired { path: path(), since: info.not_after });
+        } else if info.not_before > now {
+            warnings.push(CertificateWarning::NotYetValid { path: path(), from: info.not_before });
+        } else if info.not_after < soon(info, now) {
+            warnings.push(CertificateWarning::ExpiresSoon { path: path(), at: info.not_after });
+        }
+        if let Some(purposes) = self.foreign_purposes.clone() {
+            warnings.push(CertificateWarning::WrongPurpose { path: path(), purposes });
+        }
+    }
+}
+
+/// Certificates that expire before this should have been renewed: renewal comes with a third of
+/// the lifetime left, which is a month for one of 90 days and two days for one of six.
+fn soon(info: &CertificateInfo, now: UnixTime) -> UnixTime {
+    let lifetime = info.not_after.as_secs().saturating_sub(info.not_before.as_secs());
+    let margin = Duration::from_secs(lifetime / 5).min(MAX_MARGIN);
+    UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + margin)
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
+    read_file(path).map_err(|source| CertificateError::Read { path: path.to_owned(), source })
+}
+
+/// Reads a PEM file, of bounded size, into memory that is wiped.
+pub(super) fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 4 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// Bytes of a PEM file; a system's whole root bundle has a quarter of a million.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// How early, at most, an expiry is announced.
+const MAX_MARGIN: Duration = Duration::from_secs(14 * 24 * 60 * 60);

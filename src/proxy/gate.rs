@@ -21,7 +21,7 @@ use super::{
 use crate::{
     auth::{Proof, dialback_key::DialbackKeys, ledger::Routable, pkix},
     config::model::Config,
-    net::tls::{ClientCertificate, Connect, Secured, is_certificate_alert},
+    net::tls::{ClientCertificate, Connect, HandshakeError, Secured, is_certificate_alert},
     stream::{Failure, FailureKind, Setup},
     xmpp::{Domain, Side},
 };
@@ -184,7 +184,7 @@ impl Gate {
         let handshake = services.tls.connect(socket, &setup.pair.target, how, certificate);
         match timeout_at(deadline, handshake).await {
             Ok(Ok(secured)) => Ok(secured),
-            Ok(Err(error)) if error.is_about_certificate() => {
+            Ok(Err(error @ HandshakeError::CertificateAlert(_))) => {
                 Err(Failure::new(FailureKind::Certificate, error.to_string()))
             }
             Ok(Err(error)) => Err(Failure::new(FailureKind::Tls, error.to_string())),

@@ -1,0 +1,126 @@
+//! What a peer has proven: one success of one prooftype for one domain (RFC 7712 §7).
+//!
+//! A [`Proof`] is the only thing from which a domain pair can be authorized. Its fields are
+//! private and its constructors few: searching for `Proof::assertion`, `Proof::dialback` and
+//! `Proof::source_address` lists every way to be believed.
+
+use std::fmt;
+
+use rustls::pki_types::UnixTime;
+
+use super::pkix::Fingerprint;
+use crate::xmpp::Domain;
+
+/// A mechanism by which a domain is proven (RFC 7712 §7).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Prooftype {
+    /// The authoritative server confirmed a key (XEP-0220).
+    Dialback,
+    /// A certificate that a trusted CA issued for the domain (RFC 6120 §13.7.2).
+    Pkix,
+    /// The address that the stream comes from, on the legacy side only, where so configured.
+    Source,
+}
+
+impl Prooftype {
+    /// The word for logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dialback => "dialback",
+            Self::Pkix => "pkix",
+            Self::Source => "source",
+        }
+    }
+}
+
+impl fmt::Display for Prooftype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One domain, proven by one prooftype.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proof {
+    domain: Domain,
+    prooftype: Prooftype,
+    fingerprint: Option<Fingerprint>,
+    not_after: Option<UnixTime>,
+}
+
+impl Proof {
+    /// States that the certificate with this fingerprint proves `domain` until `not_after`.
+    pub(in crate::auth) fn assertion(
+        domain: Domain,
+        prooftype: Prooftype,
+        fingerprint: Fingerprint,
+        not_after: UnixTime,
+    ) -> Self {
+        Self { domain, prooftype, fingerprint: Some(fingerprint), not_after: Some(not_after) }
+    }
+
+    /// States that the authoritative server of `domain` confirmed a key of this stream; `server`
+    /// is what proved that it was the authoritative server, if anything did (protocol DT-4).
+    pub(crate) fn dialback(domain: Domain, server: Option<&Self>) -> Self {
+        let server = server.filter(|server| server.domain == domain);
+        Self {
+            domain,
+            prooftype: Prooftype::Dialback,
+            fingerprint: server.and_then(|server| server.fingerprint),
+            not_after: server.and_then(|server| server.not_after),
+        }
+    }
+
+    /// States that the stream comes from an address whose users may speak for all local domains:
+    /// the operator says so.
+    pub(crate) fn source_address(domain: Domain) -> Self {
+        Self { domain, prooftype: Prooftype::Source, fingerprint: None, not_after: None }
+    }
+
+    /// The domain that is proven, and no other: a wildcard certificate proves what was asked.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// Whether a certificate stands behind it: its own, or that of the authoritative server which
+    /// confirmed the key (RFC 7712 §4.3).
+    #[must_use]
+    pub fn is_strong(&self) -> bool {
+        self.fingerprint.is_some()
+    }
+
+    /// How it was proven.
+    #[must_use]
+    pub fn prooftype(&self) -> Prooftype {
+        self.prooftype
+    }
+
+    /// The certificate that it rests on, if any.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
+    }
+
+    /// When the first certificate of the validated chain expires: from then on the stream must
+    /// not go on by this proof (RFC 6120 §13.7.2.3, TLS-9). None without a certificate.
+    #[must_use]
+    pub fn expires(&self) -> Option<UnixTime> {
+        self.not_after
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dialback_proof_rests_on_no_certificate() {
+        let proof = Proof::dialback(Domain::parse("montague.example").unwrap(), None);
+        assert!(!proof.is_strong());
+        assert_eq!(proof.domain().as_str(), "montague.example");
+        assert_eq!(proof.prooftype().as_str(), "dialback");
+        assert_eq!((proof.fingerprint(), proof.expires()), (None, None));
+    }
+}

@@ -1,0 +1,109 @@
+//! The self-signed certificate: what an installation without certificates shows to peers.
+//!
+//! It proves nothing, dialback carries the trust then; but it is kept, so that a peer which
+//! remembers fingerprints sees the same one tomorrow.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    time::Duration,
+};
+
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::pki_types::UnixTime;
+use x509_parser::time::ASN1Time;
+use zeroize::Zeroizing;
+
+use super::{CertificateError, Entry};
+use crate::{auth::pkix::Match, config::model::CertificateFiles, xmpp::Domain};
+
+/// Takes the one in `state_dir` if it names all domains and is long valid, else makes it anew.
+pub(super) fn load_or_make(
+    domains: &[Domain],
+    state_dir: &Path,
+    now: UnixTime,
+) -> Result<Entry, CertificateError> {
+    let files = CertificateFiles {
+        cert: state_dir.join("self-signed.crt"),
+        key: state_dir.join("self-signed.key"),
+    };
+    // whatever is wrong with the old one, a new one is the cure
+    if let Ok(entry) = Entry::load(&files, now)
+        && covers(&entry, domains, now)
+    {
+        return Ok(entry);
+    }
+    make(domains, &files, now)?;
+    Entry::load(&files, now)
+}
+
+fn covers(entry: &Entry, domains: &[Domain], now: UnixTime) -> bool {
+    let lasts = entry.info.not_after > later(now, RENEW_BEFORE);
+    let names = |domain| entry.presented.matches(domain) == Some(Match::Exact);
+    entry.is_current && lasts && domains.iter().all(names)
+}
+
+fn make(
+    domains: &[Domain],
+    files: &CertificateFiles,
+    now: UnixTime,
+) -> Result<(), CertificateError> {
+    let names: Vec<_> = domains.iter().map(|domain| domain.as_str().to_owned()).collect();
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "fedgate self-signed");
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    // a peer's clock may be behind ours
+    let yesterday = now.as_secs().saturating_sub(DAY.as_secs());
+    if let (Some(from), Some(to)) = (date(yesterday), date(later(now, LIFETIME).as_secs())) {
+        params.not_before = from.to_datetime();
+        params.not_after = to.to_datetime();
+    }
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    // the key first: a certificate without its key is made again at the next start
+    let pem = Zeroizing::new(key.serialize_pem());
+    for (path, text, mode) in [(&files.key, &*pem, 0o600), (&files.cert, &certificate.pem(), 0o644)]
+    {
+        write(path, text, mode)
+            .map_err(|source| CertificateError::Write { path: path.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// Replaces a file in one step; nobody sees half of it, or an older mode.
+fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let new = path.with_added_extension("new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+fn later(now: UnixTime, by: Duration) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + by)
+}
+
+fn date(seconds: u64) -> Option<ASN1Time> {
+    ASN1Time::from_timestamp(seconds.try_into().ok()?).ok()
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Ten years: nobody checks it, and a change would frighten peers that remember it.
+const LIFETIME: Duration = DAY.saturating_mul(3650);
+
+/// A start this long before its end makes a new one.
+const RENEW_BEFORE: Duration = DAY.saturating_mul(30);
