@@ -1,10 +1,12 @@
-//! skeleton
-pub mod xmpp;
-pub mod xml;
+#![doc = include_str!("../ARCHITECTURE.md")]
+#![deny(rustdoc::broken_intra_doc_links)]
+
 pub mod auth;
-pub mod stream;
 pub mod config;
 pub mod net;
 pub mod ops;
-pub mod steer;
 pub mod proxy;
+pub mod steer;
+pub mod stream;
+pub mod xml;
+pub mod xmpp;

@@ -1,2 +1,11 @@
-//! skeleton
-fn main() {}
+//! The command line of fedgate: arguments, configuration, log, runtime, signals, exit codes.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    cli::Cli::parse().execute()
+}

@@ -1,1 +1,3 @@
-//! ops
+//! What operators see.
+
+pub mod log;

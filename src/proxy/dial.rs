@@ -12,6 +12,7 @@ use tracing::{debug, info};
 use super::{
     frames::{Frame, Frames},
     gate::Gate,
+    reasons,
 };
 use crate::{
     auth::Proof,
@@ -125,10 +126,7 @@ pub(super) fn allowed(
 ) -> Result<(), Failure> {
     match config.policy.domain(remote, direction).denied {
         None => Ok(()),
-        Some(denied) => Err(Failure::new(
-            FailureKind::Denied,
-            format!("{remote} is denied {} by {denied}", direction.as_str()),
-        )),
+        Some(denied) => Err(reasons::denied(remote, &denied)),
     }
 }
 
@@ -136,9 +134,7 @@ pub(super) fn allowed(
 pub(super) fn address_allowed(config: &Config, address: IpAddr) -> Result<(), Failure> {
     match config.policy.address(address, Direction::Outbound) {
         None => Ok(()),
-        Some(denied) => {
-            Err(Failure::new(FailureKind::Denied, format!("{address} is denied by {denied}")))
-        }
+        Some(denied) => Err(reasons::denied(address, &denied)),
     }
 }
 

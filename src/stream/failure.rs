@@ -3,10 +3,7 @@
 
 use std::fmt;
 
-use crate::{
-    net::{connector::ConnectError, resolver::ResolveError},
-    xmpp::{StanzaCondition, StreamCondition},
-};
+use crate::xmpp::{StanzaCondition, StreamCondition};
 
 /// What went wrong, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -157,28 +154,6 @@ impl Failure {
             FailureKind::Resource => "resource",
             FailureKind::Shutdown => "shutdown",
         }
-    }
-}
-
-impl From<ResolveError> for Failure {
-    fn from(error: ResolveError) -> Self {
-        match &error {
-            ResolveError::NotFound { .. } => Self::new(FailureKind::NotFound, error.to_string()),
-            ResolveError::Temporary { cause, .. } => {
-                Self::new(FailureKind::Resolution, format!("{error}: {cause}"))
-            }
-        }
-    }
-}
-
-impl From<ConnectError> for Failure {
-    fn from(error: ConnectError) -> Self {
-        let kind = match error.condition() {
-            StanzaCondition::Forbidden => FailureKind::Denied,
-            StanzaCondition::RemoteServerNotFound => FailureKind::NotFound,
-            _ => FailureKind::Unreachable,
-        };
-        Self::new(kind, error.to_string())
     }
 }
 

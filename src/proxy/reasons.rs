@@ -1,0 +1,36 @@
+//! Failures of name resolution, of connecting and of policy, as failures of a stream.
+
+use crate::{
+    config::policy::Denied,
+    net::{connector::ConnectError, resolver::ResolveError},
+    stream::{Failure, FailureKind},
+    xmpp::StanzaCondition,
+};
+
+/// A rule says no to `what`.
+pub(super) fn denied(what: impl std::fmt::Display, denied: &Denied) -> Failure {
+    let reason = denied.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
+    Failure::new(FailureKind::Denied, format!("{what} is denied by {}{reason}", denied.rule.0))
+}
+
+impl From<ResolveError> for Failure {
+    fn from(error: ResolveError) -> Self {
+        match &error {
+            ResolveError::NotFound { .. } => Self::new(FailureKind::NotFound, error.to_string()),
+            ResolveError::Temporary { cause, .. } => {
+                Self::new(FailureKind::Resolution, format!("{error}: {cause}"))
+            }
+        }
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let kind = match error.condition() {
+            StanzaCondition::Forbidden => FailureKind::Denied,
+            StanzaCondition::RemoteServerNotFound => FailureKind::NotFound,
+            _ => FailureKind::Unreachable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
