@@ -1,10 +1,17 @@
 //! `fedgate run`: the process around the gate.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use fedgate::{
-    config::{self, watch::Watcher},
+    config::{
+        self,
+        model::{Config, Roots},
+        watch::Watcher,
+    },
     ops::log::{self, LogHandle},
     proxy::App,
 };
@@ -16,6 +23,7 @@ use super::EXIT_USAGE;
 
 /// Runs until a signal ends it.
 pub(super) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
+    let watcher = Watcher::new(dir, []);
     let loaded = match config::load(dir) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -31,27 +39,32 @@ pub(super) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(dir, loaded.config, &log))?;
+    runtime.block_on(serve(dir, loaded.config, watcher, &log))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(dir: &Path, config: config::model::Config, log: &LogHandle) -> anyhow::Result<()> {
+async fn serve(
+    dir: &Path,
+    config: Config,
+    mut watcher: Watcher,
+    log: &LogHandle,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
+    watcher.set_files(files(&config));
     let mut app = App::start(config)?;
-    let (mut watcher, mut changed) =
-        Watcher::new(dir, &app.files()).context("watch the configuration")?;
     notify(&[NotifyState::Ready]);
     info!(version = env!("CARGO_PKG_VERSION"), config = %dir.display(), "running");
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(dir, &mut app, log),
-            Some(()) = changed.recv() => reload(dir, &mut app, log),
+            _ = hangup.recv() => {}
+            () = watcher.changed() => {}
         }
-        watcher.set_files(&app.files());
+        // Files are read: other streams must not wait for it.
+        tokio::task::block_in_place(|| reload(dir, &mut app, &mut watcher, log));
     }
     info!("ending");
     notify(&[NotifyState::Stopping]);
@@ -60,7 +73,7 @@ async fn serve(dir: &Path, config: config::model::Config, log: &LogHandle) -> an
 }
 
 /// All or nothing: with any error everything runs on as before.
-fn reload(dir: &Path, app: &mut App, log: &LogHandle) {
+fn reload(dir: &Path, app: &mut App, watcher: &mut Watcher, log: &LogHandle) {
     let loaded = match config::load(dir) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -71,16 +84,30 @@ fn reload(dir: &Path, app: &mut App, log: &LogHandle) {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    if let Err(error) = log.set_level(&loaded.config.log.level) {
-        error!(%error, "configuration not reloaded");
-        return;
-    }
+    let level = loaded.config.log.level.clone();
+    watcher.set_files(files(&loaded.config));
     match app.reload(loaded.config) {
-        Ok(()) => info!("configuration reloaded"),
+        Ok(()) => {
+            if let Err(error) = log.set_level(&level) {
+                error!(%error, "log level not changed");
+            }
+            info!("configuration reloaded");
+        }
         Err(error) => {
-            error!(error = format!("{:#}", anyhow::Error::from(error)), "configuration not reloaded");
+            let error = format!("{:#}", anyhow::Error::from(error));
+            error!(error, "configuration not reloaded");
         }
     }
+}
+
+/// The files whose change calls for a reload, besides the configuration itself.
+fn files(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let certificates = config.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+    let roots = config.tls.roots.iter().filter_map(|roots| match roots {
+        Roots::File(path) => Some(path),
+        Roots::System => None,
+    });
+    certificates.chain(roots).cloned()
 }
 
 /// Tells the service manager, if there is one.

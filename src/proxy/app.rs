@@ -1,6 +1,6 @@
 //! One running fedgate: builds and owns everything, takes new configurations, ends in order.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -86,12 +86,6 @@ impl App {
         self.gate.replace(services);
         self.listeners.serve(&self.gate, &self.legs, bound);
         Ok(())
-    }
-
-    /// The files whose change calls for a reload, besides the configuration itself.
-    #[must_use]
-    pub fn files(&self) -> Vec<PathBuf> {
-        self.gate.services().files()
     }
 
     /// Where it is reached.

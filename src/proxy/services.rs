@@ -1,7 +1,7 @@
 //! What is made from one configuration: TLS material, trust roots, the resolver. A reload makes a
 //! new one, whole, before the old one is let go.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use tracing::warn;
 
@@ -65,10 +65,5 @@ impl Services {
         let dns = OwnAddresses::new(listen.dns.iter().copied());
         let resolver = Resolver::new(&config.resolver, &dns)?;
         Ok(Self { config, tls, roots, resolver, own })
-    }
-
-    /// The files that, when they change, call for new services.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
-        self.tls.store().files().to_vec()
     }
 }
