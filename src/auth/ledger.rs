@@ -245,7 +245,10 @@ mod tests {
     #[test]
     fn only_authorized_pairs_are_admitted() {
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.admit("u@a.example", "l.example").unwrap_err(), Inadmissible::Unauthenticated);
+        assert_eq!(
+            ledger.admit("u@a.example", "l.example").unwrap_err(),
+            Inadmissible::Unauthenticated
+        );
         ledger.authorize(pair("a.example", "l.example"), proof("a.example")).unwrap();
         for (from, to, outcome) in [
             ("u@a.example/r", "v@l.example", Ok(())),

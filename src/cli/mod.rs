@@ -21,7 +21,11 @@ const EXIT_USAGE: u8 = 64;
 /// and federates for it as today's servers want it: with TLS and proven identities. The old server
 /// stays as it is.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = "Start with: fedgate check-config --config conf.d")]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "Start with: fedgate check-config --config conf.d"
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -507,8 +507,9 @@ impl From<Deadline> for End {
         let timeout = |reason| Self::Fault(Fault::remote(StreamCondition::PolicyViolation, reason));
         match deadline {
             Deadline::Closing => Self::Closed("drained"),
-            Deadline::Idle => Self::Fault(Fault::policy(
-                StreamCondition::ConnectionTimeout, "idle", None)),
+            Deadline::Idle => {
+                Self::Fault(Fault::policy(StreamCondition::ConnectionTimeout, "idle", None))
+            }
             Deadline::Negotiation => timeout("not authenticated in time"),
             Deadline::Partial => timeout("an element took too long"),
             Deadline::Stalled => Self::Broken("the other end takes no bytes".into()),

@@ -354,11 +354,7 @@ impl<'a> Job<'a> {
         let Secured { stream, facts } =
             self.gate.connect_tls(socket, &self.setup, Connect::StartTls, self.deadline).await?;
         live.machine.tls_up(facts, steps);
-        Ok(Live {
-            wire: Wire::tls(stream),
-            frames: Frames::new(&self.config.limits),
-            ..live
-        })
+        Ok(Live { wire: Wire::tls(stream), frames: Frames::new(&self.config.limits), ..live })
     }
 
     fn judge(&self, machine: &Initiating) -> Result<Proof, String> {

@@ -15,8 +15,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info};
 
 use super::{
-    admission::Admission, checking::Checking, counters::Counters, pieces, route::{NotTaken, Route},
-    routes::Routes, services::Services,
+    admission::Admission,
+    checking::Checking,
+    counters::Counters,
+    pieces,
+    route::{NotTaken, Route},
+    routes::Routes,
+    services::Services,
 };
 use crate::{
     auth::{Proof, dialback_key::DialbackKeys, ledger::Routable, pkix},
@@ -35,7 +40,7 @@ const SUPPRESSED_MAX: usize = 10_000;
 
 /// The shared heart of one fedgate.
 #[derive(Debug)]
-pub struct Gate {
+pub(super) struct Gate {
     services: ArcSwap<Services>,
     generation: watch::Sender<u64>,
     keys: Arc<DialbackKeys>,

@@ -123,8 +123,7 @@ async fn dial_back(
     let Some(_slot) = gate.verify_slot().await else {
         return Err(Refusal::error(StanzaCondition::ResourceConstraint, "shutting down"));
     };
-    let asked =
-        dial::ask(gate, side, &pair.reversed(), id, key).await.map_err(|f| refusal(&f))?;
+    let asked = dial::ask(gate, side, &pair.reversed(), id, key).await.map_err(|f| refusal(&f))?;
     match asked.outcome {
         VerifyOutcome::Valid => Ok(Proof::dialback(pair.sender.clone(), asked.proof.as_ref())),
         VerifyOutcome::Invalid => Err(Refusal {

@@ -265,7 +265,8 @@ impl Task {
         let end = self.transfer(live, &mut writing).await;
         settle(&mut writing, live.wire.written_total());
         let written = live.wire.written_total();
-        self.unsent = writing.into_iter().filter_map(|(end, queued)| rest(queued, end, written)).collect();
+        self.unsent =
+            writing.into_iter().filter_map(|(end, queued)| rest(queued, end, written)).collect();
         end
     }
 

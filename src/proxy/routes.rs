@@ -1,9 +1,6 @@
 //! The routes that live now, by side and domain pair, and the memory of those that failed.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use dashmap::{DashMap, mapref::entry::Entry};
 use tokio::time::Instant;

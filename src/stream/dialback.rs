@@ -19,7 +19,7 @@ const TEXT_MAX: usize = 1024;
 
 /// Steps 1 and 2: a request, from the server that asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DialbackRequest {
+pub(super) struct DialbackRequest {
     /// `from` and `to` as they stand in the element.
     pub pair: DomainPair,
     /// The stream id, in step 2.
@@ -41,7 +41,7 @@ pub enum VerifyOutcome {
 
 /// Steps 3 and 4: an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Answer {
+pub(super) struct Answer {
     /// `from` and `to` as they stand in the element.
     pub pair: DomainPair,
     /// The stream id, in step 3.
@@ -52,7 +52,7 @@ pub struct Answer {
 
 /// A dialback element that is neither a request nor an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum DialbackError {
+pub(super) enum DialbackError {
     /// `from` or `to` is missing or is no domain (protocol DB-3).
     #[error("a dialback element without a valid from and to")]
     Addressing,
@@ -69,7 +69,7 @@ pub enum DialbackError {
 
 /// A `db:result` or `db:verify`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Dialback {
+pub(super) enum Dialback {
     /// Without `type`.
     Request(DialbackRequest),
     /// With `type`.
@@ -81,7 +81,7 @@ impl Dialback {
     ///
     /// # Errors
     /// [`DialbackError`].
-    pub fn parse(element: &Element, with_id: bool) -> Result<Self, DialbackError> {
+    pub(super) fn parse(element: &Element, with_id: bool) -> Result<Self, DialbackError> {
         let domain = |name| {
             element
                 .attr(name)

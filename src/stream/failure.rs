@@ -167,6 +167,6 @@ impl std::error::Error for Failure {}
 
 /// Text of the other end, fit for a log line: bounded, and nothing a terminal would act on.
 #[must_use]
-pub fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

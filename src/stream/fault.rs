@@ -103,4 +103,3 @@ impl From<Inadmissible> for Fault {
         Self::remote(why.condition(), reason)
     }
 }
-

@@ -437,9 +437,8 @@ fn stream_error(element: &Element) -> Failure {
     let text = element.child(ns::STREAM_ERRORS, "text").map(Element::text);
     match condition {
         Some(condition) => Failure::stream_error(&condition.name, text),
-        None => fail(
-            FailureKind::Stream,
-            format!("stream error: {}", printable(element.text().trim())),
-        ),
+        None => {
+            fail(FailureKind::Stream, format!("stream error: {}", printable(element.text().trim())))
+        }
     }
 }

@@ -197,12 +197,7 @@ type Outcome = Result<(), Fault>;
 impl Receiving {
     /// A connection was accepted on that side.
     #[must_use]
-    pub fn new(
-        side: Side,
-        config: Arc<Config>,
-        keys: Arc<DialbackKeys>,
-        ids: StreamIds,
-    ) -> Self {
+    pub fn new(side: Side, config: Arc<Config>, keys: Arc<DialbackKeys>, ids: StreamIds) -> Self {
         Self {
             side,
             config,
@@ -258,12 +253,16 @@ impl Receiving {
         self.header_sent = true;
         match self.side {
             Side::Legacy => self.legacy_header(to.is_some(), modern, out),
-            Side::Peer if !modern => {
-                Err(Fault::remote(StreamCondition::UnsupportedVersion, "stream without version 1.0"))
-            }
+            Side::Peer if !modern => Err(Fault::remote(
+                StreamCondition::UnsupportedVersion,
+                "stream without version 1.0",
+            )),
             Side::Peer => {
                 if to.is_some() && self.names.to.is_none() {
-                    return Err(Fault::remote(StreamCondition::HostUnknown, "to is not served here"));
+                    return Err(Fault::remote(
+                        StreamCondition::HostUnknown,
+                        "to is not served here",
+                    ));
                 }
                 if from.is_some() && self.names.from.is_none() {
                     return Err(Fault::remote(
@@ -418,10 +417,12 @@ impl Receiving {
         }
         let authzid = match element.text().trim() {
             "" | "=" => None,
-            encoded => match STANDARD.decode(encoded).ok().and_then(|b| String::from_utf8(b).ok()) {
-                Some(authzid) => Some(authzid),
-                None => return self.sasl_failure("incorrect-encoding", out),
-            },
+            encoded => {
+                match STANDARD.decode(encoded).ok().and_then(|b| String::from_utf8(b).ok()) {
+                    Some(authzid) => Some(authzid),
+                    None => return self.sasl_failure("incorrect-encoding", out),
+                }
+            }
         };
         let Some(proof) = self.certificate.clone() else {
             return self.sasl_failure("not-authorized", out);
@@ -513,9 +514,7 @@ impl Receiving {
         if self.pending.contains(&pair) {
             return; // the answer to the first request answers this one too
         }
-        let refuse = |condition| {
-            answer(&request, VerifyOutcome::Error(Some(condition)))
-        };
+        let refuse = |condition| answer(&request, VerifyOutcome::Error(Some(condition)));
         if !self.serves(&pair.target) {
             out.push(refuse(StanzaCondition::ItemNotFound));
         } else if self.is_local(&pair.sender) == (self.side == Side::Peer) {

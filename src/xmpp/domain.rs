@@ -123,9 +123,7 @@ fn is_canonical(text: &[u8]) -> bool {
 
 fn looks_numeric(label: &str) -> bool {
     label.bytes().all(|b| b.is_ascii_digit())
-        || label
-            .strip_prefix("0x")
-            .is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+        || label.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 impl fmt::Display for Domain {
@@ -158,7 +156,14 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_name_is_one_key() {
-        for spelling in ["evil.example", "EVIL.example", "evil.example.", "evil。example", "ｅｖｉｌ.example", "evil\u{ad}.example"] {
+        for spelling in [
+            "evil.example",
+            "EVIL.example",
+            "evil.example.",
+            "evil。example",
+            "ｅｖｉｌ.example",
+            "evil\u{ad}.example",
+        ] {
             assert_eq!(parse(spelling), Ok("evil.example".into()), "{spelling:?}");
         }
     }
@@ -173,7 +178,9 @@ mod tests {
 
     #[test]
     fn names_that_the_idna_versions_read_differently_are_refused() {
-        for name in ["straße.example", "xn--strae-oqa.example", "βόλος.example", "a\u{200d}b.example"] {
+        for name in
+            ["straße.example", "xn--strae-oqa.example", "βόλος.example", "a\u{200d}b.example"]
+        {
             assert!(parse(name).is_err(), "{name}");
         }
         assert_eq!(parse("strasse.example"), Ok("strasse.example".into()));
