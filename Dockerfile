@@ -49,7 +49,6 @@ FROM scratch AS runtime
 COPY --from=assembly /image /
 COPY --from=assembly --chown=64123:64123 /state /var/lib/fedgate
 USER 64123:64123
-ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 VOLUME /var/lib/fedgate
 EXPOSE 5269 5270
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \

@@ -30,11 +30,11 @@ flock -w 600 9 || { echo "compose.sh: another run holds $cache" >&2; exit 1; }
 
 work=$(mktemp -d /tmp/fedgate-compose.XXXXXX)
 export DOCKER_HOST=unix://$work/docker.sock DOCKER_CONFIG=$work/config DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1
-export COMPOSE_PROJECT_NAME=fedgate-test BASE=fedgate-test-base RUST_BASE=fedgate-test-rust
+export COMPOSE_PROJECT_NAME=fedgate-test BASE=fedgate-test-base RUST_BASE=
 engine='' up=no passed=0 failed=0
 
-compose() { timeout "$1" docker-compose -f "$source/docker-compose.yml" -f "$work/here.yml" "${@:2}"; }
-docker() { timeout 120 docker "$@"; }
+compose() { timeout --foreground "$1" docker-compose -f "$source/docker-compose.yml" -f "$work/here.yml" "${@:2}"; }
+docker() { timeout --foreground 120 docker "$@"; }
 
 # check NAME COMMAND...: counts, and shows what a failed command said.
 check() {
@@ -159,6 +159,7 @@ if [ -n "${FEDGATE_BIN:-}" ]; then
     context=$work/context binary=prebuilt
 else
     context=$source binary=build
+    RUST_BASE=fedgate-test-rust:$(rustc --version | awk '{print $2}')
     if ! docker image inspect "$RUST_BASE" > /dev/null 2>&1; then
         echo "making the rust image out of this machine's toolchain"
         sysroot=$(rustc --print sysroot)
@@ -192,13 +193,12 @@ echo "building the images"
 for service in fedgate jabberd2 prosody dns client; do
     compose 3000 build "$service" > "$work/build" 2>&1 || { cat "$work/build"; exit 1; }
 done
+docker image prune -f > /dev/null # what the builds before this one left
 engine_stop
 
 # --- up -------------------------------------------------------------------------------------------
 engine_start own
-echo "starting the containers"
 up=yes
-compose 300 up -d --no-build > "$work/up" 2>&1 || { cat "$work/up"; exit 1; }
 
 id() { compose 30 ps -q "$1"; }
 is() { [ "$1" = "$2" ] || { echo "$1, not $2"; return 1; }; }
@@ -227,6 +227,11 @@ steered() {
 
 check "the demonstration's configuration is in order" docker run --rm --network none --read-only \
     -v "$source/docker/fedgate/conf.d:/etc/fedgate/conf.d:ro" fedgate check-config --config /etc/fedgate/conf.d
+check "the containers start" compose 300 up -d --no-build --no-color
+if [ "$failed" != 0 ]; then
+    echo "$passed passed, $failed failed"
+    exit 1
+fi
 for service in fedgate dns jabberd2 prosody; do
     check "$service is healthy" healthy "$service"
 done
