@@ -153,6 +153,16 @@ pub(super) async fn serve(
     leg.finish(end).await;
 }
 
+/// Tells a stranger on the local listener that it is one.
+pub(super) async fn refuse(gate: Arc<Gate>, socket: TcpStream) {
+    let keys = Arc::clone(gate.keys());
+    let mut machine = Receiving::new(Side::Legacy, gate.config(), keys, stream_id);
+    let fault = Fault::policy(StreamCondition::NotAuthorized, "not a legacy source", None);
+    let mut wire = Wire::plain(socket);
+    wire.put(&machine.farewell(&fault));
+    wire.close(CLOSE_WAIT).await;
+}
+
 async fn accept_tls(
     gate: &Gate,
     socket: TcpStream,

@@ -275,6 +275,9 @@ impl Acceptor {
                     .any(|legacy| legacy.sources.iter().any(|net| net.contains(&ip)));
                 if !known {
                     info!(addr = %ip, "local connection refused: not among the legacy sources");
+                    // COMPAT(jabberd2): a connection that just closes is opened again at once,
+                    // over and over; a stream error gives it pause.
+                    self.legs.spawn(accepted::refuse(Arc::clone(&self.gate), socket));
                     return;
                 }
             }

@@ -98,7 +98,7 @@ impl Route {
             unsent: VecDeque::new(),
             limits,
         };
-        gate.tracker().spawn(task.run().instrument(span));
+        gate.routes_to(side).spawn(task.run().instrument(span));
         route
     }
 
@@ -208,7 +208,7 @@ impl Task {
             let gate = Arc::clone(&self.gate);
             let dialled = tokio::select! {
                 dialled = dial::open(&gate, self.side, &self.pair, self.lang.clone()) => dialled,
-                () = gate.stopping() => Err(shutdown()),
+                () = gate.stopping(self.side) => Err(shutdown()),
             };
             let mut live = match dialled {
                 Ok(live) => live,
@@ -307,7 +307,7 @@ impl Task {
                         Err(_) => return End::Broken(stalled()),
                     },
                 },
-                () = gate.stopping(), if !self.queue.is_closed() => self.queue.close(),
+                () = gate.stopping(self.side), if !self.queue.is_closed() => self.queue.close(),
                 changed = generation.changed() => {
                     if changed.is_ok() && let Err(failure) = self.still_allowed(live) {
                         return End::Denied(failure);
@@ -326,20 +326,23 @@ impl Task {
     /// Judges the pair by the configuration of now (protocol AB-2).
     fn still_allowed(&self, live: &Live) -> Result<(), Failure> {
         let config = self.gate.config();
-        let (remote, local, direction) = match self.side {
-            Side::Peer => (&self.pair.target, &self.pair.sender, Direction::Outbound),
-            Side::Legacy => (&self.pair.sender, &self.pair.target, Direction::Inbound),
+        let (remote, local) = match self.side {
+            Side::Peer => (&self.pair.target, &self.pair.sender),
+            Side::Legacy => (&self.pair.sender, &self.pair.target),
         };
         if !config.local_domains.contains_key(local) {
             return Err(Failure::new(FailureKind::Denied, format!("{local} is no longer served")));
         }
-        dial::allowed(&config, remote, direction)?;
-        if let (Side::Peer, Some(address)) = (self.side, live.address) {
-            dial::address_allowed(&config, address)?;
-            let level = config.policy.domain(remote, direction).level;
-            dial::level_reached(level, live.proof.as_ref())?;
+        // The way to the legacy server stays open for errors; its stanzas were judged as they came.
+        if self.side == Side::Legacy {
+            return Ok(());
         }
-        Ok(())
+        dial::allowed(&config, remote, Direction::Outbound)?;
+        if let Some(address) = live.address {
+            dial::address_allowed(&config, address)?;
+        }
+        let level = config.policy.domain(remote, Direction::Outbound).level;
+        dial::level_reached(level, live.proof.as_ref())
     }
 
     /// The route ends with nothing to say. False if stanzas slipped in at the last moment: they
