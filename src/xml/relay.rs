@@ -20,9 +20,7 @@ use super::{
 /// to stamp on a stanza that names none: that of the inbound header.
 #[must_use]
 pub fn outgoing(stanza: &Bytes, tag: &Tag, header: &Header, lang: Option<&str>) -> Bytes {
-    // names show which prefixes are used, values do not (QNames in content): if there is any that
-    // our headers do not declare just so, all of them go along
-    let missing = (tag.used | header.foreign) & !tag.own;
+    let missing = missing(tag, header);
     let lang = lang.filter(|_| !tag.has_lang);
     if missing == 0 && lang.is_none() {
         return stanza.clone();
@@ -46,6 +44,19 @@ pub fn outgoing(stanza: &Bytes, tag: &Tag, header: &Header, lang: Option<&str>) 
     }
     out.extend_from_slice(rest);
     out.into()
+}
+
+/// Whether [`outgoing`] would return the stanza's bytes as they are.
+#[must_use]
+pub fn is_verbatim(tag: &Tag, header: &Header, lang: Option<&str>) -> bool {
+    missing(tag, header) == 0 && (lang.is_none() || tag.has_lang)
+}
+
+/// Bits of the header's prefixes whose declarations the stanza needs and does not bring.
+fn missing(tag: &Tag, header: &Header) -> u64 {
+    // names show which prefixes are used, values do not (QNames in content): if there is any that
+    // our headers do not declare just so, all of them go along
+    (tag.used | header.foreign) & !tag.own
 }
 
 /// Bytes to spare for what is inserted, so that most copies need one allocation.
