@@ -127,7 +127,7 @@ pub(super) async fn serve(
                 wire
             }
             Err(detail) => {
-                info!(reason = "tls", detail, "stream closed");
+                info!(side = "peer", addr = %address.ip(), reason = "tls", detail, "stream closed");
                 return;
             }
         }
@@ -151,6 +151,16 @@ pub(super) async fn serve(
     };
     let end = leg.run().await;
     leg.finish(end).await;
+}
+
+/// Tells a stranger on the local listener that it is one.
+pub(super) async fn refuse(gate: Arc<Gate>, socket: TcpStream) {
+    let keys = Arc::clone(gate.keys());
+    let mut machine = Receiving::new(Side::Legacy, gate.config(), keys, stream_id);
+    let fault = Fault::policy(StreamCondition::NotAuthorized, "not a legacy source", None);
+    let mut wire = Wire::plain(socket);
+    wire.put(&machine.farewell(&fault));
+    wire.close(CLOSE_WAIT).await;
 }
 
 async fn accept_tls(

@@ -56,7 +56,7 @@ impl Routes {
         {
             return Err(Arc::clone(&rest.failure));
         }
-        if gate.is_stopping() {
+        if gate.is_stopping(side) {
             return Err(Arc::new(Failure::new(FailureKind::Shutdown, "fedgate is shutting down")));
         }
         match self.live.entry(key) {
