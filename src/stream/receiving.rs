@@ -438,6 +438,9 @@ impl Receiving {
         out.push(Action::Restart);
         self.external = Some(proof);
         self.header_sent = false;
+        // The stream that the id and the requests belonged to is over.
+        self.id.clear();
+        self.pending.clear();
         self.stage = Stage::Header(Layer::Sasl);
         Ok(())
     }
@@ -549,8 +552,8 @@ impl Receiving {
                 Ok(())
             }
             Question::Pair { pair, id, .. } => {
-                // A restart gave a new id: that request is void.
-                if !self.pending.remove(&pair) || id != self.id {
+                // Of a stream that was restarted meanwhile, the request is void.
+                if id != self.id || !self.pending.remove(&pair) {
                     return Ok(());
                 }
                 let mut outcome = match verdict.result {
