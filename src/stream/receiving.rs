@@ -340,7 +340,9 @@ impl Receiving {
         self.stage = Stage::Open(Layer::Sasl);
         self.offer(out, Features { dialback: true, limits: self.limits(), ..Features::default() });
         let pair = DomainPair::new(proof.domain().clone(), to);
-        self.grant(pair, proof, Authentication::External, out);
+        if !self.grant(pair, proof, Authentication::External, out) {
+            return Err(Fault::us(StreamCondition::InternalServerError, "no proof after sasl"));
+        }
         Ok(())
     }
 
@@ -568,9 +570,10 @@ impl Receiving {
                             VerifyOutcome::Error(Some(StanzaCondition::NotAuthorized))
                         } else if self.side == Side::Peer && self.allow(&pair.sender).is_err() {
                             VerifyOutcome::Error(Some(StanzaCondition::Forbidden))
-                        } else {
-                            self.grant(pair.clone(), proof, Authentication::Dialback, out);
+                        } else if self.grant(pair.clone(), proof, Authentication::Dialback, out) {
                             VerifyOutcome::Valid
+                        } else {
+                            VerifyOutcome::Error(Some(StanzaCondition::InternalServerError))
                         }
                     }
                     Err(refusal) => {
@@ -684,10 +687,10 @@ impl Receiving {
         proof: Proof,
         how: Authentication,
         out: &mut Vec<Action>,
-    ) {
-        if let Some(grant) = self.ledger.authorize(pair, proof) {
-            out.push(Action::Granted(grant, how));
-        }
+    ) -> bool {
+        let Some(grant) = self.ledger.authorize(pair, proof) else { return false };
+        out.push(Action::Granted(grant, how));
+        true
     }
 
     /// Whether `domain` may be the target of a pair here: local domains for peers, all others for
