@@ -520,12 +520,8 @@ impl Receiving {
             return; // the answer to the first request answers this one too
         }
         let refuse = |condition| answer(&request, VerifyOutcome::Error(Some(condition)));
-        if !self.serves(&pair.target) {
-            out.push(refuse(StanzaCondition::ItemNotFound));
-        } else if self.is_local(&pair.sender) == (self.side == Side::Peer) {
-            out.push(refuse(StanzaCondition::Forbidden));
-        } else if self.side == Side::Peer && self.allow(&pair.sender).is_err() {
-            out.push(refuse(StanzaCondition::Forbidden));
+        if let Some(condition) = self.objection(&pair) {
+            out.push(refuse(condition));
         } else if self.ledger.get(&pair).is_some() {
             out.push(answer(&request, VerifyOutcome::Valid));
         } else if self.pending.len() >= self.config.limits.pending_verifications
@@ -568,8 +564,9 @@ impl Receiving {
                         };
                         if level == Level::Trusted && !proof.is_strong() {
                             VerifyOutcome::Error(Some(StanzaCondition::NotAuthorized))
-                        } else if self.side == Side::Peer && self.allow(&pair.sender).is_err() {
-                            VerifyOutcome::Error(Some(StanzaCondition::Forbidden))
+                        } else if let Some(condition) = self.objection(&pair) {
+                            // The configuration has changed since the request.
+                            VerifyOutcome::Error(Some(condition))
                         } else if self.grant(pair.clone(), proof, Authentication::Dialback, out) {
                             VerifyOutcome::Valid
                         } else {
@@ -603,25 +600,22 @@ impl Receiving {
     /// A [`Fault`] when nothing is left that the stream may do.
     pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<Vec<DomainPair>, Fault> {
         self.config = config;
-        let config = &self.config;
         let mut rule = None;
-        let side = self.side;
-        let before = self.ledger.len();
-        let gone = self.ledger.retain(|grant| {
-            let pair = grant.pair();
-            match side {
-                Side::Legacy => config.local_domains.contains_key(&pair.sender),
-                Side::Peer => {
-                    let verdict = config.policy.domain(&pair.sender, Direction::Inbound);
-                    if let Some(denied) = &verdict.denied {
-                        rule = Some(denied.rule.0.to_string());
-                    }
-                    config.local_domains.contains_key(&pair.target)
-                        && verdict.denied.is_none()
-                        && (verdict.level == Level::Encrypted || grant.proof().is_strong())
-                }
+        let mut ledger = std::mem::take(&mut self.ledger);
+        let before = ledger.len();
+        let gone = ledger.retain(|grant| {
+            let sender = &grant.pair().sender;
+            let verdict = self.config.policy.domain(sender, Direction::Inbound);
+            let reached = match self.side {
+                Side::Legacy => true,
+                Side::Peer => verdict.level == Level::Encrypted || grant.proof().is_strong(),
+            };
+            if let Some(denied) = &verdict.denied {
+                rule = Some(denied.rule.0.to_string());
             }
+            reached && self.objection(grant.pair()).is_none()
         });
+        self.ledger = ledger;
         if before > 0 && self.ledger.is_empty() {
             return Err(Fault::policy(
                 StreamCondition::PolicyViolation,
@@ -697,6 +691,20 @@ impl Receiving {
     /// the legacy server.
     fn serves(&self, domain: &Domain) -> bool {
         self.is_local(domain) == (self.side == Side::Peer)
+    }
+
+    /// Why a pair may not be authorized here, however well it is proven.
+    fn objection(&self, pair: &DomainPair) -> Option<StanzaCondition> {
+        if !self.serves(&pair.target) {
+            return Some(StanzaCondition::ItemNotFound);
+        }
+        match self.side {
+            Side::Legacy => {
+                (!self.is_local(&pair.sender)).then_some(StanzaCondition::NotAuthorized)
+            }
+            Side::Peer => (self.is_local(&pair.sender) || self.allow(&pair.sender).is_err())
+                .then_some(StanzaCondition::Forbidden),
+        }
     }
 
     fn is_local(&self, domain: &Domain) -> bool {
