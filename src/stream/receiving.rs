@@ -29,7 +29,7 @@ use crate::{
         element::Element,
         writer::{self, DialbackAnswer, Features, StreamLimits},
     },
-    xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition, StreamCondition},
+    xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition, StreamCondition, jid},
 };
 
 /// Elements that we do not know, or that mean nothing where they come, before the stream ends.
@@ -404,7 +404,21 @@ impl Receiving {
         if !matches!(self.stage, Stage::Open(_)) {
             return Err(Inadmissible::Unauthenticated.into());
         }
-        Ok(self.ledger.admit(from, to)?)
+        let (side, config, pending) = (self.side, &self.config, &self.pending);
+        self.ledger.admit(from, to).map_err(|why| {
+            let domain = |jid| jid::domainpart(jid).and_then(|part| Domain::parse(part).ok());
+            let (Some(from), Some(to)) = (domain(from), domain(to)) else { return why.into() };
+            let unknown = config.local_domains.contains_key(&to) != (side == Side::Peer);
+            if pending.contains(&DomainPair::new(from, to)) {
+                Inadmissible::Unauthenticated.into()
+            } else if why == Inadmissible::Pair && unknown {
+                // RFC 6120 §8.1.1.2.
+                let reason = "stanza to a domain that is not served here";
+                Fault::remote(StreamCondition::HostUnknown, reason)
+            } else {
+                why.into()
+            }
+        })
     }
 
     fn auth(&mut self, layer: Layer, element: &Element, out: &mut Vec<Action>) -> Outcome {
