@@ -431,7 +431,8 @@ impl Receiving {
         if element.attr("mechanism") != Some("EXTERNAL") {
             return self.sasl_failure("invalid-mechanism", out);
         }
-        let authzid = match element.text().trim() {
+        // RFC 6120 §13.9.1: white space is no base64 either.
+        let authzid = match element.text() {
             "" | "=" => None,
             encoded => {
                 match STANDARD.decode(encoded).ok().and_then(|b| String::from_utf8(b).ok()) {
