@@ -748,7 +748,9 @@ impl Receiving {
 
     fn response_header(&self, modern: bool, out: &mut Vec<u8>) {
         let to = self.names.from.as_ref().map(Domain::to_unicode);
-        let from = self.names.to.as_ref().map(Domain::to_unicode);
+        // RFC 6120 §4.9.1.3: empty when the host is unspecified or unknown.
+        let nobody = || (self.side == Side::Peer).then(String::new);
+        let from = self.names.to.as_ref().map(Domain::to_unicode).or_else(nobody);
         let header = writer::StreamHeader {
             to: to.as_deref(),
             from: from.as_deref(),
