@@ -363,6 +363,10 @@ impl Receiving {
         element: &Element,
         out: &mut Vec<Action>,
     ) -> Outcome {
+        if name == ElementName::StreamError {
+            out.push(Action::Close);
+            return Ok(());
+        }
         let Stage::Open(layer) = self.stage else {
             return Err(Fault::remote(StreamCondition::NotAuthorized, "element before features"));
         };
@@ -387,10 +391,6 @@ impl Receiving {
             }
             ElementName::DbResult | ElementName::DbVerify => {
                 self.dialback(name, layer, element, out)
-            }
-            ElementName::StreamError => {
-                out.push(Action::Close);
-                Ok(())
             }
             _ => self.ignore(),
         }
