@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
-    dialback::{Dialback, DialbackRequest, VerifyOutcome},
+    dialback::{Dialback, DialbackError, DialbackRequest, VerifyOutcome},
     fault::Fault,
 };
 use crate::{
@@ -484,11 +484,14 @@ impl Receiving {
             // We ask nothing on streams that we accepted: an answer here was not asked for
             // (XEP-0220 §3.1 "Unsolicited Dialback").
             Ok(Dialback::Answer(_)) => return self.ignore(),
-            Err(_) => {
-                return Err(Fault::remote(
-                    StreamCondition::ImproperAddressing,
-                    "malformed dialback element",
-                ));
+            Err(error) => {
+                let condition = match error {
+                    DialbackError::Addressing => StreamCondition::ImproperAddressing,
+                    DialbackError::Id | DialbackError::Key | DialbackError::Type => {
+                        StreamCondition::BadFormat
+                    }
+                };
+                return Err(Fault::remote(condition, "malformed dialback element"));
             }
         };
         if self.side == Side::Peer && layer == Layer::Clear {
