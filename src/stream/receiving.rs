@@ -32,7 +32,8 @@ use crate::{
     xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition, StreamCondition, jid},
 };
 
-/// Elements that we do not know, or that mean nothing where they come, before the stream ends.
+/// Elements that we do not know, that mean nothing where they come or that can only be refused,
+/// before the stream ends.
 const IGNORED_MAX: u32 = 100;
 /// Dialback elements in the clear that a peer may send before the stream ends (protocol §12.1).
 const CLEAR_DIALBACK_MAX: u32 = 3;
@@ -387,7 +388,7 @@ impl Receiving {
             ElementName::SaslAbort => self.sasl_failure("aborted", out),
             ElementName::Compress => {
                 out.push(say(writer::compress_failure));
-                Ok(())
+                self.ignore()
             }
             ElementName::DbResult | ElementName::DbVerify => {
                 self.dialback(name, layer, element, out)
@@ -508,8 +509,7 @@ impl Receiving {
             out.push(answer(&request, outcome));
             return Ok(());
         }
-        self.request(request, out);
-        Ok(())
+        self.request(request, out)
     }
 
     /// We are the authoritative server: of our domains towards peers, of everyone else's towards
@@ -532,18 +532,19 @@ impl Receiving {
     }
 
     /// We are the receiving server (XEP-0220 §2.2.1).
-    fn request(&mut self, request: DialbackRequest, out: &mut Vec<Action>) {
+    fn request(&mut self, request: DialbackRequest, out: &mut Vec<Action>) -> Outcome {
         let pair = request.pair.clone();
         if self.pending.contains(&pair) {
-            return; // the answer to the first request answers this one too
+            return self.ignore(); // the answer to the first request answers this one too
         }
         let refuse = |condition| answer(&request, VerifyOutcome::Error(Some(condition)));
         if let Some(condition) = self.objection(&pair) {
             out.push(refuse(condition));
+            return self.ignore();
         } else if self.ledger.get(&pair).is_some() {
             out.push(answer(&request, VerifyOutcome::Valid));
         } else if self.pending.len() >= self.config.limits.pending_verifications
-            || self.ledger.len() >= self.config.limits.pairs_per_stream
+            || self.ledger.len() + self.pending.len() >= self.config.limits.pairs_per_stream
         {
             out.push(refuse(StanzaCondition::ResourceConstraint));
         } else {
@@ -551,6 +552,7 @@ impl Receiving {
             let question = Question::Pair { pair, key: request.key, id: self.id.clone() };
             out.push(Action::Prove(Challenge(question)));
         }
+        Ok(())
     }
 
     /// A challenge is answered.
