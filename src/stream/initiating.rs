@@ -356,8 +356,10 @@ impl Initiating {
                 out.push(Step::Opened(Authentication::Dialback));
                 Ok(())
             }
+            // XEP-0220 §2.1.1: what waits goes back with this condition.
             VerifyOutcome::Invalid => {
-                Err(fail(FailureKind::Rejected, "our dialback key was called invalid"))
+                Err(fail(FailureKind::Rejected, "our dialback key was called invalid")
+                    .with_condition(StanzaCondition::InternalServerError))
             }
             VerifyOutcome::Error(condition) => {
                 let kind = match condition {
