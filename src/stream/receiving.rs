@@ -456,9 +456,10 @@ impl Receiving {
         out.push(Action::Restart);
         self.external = Some(proof);
         self.header_sent = false;
-        // The stream that the id and the requests belonged to is over.
+        // The stream that the id, the requests and the pairs belonged to is over.
         self.id.clear();
         self.pending.clear();
+        self.ledger = Ledger::default();
         self.stage = Stage::Header(Layer::Sasl);
         Ok(())
     }
@@ -804,3 +805,4 @@ fn wire(outcome: VerifyOutcome) -> DialbackAnswer<'static> {
         }
     }
 }
+
