@@ -83,7 +83,11 @@ impl Authentication {
 /// Something that this stream must have found out. Not `Clone`: a verdict exists only for a
 /// challenge that was issued, once.
 #[derive(Debug)]
-pub struct Challenge(Question);
+pub struct Challenge {
+    question: Question,
+    /// The id of the stream that asks; an answer means nothing on another.
+    stream: String,
+}
 
 /// What a challenge asks.
 #[derive(Clone, Debug)]
@@ -105,6 +109,7 @@ pub enum Question {
 #[derive(Debug)]
 pub struct Verdict {
     question: Question,
+    stream: String,
     result: Result<Proof, Refusal>,
 }
 
@@ -129,13 +134,13 @@ impl Challenge {
     /// What to find out.
     #[must_use]
     pub fn question(&self) -> &Question {
-        &self.0
+        &self.question
     }
 
     /// Answers it.
     #[must_use]
     pub fn answer(self, result: Result<Proof, Refusal>) -> Verdict {
-        Verdict { question: self.0, result }
+        Verdict { question: self.question, stream: self.stream, result }
     }
 }
 
@@ -313,7 +318,8 @@ impl Receiving {
                 let has_certificate = self.tls.as_ref().is_some_and(TlsFacts::has_peer_certificate);
                 match &self.names.from {
                     Some(from) if has_certificate => {
-                        out.push(Action::Prove(Challenge(Question::Certificate(from.clone()))));
+                        let question = Question::Certificate(from.clone());
+                        out.push(self.challenge(question));
                         self.stage = Stage::Judging;
                     }
                     _ => self.open_tls(out),
@@ -551,7 +557,7 @@ impl Receiving {
         } else {
             self.pending.insert(pair.clone());
             let question = Question::Pair { pair, key: request.key, id: self.id.clone() };
-            out.push(Action::Prove(Challenge(question)));
+            out.push(self.challenge(question));
         }
         Ok(())
     }
@@ -561,18 +567,20 @@ impl Receiving {
     /// # Errors
     /// The [`Fault`] that ends the stream.
     pub fn verdict(&mut self, verdict: Verdict, out: &mut Vec<Action>) -> Outcome {
+        // Of a stream that was restarted meanwhile, or of another one, it is void.
+        if verdict.stream != self.id {
+            return Ok(());
+        }
         match verdict.question {
             Question::Certificate(domain) => {
-                // The verdict is on the header that is still the current one.
                 if self.stage == Stage::Judging && self.names.from.as_ref() == Some(&domain) {
                     self.certificate = verdict.result.ok().filter(|p| *p.domain() == domain);
                     self.open_tls(out);
                 }
                 Ok(())
             }
-            Question::Pair { pair, id, .. } => {
-                // Of a stream that was restarted meanwhile, the request is void.
-                if id != self.id || !self.pending.remove(&pair) {
+            Question::Pair { pair, .. } => {
+                if !self.pending.remove(&pair) {
                     return Ok(());
                 }
                 let mut outcome = match verdict.result {
@@ -696,6 +704,10 @@ impl Receiving {
         self.names.from.as_ref()
     }
 
+    fn challenge(&self, question: Question) -> Action {
+        Action::Prove(Challenge { question, stream: self.id.clone() })
+    }
+
     fn grant(
         &mut self,
         pair: DomainPair,
@@ -805,4 +817,3 @@ fn wire(outcome: VerifyOutcome) -> DialbackAnswer<'static> {
         }
     }
 }
-
