@@ -544,16 +544,18 @@ impl Receiving {
         if self.pending.contains(&pair) {
             return self.ignore(); // the answer to the first request answers this one too
         }
-        let refuse = |condition| answer(&request, VerifyOutcome::Error(Some(condition)));
-        if let Some(condition) = self.objection(&pair) {
-            out.push(refuse(condition));
+        if let Some(refusal) = self.objection(&pair) {
+            out.push(Action::Refused(pair, refusal.detail));
+            out.push(answer(&request, refusal.outcome));
             return self.ignore();
-        } else if self.ledger.get(&pair).is_some() {
+        }
+        if self.ledger.get(&pair).is_some() {
             out.push(answer(&request, VerifyOutcome::Valid));
         } else if self.pending.len() >= self.config.limits.pending_verifications
             || self.ledger.len() + self.pending.len() >= self.config.limits.pairs_per_stream
         {
-            out.push(refuse(StanzaCondition::ResourceConstraint));
+            let outcome = VerifyOutcome::Error(Some(StanzaCondition::ResourceConstraint));
+            out.push(answer(&request, outcome));
         } else {
             self.pending.insert(pair.clone());
             let question = Question::Pair { pair, key: request.key, id: self.id.clone() };
@@ -583,25 +585,9 @@ impl Receiving {
                 if !self.pending.remove(&pair) {
                     return Ok(());
                 }
-                let mut outcome = match verdict.result {
-                    Ok(proof) => {
-                        let level = match self.side {
-                            Side::Peer => {
-                                self.config.policy.domain(&pair.sender, Direction::Inbound).level
-                            }
-                            Side::Legacy => Level::Encrypted,
-                        };
-                        if level == Level::Trusted && !proof.is_strong() {
-                            VerifyOutcome::Error(Some(StanzaCondition::NotAuthorized))
-                        } else if let Some(condition) = self.objection(&pair) {
-                            // The configuration has changed since the request.
-                            VerifyOutcome::Error(Some(condition))
-                        } else if self.grant(pair.clone(), proof, Authentication::Dialback, out) {
-                            VerifyOutcome::Valid
-                        } else {
-                            VerifyOutcome::Error(Some(StanzaCondition::InternalServerError))
-                        }
-                    }
+                let accepted = verdict.result.and_then(|proof| self.accept(&pair, proof, out));
+                let mut outcome = match accepted {
+                    Ok(()) => VerifyOutcome::Valid,
                     Err(refusal) => {
                         out.push(Action::Refused(pair.clone(), refusal.detail));
                         refusal.outcome
@@ -633,16 +619,13 @@ impl Receiving {
         let mut ledger = std::mem::take(&mut self.ledger);
         let before = ledger.len();
         let gone = ledger.retain(|grant| {
-            let sender = &grant.pair().sender;
-            let verdict = self.config.policy.domain(sender, Direction::Inbound);
-            let reached = match self.side {
-                Side::Legacy => true,
-                Side::Peer => verdict.level == Level::Encrypted || grant.proof().is_strong(),
-            };
-            if let Some(denied) = &verdict.denied {
-                rule = Some(denied.rule.0.to_string());
+            let pair = grant.pair();
+            if self.side == Side::Peer
+                && let Err(fault) = self.allow(&pair.sender)
+            {
+                rule = fault.rule().map(Into::into);
             }
-            reached && self.objection(grant.pair()).is_none()
+            self.reaches_level(pair, grant.proof()) && self.objection(pair).is_none()
         });
         self.ledger = ledger;
         if before > 0 && self.ledger.is_empty() {
@@ -708,6 +691,33 @@ impl Receiving {
         Action::Prove(Challenge { question, stream: self.id.clone() })
     }
 
+    /// A pair was proven: is that enough?
+    fn accept(
+        &mut self,
+        pair: &DomainPair,
+        proof: Proof,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        // The configuration may have changed since the request.
+        if let Some(refusal) = self.objection(pair) {
+            return Err(refusal);
+        }
+        if !self.reaches_level(pair, &proof) {
+            let detail = "the level trusted is not reached";
+            return Err(Refusal::error(StanzaCondition::NotAuthorized, detail));
+        }
+        if !self.grant(pair.clone(), proof, Authentication::Dialback, out) {
+            let detail = "the proof is of another domain";
+            return Err(Refusal::error(StanzaCondition::InternalServerError, detail));
+        }
+        Ok(())
+    }
+
+    fn reaches_level(&self, pair: &DomainPair, proof: &Proof) -> bool {
+        let level = || self.config.policy.domain(&pair.sender, Direction::Inbound).level;
+        self.side == Side::Legacy || proof.is_strong() || level() == Level::Encrypted
+    }
+
     fn grant(
         &mut self,
         pair: DomainPair,
@@ -727,16 +737,23 @@ impl Receiving {
     }
 
     /// Why a pair may not be authorized here, however well it is proven.
-    fn objection(&self, pair: &DomainPair) -> Option<StanzaCondition> {
+    fn objection(&self, pair: &DomainPair) -> Option<Refusal> {
         if !self.serves(&pair.target) {
-            return Some(StanzaCondition::ItemNotFound);
+            let detail = "the target is not served here";
+            return Some(Refusal::error(StanzaCondition::ItemNotFound, detail));
         }
-        match self.side {
-            Side::Legacy => {
-                (!self.is_local(&pair.sender)).then_some(StanzaCondition::NotAuthorized)
+        match (self.side, self.is_local(&pair.sender)) {
+            (Side::Legacy, true) => None,
+            (Side::Legacy, false) => {
+                Some(Refusal::error(StanzaCondition::NotAuthorized, "the sender is not local"))
             }
-            Side::Peer => (self.is_local(&pair.sender) || self.allow(&pair.sender).is_err())
-                .then_some(StanzaCondition::Forbidden),
+            (Side::Peer, true) => {
+                Some(Refusal::error(StanzaCondition::Forbidden, "the sender is served here"))
+            }
+            (Side::Peer, false) => self.allow(&pair.sender).err().map(|fault| {
+                let detail = format!("denied by {}", fault.rule().unwrap_or_default());
+                Refusal::error(StanzaCondition::Forbidden, detail)
+            }),
         }
     }
 
