@@ -266,7 +266,7 @@ impl<'a> Job<'a> {
     }
 
     async fn target(&mut self, connected: Connected) -> Result<(Live, Reached), Failure> {
-        let Connected { stream, target, address } = connected;
+        let Connected { stream, target, address, .. } = connected;
         let direct = target.tls == TargetTls::Direct;
         self.setup.external = self.gate.offers_certificate(&self.setup.pair.target);
         match self.attempt(stream, Some(address.ip()), Some(direct)).await {
