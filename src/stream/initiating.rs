@@ -450,3 +450,6 @@ fn stream_error(element: &Element) -> Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

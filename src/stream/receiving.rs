@@ -834,3 +834,6 @@ fn wire(outcome: VerifyOutcome) -> DialbackAnswer<'static> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
