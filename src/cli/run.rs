@@ -4,11 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
 use fedgate::{
-    config::{
-        self,
-        model::Config,
-        watch::Watcher,
-    },
+    config::{self, model::Config, watch::Watcher},
     ops::log::{self, LogHandle},
     proxy::App,
 };

@@ -25,8 +25,7 @@ use crate::{
     },
     config::{model::Config, policy::Level},
     xml::{
-        ElementName, Header, Version,
-        element::Element,
+        Element, ElementName, Header, Version,
         writer::{self, DialbackAnswer, Features, StreamLimits},
     },
     xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition, StreamCondition, jid},
