@@ -89,8 +89,6 @@ class Agent(slixmpp.ClientXMPP):
                 self._join(**order["with"])
             case "query":
                 await self._query(**order["with"])
-            case "quit":
-                await self.disconnect()
 
     async def _send(self, to: str, tag: str, first: int, count: int, kind: str) -> None:
         for number in range(first, first + count):

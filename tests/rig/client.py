@@ -41,10 +41,11 @@ class Client:
     process: Process
     full: str = ""
     events: list[dict[str, Any]] = field(default_factory=list)
+    _reader: asyncio.Task[None] | None = None
 
     @classmethod
-    async def login(cls, node: Node, user: str, domain: str, directory: Path) -> "Client":
-        """Starts a client in `node` and waits until it is online."""
+    async def launch(cls, node: Node, user: str, domain: str, directory: Path) -> "Client":
+        """Starts a client in `node`."""
         jid = f"{user}@{domain}"
         log = directory / f"client-{user}-{domain}.log"
         words = [sys.executable, "-B", str(AGENT), jid, PASSWORD, "127.0.0.1", str(CLIENT_PORT)]
@@ -57,15 +58,15 @@ class Client:
         )
         client = cls(jid, process)
         client._reader = asyncio.create_task(client._collect())
-        online = await client.expect({"event": "online"}, 30, "to be online")
-        client.full = online["jid"]
         return client
 
-    _reader: asyncio.Task[None] | None = None
+    async def online(self) -> None:
+        """Waits until the session is open."""
+        event = await self.expect({"event": "online"}, 30, "to be online")
+        self.full = event["jid"]
 
-    async def logout(self) -> None:
-        if self.process.running():
-            self._order("quit")
+    async def end(self) -> None:
+        """Ends the program."""
         await self.process.stop()
         if self._reader:
             await self._reader

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from .net import Network, Node, command
-from .plan import HOSTS, KNOT, UNBOUND
+from .plan import HOSTS, KNOT, STARTTLS, UNBOUND
 from .process import Process
 
 KNOT_CONFIG = """
@@ -92,6 +92,23 @@ class Dns:
         """Ends the silence."""
         self.node.nft("delete table ip silence\n")
 
+    def publish(self, domain: str, host: str) -> None:
+        """Adds a domain to the zone while the servers run."""
+        service, port = STARTTLS
+        control = ("knotc", "-s", str(self._directory / "knot" / "run" / "knot.sock"))
+        self.node.run(*control, "zone-begin", "test.")
+        record = (f"{service}.{domain}.", "5", "SRV", f"10 10 {port} {host}.")
+        self.node.run(*control, "zone-set", "test.", *record)
+        self.node.run(*control, "zone-commit", "test.")
+
+    def withdraw(self, domain: str) -> None:
+        """Takes a published domain away again."""
+        service, _ = STARTTLS
+        control = ("knotc", "-s", str(self._directory / "knot" / "run" / "knot.sock"))
+        self.node.run(*control, "zone-begin", "test.")
+        self.node.run(*control, "zone-unset", "test.", f"{service}.{domain}.")
+        self.node.run(*control, "zone-commit", "test.")
+
     def ask(self, name: str, kind: str) -> str:
         """The resolver's answer as kdig prints it, with header flags."""
         return self.node.run("kdig", f"@{UNBOUND}", "+adflag", "+timeout=3", name, kind)
@@ -141,7 +158,6 @@ def _zone() -> str:
     for host in HOSTS:
         lines.append(f"{host.name}. A {host.address}")
         for domain in host.domains:
-            lines.append(f"_xmpp-server._tcp.{domain}. SRV 10 10 5269 {host.name}.")
-            if host.direct_tls:
-                lines.append(f"_xmpps-server._tcp.{domain}. SRV 10 10 5270 {host.name}.")
+            for service, port in host.services:
+                lines.append(f"{service}.{domain}. SRV 10 10 {port} {host.name}.")
     return "\n".join(lines) + "\n"

@@ -18,6 +18,7 @@ PACKAGES = (
     "openssl",
     "util-linux",
     "python3-slixmpp",
+    "python3-cryptography",
 )
 POLICY = Path("/usr/sbin/policy-rc.d")
 

@@ -26,7 +26,11 @@ LATE_DENIED = "latedenied.test"
 BROKEN_TLS = "brokentls.test"
 DOWN = "down.test"  # an address where nothing listens
 ELSEWHERE = "elsewhere.test"  # at a denied address
-NO_SUCH = "nosuch.test"  # not in the zone
+NO_SUCH = "nosuch.test"  # served at the odd address, but not in the zone
+DIRECT = "direct.test"  # direct TLS and nothing else
+
+STARTTLS = ("_xmpp-server._tcp", 5269)
+DIRECT_TLS = ("_xmpps-server._tcp", 5270)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Host:
     address: str
     name: str
     domains: tuple[str, ...]
-    direct_tls: bool = False
+    services: tuple[tuple[str, int], ...] = (STARTTLS,)
 
 
 def rooms(domain: str) -> str:
@@ -49,11 +53,12 @@ def _with_rooms(*domains: str) -> tuple[str, ...]:
 
 
 HOSTS = (
-    Host(LEGACY_ADDRESS, "gate-a.test", _with_rooms(LEGACY), direct_tls=True),
-    Host(OTHER_ADDRESS, "gate-b.test", _with_rooms(OTHER), direct_tls=True),
+    Host(LEGACY_ADDRESS, "gate-a.test", _with_rooms(LEGACY), (STARTTLS, DIRECT_TLS)),
+    Host(OTHER_ADDRESS, "gate-b.test", _with_rooms(OTHER), (STARTTLS, DIRECT_TLS)),
     Host(MODERN_ADDRESS, "xmpp.modern.test", _with_rooms(MODERN)),
     Host(EJA_ADDRESS, "xmpp.eja.test", _with_rooms(EJA)),
     Host(ODD_ADDRESS, "odd.test", (SELF_SIGNED, EXPIRED, WRONG_NAME, DENIED, LATE_DENIED)),
+    Host(ODD_ADDRESS, "odd-direct.test", (DIRECT,), (DIRECT_TLS,)),
     Host(BROKEN_ADDRESS, "broken.test", (BROKEN_TLS,)),
     Host(DOWN_ADDRESS, "nobody.test", (DOWN,)),
     Host(FAR_ADDRESS, "far.test", (ELSEWHERE,)),

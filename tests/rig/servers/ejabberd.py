@@ -60,7 +60,7 @@ def _config(settings: Settings) -> dict[str, object]:
     if settings.rooms:
         modules["mod_muc"] = {"hosts": [settings.rooms], "min_message_interval": 0}
     config: dict[str, object] = {
-        "loglevel": "debug",
+        "loglevel": "info",
         "hosts": list(settings.domains),
         "auth_password_format": "plain",
         "shaper": {},

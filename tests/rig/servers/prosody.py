@@ -41,14 +41,18 @@ def _config(settings: Settings, home: str) -> str:
         f"s2s_require_encryption = {_bool(settings.tls)}",
         f"s2s_secure_auth = {_bool(settings.tls and settings.strict)}",
     ]
+    if settings.patience:
+        lines.append(f"s2s_timeout = {settings.patience}")
     if settings.direct_tls_port:
         lines.append(f"s2s_direct_tls_ports = {{ {settings.direct_tls_port} }}")
         lines.append(f's2s_direct_tls_interfaces = {{ "{settings.s2s_address}" }}')
     if not settings.tls:
         lines.append(f"modules_disabled = {_strings(LEGACY_OFF)}")
+    # libunbound answers test. by itself (RFC 6761) unless told not to
+    options = 'resolvconf = true, options = { ["local-zone:"] = "test. transparent" }'
     if settings.anchor:
-        key = " ".join(settings.anchor.read_text().split())
-        lines.append(f'unbound = {{ resolvconf = true, trusted = "{key}" }}')
+        options += f', trusted = "{" ".join(settings.anchor.read_text().split())}"'
+    lines.append(f"unbound = {{ {options} }}")
     if settings.root:
         lines.append(f'ssl = {{ cafile = "{settings.root}" }}')
     for domain in settings.domains:
