@@ -34,7 +34,11 @@ def main() -> int:
     except packages.Missing as missing:
         print(missing, file=sys.stderr)
         return 2
-    return asyncio.run(_run(options))
+    try:
+        return asyncio.run(_run(options))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("interrupted, all taken down", file=sys.stderr)
+        return 130
 
 
 def _arguments() -> argparse.Namespace:

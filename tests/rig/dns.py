@@ -84,8 +84,8 @@ class Dns:
     def silence(self) -> None:
         """From now on no query to the resolver is answered."""
         self.node.nft(
-            "table ip silence { chain input { type filter hook input priority 0;"
-            f" ip daddr {UNBOUND} meta l4proto {{ udp, tcp }} th dport 53 drop; }} }}\n"
+            "table ip silence {\n chain input {\n  type filter hook input priority 0\n"
+            f"  ip daddr {UNBOUND} meta l4proto {{ udp, tcp }} th dport 53 drop\n }}\n}}\n"
         )
 
     def speak(self) -> None:

@@ -6,6 +6,7 @@ from ..scene import Scene
 from ..servers import KINDS
 from .base import Scenario
 
+BURST = 100  # messages that the legacy side sends before any stream is open
 STEERINGS: tuple[Steering, ...] = ("dns", "nftables")
 
 
@@ -17,7 +18,7 @@ async def federate(scene: Scene, kind: str, peer_kind: str, steering: Steering) 
     assert legacy.gate is not None
     count = scene.world.messages
 
-    first_out = await deliver(alice, bob)
+    first_out = await deliver(alice, bob, BURST)
     seconds = await exchange(alice, bob, count)
     await befriend(alice, bob)
     await ask(alice, bob)

@@ -2,7 +2,7 @@
 
 import time
 
-from ..checks import ask, befriend, deliver, exchange
+from ..checks import ask, befriend, collide, deliver, exchange
 from ..gate import restart_all
 from ..gatelog import DIALBACK, EXTERNAL, INBOUND, OUTBOUND, TLS_1_3
 from ..plan import LEGACY, OTHER, OTHER_ADDRESS
@@ -40,7 +40,7 @@ async def cold(scene: Scene) -> str:
         logs = (left.log.now(), right.log.now())
         began = time.monotonic()
         try:
-            await exchange(alice, bob, FIRST_MESSAGES)
+            await collide(alice, bob, FIRST_MESSAGES)
         except Failed as failure:
             raise Failed(f"round {turn + 1} of {scene.world.rounds}: {failure}") from failure
         slowest = max(slowest, time.monotonic() - began)
