@@ -13,6 +13,7 @@ from slixmpp.xmlstream import ET
 
 MUC = "http://jabber.org/protocol/muc"
 DISCO = "http://jabber.org/protocol/disco#info"
+STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 QUERIES = {
     "version": "{jabber:iq:version}query",
     "disco": f"{{{DISCO}}}query",
@@ -118,10 +119,14 @@ class Agent(slixmpp.ClientXMPP):
 
 
 def _error(stanza: slixmpp.xmlstream.StanzaBase) -> dict[str, str]:
+    """Kind, condition and text of an error; slixmpp itself does not know all conditions."""
     if stanza["type"] != "error":
         return {}
     error = stanza["error"]
-    return {"condition": error["condition"], "kind": error["type"], "text": error["text"]}
+    conditions = [child.tag for child in error.xml if child.tag.startswith(f"{{{STANZAS}}}")]
+    names = [tag.partition("}")[2] for tag in conditions]
+    condition = next((name for name in names if name != "text"), "")
+    return {"condition": condition, "kind": error["type"], "text": error["text"]}
 
 
 async def obey_standard_input(agent: Agent) -> None:

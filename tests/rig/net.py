@@ -2,6 +2,7 @@
 so that nothing of the host's network is touched. Names carry the rig's process id."""
 
 import asyncio
+import itertools
 import os
 import re
 import shutil
@@ -70,6 +71,7 @@ class Network:
         self._prefix = f"{PREFIX}{os.getpid()}"
         self._hub = f"{self._prefix}-hub"
         self._names: list[str] = []
+        self._ports = itertools.count()
 
     def open(self) -> None:
         """Makes the bridge, after clearing what runs that were killed have left."""
@@ -83,10 +85,11 @@ class Network:
         """A new node on the bridge."""
         namespace = f"{self._prefix}-{name}"
         self._namespace(namespace)
-        port = f"p{len(self._names)}"
+        port = f"p{next(self._ports)}"
+        # the same address has the same MAC, so that nobody's neighbour table grows stale
         command(
             "ip", "-n", self._hub, "link", "add", port, "type", "veth",
-            "peer", "name", "eth0", "netns", namespace,
+            "peer", "name", "eth0", "address", _mac(addresses[0]), "netns", namespace,
         )  # fmt: skip
         command("ip", "-n", self._hub, "link", "set", port, "master", "br0", "up")
         for address in addresses:
@@ -112,6 +115,10 @@ class Network:
         command("ip", "netns", "add", name)
         self._names.append(name)
         command("ip", "-n", name, "link", "set", "lo", "up")
+
+
+def _mac(address: str) -> str:
+    return "02:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))
 
 
 def sweep() -> None:

@@ -36,7 +36,7 @@ async def peer_down(scene: Scene) -> str:
     await deliver(alice, bob)
 
     await bob.end()
-    peer.server.kill()
+    await peer.server.kill()
     log = legacy.log.now()
     error = await refused(alice, bob.jid, UNREACHABLE)
     why = await log.expect_reason(MODERN)
@@ -137,7 +137,7 @@ async def legacy_down(scene: Scene) -> str:
     await deliver(bob, alice)
 
     await alice.end()
-    legacy.server.kill()
+    await legacy.server.kill()
     log = legacy.log.now()
     error = await refused(bob, alice.jid, PEER_WORDS)
     why = await log.expect_reason("legacy.test")

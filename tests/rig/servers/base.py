@@ -62,10 +62,12 @@ class Server(ABC):
             await process.stop()
         self.processes.clear()
 
-    def kill(self) -> None:
-        """As if the machine's plug was pulled, but for the kernel's FIN."""
+    async def kill(self) -> None:
+        """Ends it without its help; the kernel closes its connections."""
         for process in self.processes:
             process.kill()
+        for process in self.processes:
+            await process.ended(5)
         self.processes.clear()
 
     async def _launch(

@@ -40,6 +40,7 @@ class Jabberd2(Server):
     has_rooms = False
 
     async def start(self) -> None:
+        (self.home / "router.log").unlink(missing_ok=True)  # it says when all parts are there
         database = self.home / "db"
         database.mkdir(exist_ok=True)
         libraries = f"/usr/lib/{os.uname().machine}-linux-gnu/jabberd2"
@@ -68,10 +69,6 @@ class Jabberd2(Server):
             return all(f"[{name}] online" in log for name in names)
 
         await process.ready(routed, 20)
-
-    async def stop(self) -> None:
-        await super().stop()
-        (self.home / "router.log").write_text("")
 
     def _router(self) -> str:
         users = self.home / "router-users.xml"
@@ -103,9 +100,11 @@ class Jabberd2(Server):
         )
 
     def _s2s(self) -> str:
+        # without <origins> it would leave from the address that it listens on, be it 127.0.0.1
         return (
             f"{_link()}<local><ip>{self.settings.s2s_address}</ip>"
-            f"<port>{self.settings.s2s_port}</port></local>"
+            f"<port>{self.settings.s2s_port}</port>"
+            "<origins><ip>0.0.0.0</ip></origins></local>"
             "<io><max_fds>1024</max_fds><limits><stanzasize>65535</stanzasize></limits></io>"
             "<check><interval>60</interval><queue>60</queue><retry>300</retry>"
             "<idle>86400</idle><dnscache>300</dnscache></check>"

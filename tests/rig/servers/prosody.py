@@ -57,20 +57,18 @@ def _config(settings: Settings, home: str) -> str:
         lines.append(f'ssl = {{ cafile = "{settings.root}" }}')
     for domain in settings.domains:
         lines.append(f'VirtualHost "{domain}"')
-        lines.extend(_ssl(settings, domain))
+        lines.extend(_certificate(settings, domain))
     if settings.rooms:
         lines.append(f'Component "{settings.rooms}" "muc"')
         lines.append("  muc_room_locking = false")
-        lines.extend(_ssl(settings, settings.rooms))
+        lines.extend(_certificate(settings, settings.rooms))
     return "\n".join(lines) + "\n"
 
 
-def _ssl(settings: Settings, domain: str) -> list[str]:
+def _certificate(settings: Settings, domain: str) -> list[str]:
     pair = settings.certificates.get(domain)
-    if not settings.tls or pair is None:
-        return []
-    trust = f'cafile = "{settings.root}", ' if settings.root else ""
-    return [f'  ssl = {{ {trust}certificate = "{pair.cert}", key = "{pair.key}" }}']
+    # Prosody expects the key beside the certificate
+    return [f'  certificate = "{pair.cert}"'] if settings.tls and pair else []
 
 
 def _strings(words: tuple[str, ...] | list[str]) -> str:
