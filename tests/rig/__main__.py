@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from . import packages
 
 if TYPE_CHECKING:
-    from .scenarios import Scenario
+    from .scenarios.base import Scenario
     from .scene import World
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-QUICK_ROUNDS, FULL_ROUNDS = 8, 50
+QUICK_ROUNDS, FULL_ROUNDS = 10, 50
 
 
 def main() -> int:
@@ -43,10 +43,12 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/interop.sh", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios to play, * and ? allowed")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios, * and ? allowed")
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     parser.add_argument("--self-test", action="store_true", help="only what needs no fedgate")
-    parser.add_argument("--full", action="store_true", help=f"{FULL_ROUNDS} cold starts")
+    parser.add_argument(
+        "--full", action="store_true", help=f"{FULL_ROUNDS} cold starts, not {QUICK_ROUNDS}"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the logs even if all passed")
     parser.add_argument("--messages", type=int, default=1000, help="messages each way")
     return parser.parse_args()
@@ -140,15 +142,14 @@ async def _play(world: "World", scenario: "Scenario") -> bool:
     try:
         try:
             seen = await asyncio.wait_for(scenario.play(scene), scenario.seconds)
-            print(f"pass  {scenario.name}: {seen} [{time.monotonic() - began:.0f} s]", flush=True)
-            return True
-        except Exception as problem:  # whatever it is, the next scenario has its turn
-            kind = type(problem).__name__
-            print(f"FAIL  {scenario.name}: {kind}: {problem}", flush=True)
-            print(scene.tails(), flush=True)
-            return False
-    finally:
-        await scene.close()
+        finally:
+            await scene.close()
+    except Exception as problem:  # whatever it is, the next scenario has its turn
+        print(f"FAIL  {scenario.name}: {type(problem).__name__}: {problem}", flush=True)
+        print(scene.tails(), flush=True)
+        return False
+    print(f"pass  {scenario.name}: {seen} [{time.monotonic() - began:.0f} s]", flush=True)
+    return True
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""The private certificate authority. Its certificates carry serverAuth alone, as those of the public
-authorities do now."""
+"""The private certificate authority. Its certificates carry serverAuth alone, as those of the
+public authorities do now."""
 
 import datetime
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Authority:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        self._now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("fedgate rig authority")
         usage = x509.KeyUsage(
@@ -106,4 +106,4 @@ def _name(common: str) -> x509.Name:
 
 
 def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
+    return bytes(certificate.public_bytes(serialization.Encoding.PEM))

@@ -3,6 +3,8 @@
 import itertools
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 from .client import Client, StanzaError
 from .plan import rooms
@@ -88,17 +90,19 @@ async def _arrive(batches: list[_Batch]) -> None:
         for batch, word in last:
             batch.sender.send(batch.receiver.full, word)
         for batch, word in last:
-            await until(
-                lambda: batch.receiver.numbers(word) or batch.sender.errors(word),
-                DELIVERY_SECONDS,
-                "the message after all messages",
-            )
+            end = _decided(batch.sender, batch.receiver, word)
+            await until(end, DELIVERY_SECONDS, "the message after all messages")
     except TimedOut as late:
         problems = [problem for batch in batches if (problem := batch.problem())]
         raise Failed("; ".join([str(late), *problems])) from late
     problems = [problem for batch in batches if (problem := batch.problem())]
     if problems:
         raise Failed("; ".join(problems))
+
+
+def _decided(sender: Client, receiver: Client, word: str) -> Callable[[], bool]:
+    """Whether a message has arrived or bounced."""
+    return lambda: bool(receiver.numbers(word) or sender.errors(word))
 
 
 async def befriend(one: Client, two: Client) -> None:
@@ -121,7 +125,7 @@ async def see(one: Client, two: Client) -> None:
         await _from(watching, changing.full, wanted, "the new presence")
 
 
-async def _from(client: Client, sender: str, wanted: dict[str, str], what: str) -> None:
+async def _from(client: Client, sender: str, wanted: dict[str, Any], what: str) -> None:
     await client.expect({**wanted, "sender": sender}, PRESENCE_SECONDS, f"{what} of {sender}")
 
 
@@ -153,11 +157,11 @@ async def chat(local: Client, remote: Client, count: int = 20) -> None:
     expected = list(range(count))
     for reader in (local, remote):
         for writer, word in words.items():
-            await until(
-                lambda: len(reader.numbers(word, "groupchat")) >= count,
-                DELIVERY_SECONDS,
-                f"{reader.jid} to read {writer} in the room",
-            )
+
+            def complete(reader: Client = reader, word: str = word) -> bool:
+                return len(reader.numbers(word, "groupchat")) >= count
+
+            await until(complete, DELIVERY_SECONDS, f"{reader.jid} to read {writer} in the room")
             if reader.numbers(word, "groupchat") != expected:
                 raise Failed(f"{reader.jid} read {writer} in the room in another order")
 
@@ -186,11 +190,9 @@ async def recovers(sender: Client, receiver: Client, timeout: float = 60) -> flo
     while True:
         word = tag()
         sender.send(receiver.full, word)
-        await until(
-            lambda: receiver.numbers(word) or sender.errors(word),
-            max(1.0, deadline - time.monotonic()),
-            f"{sender.jid} -> {receiver.jid} to work again",
-        )
+        left = max(1.0, deadline - time.monotonic())
+        what = f"{sender.jid} -> {receiver.jid} to work again"
+        await until(_decided(sender, receiver, word), left, what)
         if receiver.numbers(word):
             return time.monotonic() - began
         if time.monotonic() > deadline:

@@ -94,10 +94,6 @@ class Client:
 
     # what arrived
 
-    def mark(self) -> int:
-        """A place in the list of events, to look only at later ones."""
-        return len(self.events)
-
     def numbers(self, tag: str, kind: str = "chat") -> list[int]:
         """The numbers of the messages with this tag, in the order of arrival."""
         bodies = (
@@ -117,14 +113,12 @@ class Client:
             and event["id"].startswith(f"{tag}-")
         ]
 
-    async def expect(
-        self, wanted: dict[str, Any], timeout: float, what: str, since: int = 0
-    ) -> dict[str, Any]:
-        """The first event after `since` that has all the wanted fields."""
+    async def expect(self, wanted: dict[str, Any], timeout: float, what: str) -> dict[str, Any]:
+        """The first event that has all the wanted fields."""
 
         def found() -> dict[str, Any] | None:
             self._must_run()
-            for event in itertools.islice(self.events, since, None):
+            for event in self.events:
                 if all(event.get(key) == value for key, value in wanted.items()):
                     return event
             return None

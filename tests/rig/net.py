@@ -18,11 +18,9 @@ class CommandFailed(Exception):
     """A command of the set-up went wrong."""
 
 
-def command(*words: str, stdin: str | None = None, environment: dict[str, str] | None = None) -> str:
+def command(*words: str, stdin: str | None = None) -> str:
     """Runs a short command to its end and returns its output; raises `CommandFailed`."""
-    done = subprocess.run(
-        words, input=stdin, env=environment, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=60)
     if done.returncode != 0:
         raise CommandFailed(f"{' '.join(words)}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
@@ -42,9 +40,10 @@ class Node:
 
     def inside(self, *words: str, uid: int | None = None) -> list[str]:
         """The command line that runs `words` in this node, killed when the rig dies."""
-        privileges = [] if uid is None else [
-            f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--bounding-set=-all",
-        ]
+        privileges: tuple[str, ...] = ()
+        if uid is not None:
+            privileges = (f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
+            privileges += ("--bounding-set=-all",)
         return [
             "ip", "netns", "exec", self.namespace,
             "setpriv", "--pdeathsig=KILL", *privileges, "--", *words,

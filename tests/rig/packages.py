@@ -15,7 +15,6 @@ PACKAGES = (
     "unbound",
     "iproute2",
     "nftables",
-    "openssl",
     "util-linux",
     "python3-slixmpp",
     "python3-cryptography",
@@ -28,7 +27,7 @@ class Missing(Exception):
 
 
 def ensure() -> None:
-    """Installs what is missing without starting any service; raises `Missing` if that does not work."""
+    """Installs what is missing, starting no service; raises `Missing` if it cannot."""
     missing = [name for name in PACKAGES if not _installed(name)]
     if not missing:
         return

@@ -1,4 +1,4 @@
-"""The little world of the rig: which domain lives where. Everything else derives from this table."""
+"""The little world of the rig: which domain lives where."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ DIRECT_TLS = ("_xmpps-server._tcp", 5270)
 
 @dataclass(frozen=True)
 class Host:
-    """One address, the host name it has in the zone, and the domains that SRV records lead there."""
+    """One address, its host name in the zone, and the domains whose SRV records lead there."""
 
     address: str
     name: str

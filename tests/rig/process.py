@@ -51,10 +51,6 @@ class Process:
         """Standard input and output, if they were asked for."""
         return self._child.stdin, self._child.stdout
 
-    @property
-    def pid(self) -> int:
-        return self._child.pid
-
     def running(self) -> bool:
         return self._child.returncode is None
 
@@ -70,7 +66,7 @@ class Process:
             self._child.send_signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(self._child.wait(), grace)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self.kill()
             await self._child.wait()
         return time.monotonic() - began

@@ -1,5 +1,6 @@
-"""The stage of one scenario: nodes, servers, fedgates and clients that it asks for, and their end."""
+"""The stage of one scenario: its nodes, servers, fedgates and clients, and their end."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 from .ca import Authority
 from .client import Client
 from .dns import Dns
-from .gate import LEGACY_PORT, RESPONDER, Gate, GateSettings, Steering
+from .gate import LEGACY_PORT, PUBLIC_PORT, RESPONDER, Gate, GateSettings, Steering
 from .gatelog import GateLog
 from .net import Network, Node
 from .plan import EJA, EJA_ADDRESS, LEGACY, LEGACY_ADDRESS, MODERN, MODERN_ADDRESS, UNBOUND, rooms
 from .process import Process, tail
 from .servers import KINDS, Server, Settings
 
+STUB = Path(__file__).with_name("stub.py")
 PEERS = {"prosody": (MODERN, MODERN_ADDRESS), "ejabberd": (EJA, EJA_ADDRESS)}
 
 
@@ -63,7 +65,8 @@ class Scene:
         self.directory.mkdir()
         self._sites: list[Site] = []
         self._clients: list[Client] = []
-        self._others: list[tuple[Node, Process]] = []
+        self._bare: list[Node] = []
+        self._stubs: list[tuple[Node, Process]] = []
 
     async def peer(self, kind: str, **changes: Any) -> Site:
         """A server of today that insists on encryption and valid certificates."""
@@ -132,29 +135,35 @@ class Scene:
         await client.online()
         return client
 
-    async def program(self, name: str, address: str, *words: str) -> Process:
-        """Any other program in a node of its own."""
+    def bare(self, name: str, address: str) -> Node:
+        """A node on which nothing runs."""
         node = self.world.network.node(name, address)
-        process = await Process.start(name, node.inside(*words), self.directory / f"{name}.log")
-        self._others.append((node, process))
-        return process
+        self._bare.append(node)
+        return node
 
-    async def listening(self, program: Process, port: int) -> None:
-        """Waits until such a program listens on a port."""
-        node = next(node for node, process in self._others if process is program)
+    async def stub(self, address: str, manner: str) -> Process:
+        """A peer that is no XMPP server, in a node of its own; see `stub.py`."""
+        node = self.bare(manner, address)
+        words = (sys.executable, "-B", str(STUB), address, str(PUBLIC_PORT), manner)
+        log = self.directory / f"stub-{manner}.log"
+        process = await Process.start(f"stub {manner}", node.inside(*words), log)
+        self._stubs.append((node, process))
 
         async def ready() -> bool:
-            return await node.listens(port)
+            return await node.listens(PUBLIC_PORT)
 
-        await program.ready(ready, 10)
+        await process.ready(ready, 10)
+        return process
 
-    async def end(self, program: Process) -> None:
-        """Stops such a program and removes its node."""
-        for node, process in list(self._others):
-            if process is program:
+    async def replace_stub(self, stub: Process, kind: str, settings: Settings) -> Site:
+        """A server in the place of a stub."""
+        for node, process in list(self._stubs):
+            if process is stub:
                 await process.stop()
+                self._stubs.remove((node, process))
+                self._bare.remove(node)
                 self.world.network.remove(node)
-                self._others.remove((node, process))
+        return await self.server(kind, settings)
 
     async def close(self) -> None:
         """Ends everything, clients first."""
@@ -165,8 +174,10 @@ class Scene:
             if site.gate:
                 await site.gate.stop()
             self.world.network.remove(site.node)
-        for _, process in list(self._others):
-            await self.end(process)
+        for _, process in self._stubs:
+            await process.stop()
+        for node in self._bare:
+            self.world.network.remove(node)
 
     def tails(self) -> str:
         """The ends of all logs, for a report of failure."""

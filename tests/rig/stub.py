@@ -1,4 +1,7 @@
-"""A peer that agrees to STARTTLS and then speaks no TLS. Run as a program: `stub.py ADDRESS PORT`."""
+"""A peer that is no XMPP server, run as a program: `stub.py ADDRESS PORT MANNER`.
+
+`nonsense` agrees to STARTTLS and then speaks no TLS; `silent` accepts and never says a word.
+"""
 
 import asyncio
 import sys
@@ -13,7 +16,14 @@ PROCEED = "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
 NONSENSE = b"this is no TLS\r\n" * 4
 
 
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One stream that leads nowhere."""
+    while await reader.read(4096):
+        pass
+    writer.close()
+
+
+async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One stream, up to the handshake that fails."""
     try:
         await reader.readuntil(b"stream:stream")
@@ -30,10 +40,14 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-async def main(address: str, port: int) -> None:
-    server = await asyncio.start_server(serve, address, port)
+MANNERS = {"silent": silent, "nonsense": nonsense}
+
+
+async def main(address: str, port: int, manner: str) -> None:
+    """Serves for ever."""
+    server = await asyncio.start_server(MANNERS[manner], address, port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

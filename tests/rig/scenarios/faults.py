@@ -1,8 +1,5 @@
-"""What goes wrong: the sender gets the right error in bounded time, the log says why, and federation
-comes back by itself once the cause is gone."""
-
-import sys
-from pathlib import Path
+"""What goes wrong: the sender gets the right error in bounded time, the log says why, and
+federation comes back by itself once the cause is gone."""
 
 from ..checks import deliver, recovers, refused
 from ..plan import (
@@ -20,7 +17,6 @@ from ..scene import Scene
 from .base import Scenario
 from .odd import odd_peer, odd_settings, repaired
 
-STUB = Path(__file__).parent.parent / "stub.py"
 # RFC 6120 §8.3.3.16 and §8.3.3.17
 NOT_FOUND = ("remote-server-not-found",)
 UNREACHABLE = ("remote-server-timeout",)
@@ -48,8 +44,25 @@ async def peer_down(scene: Scene) -> str:
 
 
 async def nothing_listens(scene: Scene) -> str:
+    scene.bare("down", DOWN_ADDRESS)
+    return await _unreachable(scene)
+
+
+async def packets_vanish(scene: Scene) -> str:
+    scene.bare("down", DOWN_ADDRESS).nft(
+        "table ip vanish {\n chain input {\n  type filter hook input priority 0\n"
+        "  meta l4proto tcp drop\n }\n}\n"
+    )
+    return await _unreachable(scene)
+
+
+async def peer_silent(scene: Scene) -> str:
+    await scene.stub(DOWN_ADDRESS, "silent")
+    return await _unreachable(scene)
+
+
+async def _unreachable(scene: Scene) -> str:
     legacy = await scene.legacy("jabberd2")
-    await scene.program("down", DOWN_ADDRESS, "sleep", "infinity")
     alice = await scene.login(legacy, "alice")
     log = legacy.log.now()
     error = await refused(alice, f"bob@{DOWN}", UNREACHABLE)
@@ -91,16 +104,13 @@ async def dns_timeout(scene: Scene) -> str:
 
 async def tls_failure(scene: Scene) -> str:
     legacy = await scene.legacy("jabberd2")
-    words = (sys.executable, "-B", str(STUB), BROKEN_ADDRESS, "5269")
-    stub = await scene.program("stub", BROKEN_ADDRESS, *words)
-    await scene.listening(stub, 5269)
+    stub = await scene.stub(BROKEN_ADDRESS, "nonsense")
     alice = await scene.login(legacy, "alice")
     log = legacy.log.now()
     error = await refused(alice, f"bob@{BROKEN_TLS}", UNREACHABLE)
     why = await log.expect_reason(BROKEN_TLS)
-    await scene.end(stub)
     settings = scene.peer_settings(BROKEN_TLS, BROKEN_ADDRESS)
-    peer = await scene.server("prosody", settings)
+    peer = await scene.replace_stub(stub, "prosody", settings)
     bob = await scene.login(peer, "bob")
     back = await recovers(alice, bob)
     return f"{error}; log: {why}; back after {back:.1f} s"
@@ -166,6 +176,8 @@ def _bad_certificate(domain: str, what: str) -> Scenario:
 SCENARIOS = [
     Scenario("fault-peer-down", "the peer goes down and comes back", peer_down),
     Scenario("fault-refused", "nothing listens at the peer's address", nothing_listens),
+    Scenario("fault-vanish", "packets to the peer vanish", packets_vanish),
+    Scenario("fault-silent", "the peer accepts and says nothing", peer_silent),
     Scenario("fault-no-domain", "the domain does not exist, then does", no_such_domain),
     Scenario("fault-dns-timeout", "the resolver is silent, then speaks", dns_timeout),
     Scenario("fault-tls", "the peer breaks the TLS handshake, then is repaired", tls_failure),

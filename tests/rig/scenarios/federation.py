@@ -1,4 +1,4 @@
-"""A legacy server behind fedgate and a server of today: all that users do, from either side first."""
+"""A legacy server behind fedgate and a server of today: all that users do, either side first."""
 
 from ..checks import ask, befriend, chat, deliver, exchange, see
 from ..gate import Steering

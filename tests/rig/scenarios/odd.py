@@ -1,4 +1,4 @@
-"""A Prosody with several domains and certificates of every kind; it takes any certificate itself."""
+"""A Prosody with certificates of every kind, one per domain; it takes any certificate itself."""
 
 from dataclasses import replace
 

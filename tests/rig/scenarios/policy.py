@@ -50,6 +50,8 @@ async def late_rule(scene: Scene) -> str:
     await exchange(alice, carol, 5)
     assert legacy.gate is not None
 
+    peer_log = peer.server.home / "prosody.log"
+    before = peer_log.stat().st_size
     rule = {"match": [LATE_DENIED], "allow": "none", "reason": "added while running"}
     path = legacy.gate.add("50-late.yaml", {"rules": [rule]})
     began = time.monotonic()
@@ -62,6 +64,11 @@ async def late_rule(scene: Scene) -> str:
 
     await until(bounces, EFFECT_SECONDS, "the new rule to take effect")
     effect = time.monotonic() - began
+    await until(
+        lambda: b"policy-violation" in peer_log.read_bytes()[before:],
+        EFFECT_SECONDS,
+        "policy-violation on the stream with the peer that is denied now",
+    )
     await refused(alice, carol.full, REFUSALS, PROMPT_SECONDS, unread_by=carol)
     await refused(carol, alice.full, REMOTE_REFUSALS, unread_by=alice)
     await exchange(alice, bob, 5)

@@ -1,4 +1,4 @@
-"""The rig proves itself, without fedgate: its servers work, and the gap that fedgate closes is there."""
+"""The rig proves itself, without fedgate: its servers work, and the gap to close is there."""
 
 from ..checks import ask, befriend, chat, deliver, exchange, refused
 from ..plan import LEGACY, LEGACY_ADDRESS, MODERN, OTHER, OTHER_ADDRESS, rooms

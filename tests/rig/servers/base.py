@@ -28,7 +28,7 @@ class Settings:
     root: Path | None = None  # the trusted authority
     anchor: Path | None = None  # DNSSEC trust anchor; None: do not validate
     direct_tls_port: int | None = None
-    patience: int | None = None  # seconds until an unfinished stream is given up, where it can be set
+    patience: int | None = None  # seconds for the negotiation of a stream, where it can be set
 
     @property
     def domains(self) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ class Prosody(Server):
             accounts = self.home / "data" / domain.replace(".", "%2e") / "accounts"
             accounts.mkdir(parents=True, exist_ok=True)
             for user in USERS:
-                (accounts / f"{user}.dat").write_text(f'return {{ ["password"] = "{PASSWORD}" }};\n')
+                account = f'return {{ ["password"] = "{PASSWORD}" }};\n'
+                (accounts / f"{user}.dat").write_text(account)
         program = shutil.which("prosody") or "prosody"
         process = await self._launch("prosody", [program, "-F", "--config", str(config)])
         await self._ready(process)
