@@ -146,6 +146,8 @@ async def _play(world: "World", scenario: "Scenario") -> bool:
             await scene.close()
     except Exception as problem:  # whatever it is, the next scenario has its turn
         print(f"FAIL  {scenario.name}: {type(problem).__name__}: {problem}", flush=True)
+        if problem.__context__:
+            print(f"      after {problem.__context__!r}", flush=True)
         print(scene.tails(), flush=True)
         return False
     print(f"pass  {scenario.name}: {seen} [{time.monotonic() - began:.0f} s]", flush=True)

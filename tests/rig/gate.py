@@ -11,7 +11,7 @@ from typing import Any, Literal
 from .ca import Certificate
 from .net import Node
 from .plan import UNBOUND
-from .process import Process
+from .process import Died, Process
 
 Steering = Literal["dns", "nftables"]
 
@@ -73,8 +73,16 @@ class Gate:
         await self.process.ready(listening, START_SECONDS)
 
     async def stop(self) -> float:
-        """SIGTERM; returns how long it took."""
-        return await self.process.stop(STOP_SECONDS) if self.process else 0
+        """SIGTERM; returns how long it took. Raises `Died` unless it ran and ended well."""
+        if not self.process:
+            return 0
+        process, self.process = self.process, None
+        process.must_run()
+        seconds = await process.stop(STOP_SECONDS)
+        status = await process.ended(1)
+        if status != 0:
+            raise Died(f"fedgate ended with {status} {seconds:.1f} s after SIGTERM")
+        return seconds
 
     async def restart(self) -> None:
         await self.stop()

@@ -100,9 +100,10 @@ class Network:
         return node
 
     def remove(self, node: Node) -> None:
-        """Takes one node away."""
-        self._names.remove(node.namespace)
-        _delete(node.namespace)
+        """Takes one node away, if that has not been done."""
+        if node.namespace in self._names:
+            self._names.remove(node.namespace)
+            _delete(node.namespace)
 
     def close(self) -> None:
         """Takes everything away."""

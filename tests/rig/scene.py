@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,14 @@ class Site:
         return GateLog(self.gate.log)
 
 
+@dataclass(frozen=True)
+class Stub:
+    """A program that plays a peer."""
+
+    node: Node
+    process: Process
+
+
 class Scene:
     """Everything that one scenario starts."""
 
@@ -63,10 +72,7 @@ class Scene:
         self.world = world
         self.directory = world.directory / name
         self.directory.mkdir()
-        self._sites: list[Site] = []
-        self._clients: list[Client] = []
-        self._bare: list[Node] = []
-        self._stubs: list[tuple[Node, Process]] = []
+        self._cleanup = AsyncExitStack()  # what was opened last is closed first
 
     async def peer(self, kind: str, **changes: Any) -> Site:
         """A server of today that insists on encryption and valid certificates."""
@@ -89,7 +95,7 @@ class Scene:
 
     async def server(self, kind: str, settings: Settings) -> Site:
         """A server without fedgate."""
-        node = self.world.network.node(settings.domain, settings.s2s_address)
+        node = self.bare(settings.domain, settings.s2s_address)
         node.resolve_with(UNBOUND)
         return await self._open(Site(node, self._server(kind, node, settings)))
 
@@ -106,7 +112,7 @@ class Scene:
         """A server that speaks plain dialback only, behind a fedgate."""
         if self.world.fedgate is None:
             raise Failed("no fedgate: build it, or name it in FEDGATE_BIN")
-        node = self.world.network.node(domain, address)
+        node = self.bare(domain, address)
         node.resolve_with(RESPONDER if steering == "dns" else UNBOUND)
         room_service = rooms(domain) if KINDS[kind].has_rooms else None
         settings = Settings(domain, "127.0.0.1", s2s_port=LEGACY_PORT, rooms=room_service)
@@ -131,53 +137,39 @@ class Scene:
     async def login(self, site: Site, user: str, domain: str | None = None) -> Client:
         """A client of a site, online."""
         client = await Client.launch(site.node, user, domain or site.domain, self.directory)
-        self._clients.append(client)
+        self._cleanup.push_async_callback(client.end)
         await client.online()
         return client
 
     def bare(self, name: str, address: str) -> Node:
         """A node on which nothing runs."""
         node = self.world.network.node(name, address)
-        self._bare.append(node)
+        self._cleanup.callback(self.world.network.remove, node)
         return node
 
-    async def stub(self, address: str, manner: str) -> Process:
+    async def stub(self, address: str, manner: str) -> Stub:
         """A peer that is no XMPP server, in a node of its own; see `stub.py`."""
         node = self.bare(manner, address)
         words = (sys.executable, "-B", str(STUB), address, str(PUBLIC_PORT), manner)
         log = self.directory / f"stub-{manner}.log"
         process = await Process.start(f"stub {manner}", node.inside(*words), log)
-        self._stubs.append((node, process))
+        self._cleanup.push_async_callback(process.stop)
 
         async def ready() -> bool:
             return await node.listens(PUBLIC_PORT)
 
         await process.ready(ready, 10)
-        return process
+        return Stub(node, process)
 
-    async def replace_stub(self, stub: Process, kind: str, settings: Settings) -> Site:
+    async def replace_stub(self, stub: Stub, kind: str, settings: Settings) -> Site:
         """A server in the place of a stub."""
-        for node, process in list(self._stubs):
-            if process is stub:
-                await process.stop()
-                self._stubs.remove((node, process))
-                self._bare.remove(node)
-                self.world.network.remove(node)
+        await stub.process.stop()
+        self.world.network.remove(stub.node)
         return await self.server(kind, settings)
 
     async def close(self) -> None:
-        """Ends everything, clients first."""
-        for client in self._clients:
-            await client.end()
-        for site in self._sites:
-            await site.server.stop()
-            if site.gate:
-                await site.gate.stop()
-            self.world.network.remove(site.node)
-        for _, process in self._stubs:
-            await process.stop()
-        for node in self._bare:
-            self.world.network.remove(node)
+        """Ends everything, in the reverse order of its start; raises what goes wrong with it."""
+        await self._cleanup.aclose()
 
     def tails(self) -> str:
         """The ends of all logs, for a report of failure."""
@@ -188,8 +180,9 @@ class Scene:
         return KINDS[kind](node, self.directory / f"{kind}-{settings.domain}", settings)
 
     async def _open(self, site: Site) -> Site:
-        self._sites.append(site)
         if site.gate:
+            self._cleanup.push_async_callback(site.gate.stop)
             await site.gate.start()
+        self._cleanup.push_async_callback(site.server.stop)
         await site.server.start()
         return site

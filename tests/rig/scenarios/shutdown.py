@@ -1,8 +1,7 @@
 """The orderly end of fedgate."""
 
 from ..checks import exchange, recovers
-from ..gate import STOP_SECONDS
-from ..scene import Failed, Scene
+from ..scene import Scene
 from ..wait import until
 from .base import Scenario
 
@@ -16,14 +15,11 @@ async def sigterm(scene: Scene) -> str:
     bob = await scene.login(peer, "bob")
     await exchange(alice, bob, BURST)
     gate = legacy.gate
-    assert gate is not None and gate.process is not None
+    assert gate is not None
     peer_log = peer.server.home / "prosody.log"
     before = peer_log.stat().st_size
 
     seconds = await gate.stop()
-    status = await gate.process.ended(1)
-    if status != 0 or seconds >= STOP_SECONDS:
-        raise Failed(f"fedgate ended with {status} after {seconds:.1f} s")
 
     def closed() -> bool:
         with peer_log.open("rb") as log:
