@@ -1,15 +1,12 @@
 //! `fedgate run`: the process around the gate.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
 use fedgate::{
     config::{
         self,
-        model::{Config, Roots},
+        model::Config,
         watch::Watcher,
     },
     ops::log::{self, LogHandle},
@@ -52,7 +49,7 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
-    watcher.set_files(files(&config));
+    watcher.set_files(config.files());
     let mut app = App::start(config)?;
     notify(&[NotifyState::Ready]);
     info!(version = env!("CARGO_PKG_VERSION"), config = %dir.display(), "running");
@@ -77,7 +74,7 @@ fn reload(dir: &Path, app: &mut App, watcher: &mut Watcher, log: &LogHandle) {
     let loaded = match config::load(dir) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            error!(problems = %problems, "configuration not reloaded");
+            error!(error = problems.summary(), "configuration not reloaded: the old one stays");
             return;
         }
     };
@@ -85,7 +82,7 @@ fn reload(dir: &Path, app: &mut App, watcher: &mut Watcher, log: &LogHandle) {
         warn!("{warning}");
     }
     let level = loaded.config.log.level.clone();
-    watcher.set_files(files(&loaded.config));
+    watcher.set_files(loaded.config.files());
     match app.reload(loaded.config) {
         Ok(()) => {
             if let Err(error) = log.set_level(&level) {
@@ -95,19 +92,9 @@ fn reload(dir: &Path, app: &mut App, watcher: &mut Watcher, log: &LogHandle) {
         }
         Err(error) => {
             let error = format!("{:#}", anyhow::Error::from(error));
-            error!(error, "configuration not reloaded");
+            error!(error, "configuration not reloaded: the old one stays");
         }
     }
-}
-
-/// The files whose change calls for a reload, besides the configuration itself.
-fn files(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let certificates = config.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]);
-    let roots = config.tls.roots.iter().filter_map(|roots| match roots {
-        Roots::File(path) => Some(path),
-        Roots::System => None,
-    });
-    certificates.chain(roots).cloned()
 }
 
 /// Tells the service manager, if there is one.

@@ -127,7 +127,7 @@ pub(super) async fn serve(
                 wire
             }
             Err(detail) => {
-                info!(reason = "tls", detail, "stream closed");
+                info!(side = "peer", addr = %address.ip(), reason = "tls", detail, "stream closed");
                 return;
             }
         }

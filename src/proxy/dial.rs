@@ -77,7 +77,9 @@ pub(super) async fn open(
     if let Reached::Opened(authentication) = reached {
         let tls = live.machine.tls();
         info!(
+            side = side.as_str(),
             direction = direction(side).as_str(),
+            pair = %pair,
             addr = live.address.map(tracing::field::display),
             tls = tls.map(|tls| tls.version_str()),
             cipher = tls.map(|tls| tls.cipher_suite()),

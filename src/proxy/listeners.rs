@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use socket2::{Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, debug, info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     accepted::{self, Entry},
@@ -285,9 +285,8 @@ impl Acceptor {
         if let Err(error) = prepare(&socket) {
             debug!(%error, "socket options");
         }
-        let span = tracing::info_span!("leg", entry = self.entry.as_str());
-        let serve = accepted::serve(Arc::clone(&self.gate), socket, address, self.entry, permit);
-        self.legs.spawn(serve.instrument(span));
+        let gate = Arc::clone(&self.gate);
+        self.legs.spawn(accepted::serve(gate, socket, address, self.entry, permit));
     }
 }
 

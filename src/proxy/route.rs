@@ -7,7 +7,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{Instrument, info, warn};
+use tracing::{info, warn};
 
 use super::{
     dial::{self, Live},
@@ -87,7 +87,6 @@ impl Route {
             state,
             lang: lang.clone(),
         });
-        let span = tracing::info_span!("route", side = side.as_str(), pair = %pair);
         let task = Task {
             gate: Arc::clone(gate),
             side,
@@ -98,7 +97,7 @@ impl Route {
             unsent: VecDeque::new(),
             limits,
         };
-        gate.routes_to(side).spawn(task.run().instrument(span));
+        gate.routes_to(side).spawn(task.run());
         route
     }
 
@@ -223,7 +222,7 @@ impl Task {
             }
             match end {
                 End::Done(reason) => {
-                    info!(reason, "stream closed");
+                    info!(side = self.side.as_str(), pair = %self.pair, reason, "stream closed");
                     live.wire.put(writer::FOOTER.as_bytes());
                     live.wire.close(self.limits.write_stall.min(CLOSE_WAIT)).await;
                     if self.finish() {
@@ -239,7 +238,13 @@ impl Task {
                     return self.fail(failure);
                 }
                 End::Broken(failure) => {
-                    info!(reason = failure.reason(), detail = %failure, "stream broke");
+                    info!(
+                        side = self.side.as_str(),
+                        pair = %self.pair,
+                        reason = failure.reason(),
+                        detail = %failure,
+                        "stream closed"
+                    );
                     live.wire.put(writer::FOOTER.as_bytes());
                     live.wire.close(CLOSE_WAIT).await;
                     if self.unsent.is_empty() && self.queue.is_empty() && self.finish() {
@@ -372,8 +377,10 @@ impl Task {
         let waiting: u32 = self.unsent.iter().map(|queued| queued.stanzas.stanzas()).sum();
         let (reason, detail) = (failure.reason(), failure.detail());
         match self.side {
-            Side::Legacy => warn!(reason, detail, waiting, "legacy server not reached"),
-            Side::Peer => info!(reason, detail, waiting, "peer not reached"),
+            Side::Legacy => {
+                warn!(pair = %self.pair, reason, detail, waiting, "legacy server not reached");
+            }
+            Side::Peer => info!(pair = %self.pair, reason, detail, waiting, "peer not reached"),
         }
         for queued in std::mem::take(&mut self.unsent) {
             self.gate.bounce(self.side, &queued.stanzas, &failure);
