@@ -86,6 +86,18 @@ pub struct Legacy {
     pub sources: Vec<IpNet>,
     /// What our stream header to it says.
     pub header: HeaderVersion,
+    /// How it learns that a peer is not reached.
+    pub refusals: Refusals,
+}
+
+/// How the legacy server learns that a domain pair it asks for cannot be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusals {
+    /// By a dialback error (XEP-0220 §2.5): it bounces what waits, with an error of its choice.
+    Dialback,
+    /// By a stanza error for each stanza, with the exact condition: the pair is called valid. For
+    /// servers that end the stream with all its other pairs over one refusal, as jabberd2 does.
+    Bounce,
 }
 
 /// A host, by name or address, and a port.

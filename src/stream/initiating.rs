@@ -233,8 +233,9 @@ impl Initiating {
                 Ok(())
             }
             (State::Auth, ElementName::SaslChallenge) => {
-                // RFC 6120 §6.4.3: EXTERNAL's one message was sent with <auth/>.
-                out.push(say(|out| writer::sasl_response(out, "=")));
+                // The one message of EXTERNAL went with <auth/>; a server that asks missed it.
+                let authzid = self.authzid();
+                out.push(say(|out| writer::sasl_response(out, &authzid)));
                 self.ignore()
             }
             // Protocol EX-9: refused certificates fall back to dialback on the same stream.
@@ -274,7 +275,7 @@ impl Initiating {
                 // Never authenticate to a server that is not proven (protocol EX-7).
                 let usable = offered && self.setup.external && self.proof.is_some();
                 if usable && self.setup.purpose == Purpose::Send {
-                    let authzid = STANDARD.encode(self.setup.pair.sender.to_unicode());
+                    let authzid = self.authzid();
                     out.push(say(|out| writer::sasl_auth_external(out, &authzid)));
                     self.state = State::Auth;
                 } else {
@@ -287,6 +288,11 @@ impl Initiating {
             }
         }
         Ok(())
+    }
+
+    /// The authorization identity: our own domain, in base64 (protocol EX-7).
+    fn authzid(&self) -> String {
+        STANDARD.encode(self.setup.pair.sender.to_unicode())
     }
 
     /// The dialback request that the stream is for.
@@ -350,8 +356,10 @@ impl Initiating {
                 out.push(Step::Opened(Authentication::Dialback));
                 Ok(())
             }
+            // XEP-0220 §2.1.1: what waits goes back with this condition.
             VerifyOutcome::Invalid => {
-                Err(fail(FailureKind::Rejected, "our dialback key was called invalid"))
+                Err(fail(FailureKind::Rejected, "our dialback key was called invalid")
+                    .with_condition(StanzaCondition::InternalServerError))
             }
             VerifyOutcome::Error(condition) => {
                 let kind = match condition {

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::{is_here, overlap, without_places};
 use crate::{
     config::{
-        model::{HeaderVersion, HostPort, Legacy, Listen, LocalTrust},
+        model::{HeaderVersion, HostPort, Legacy, Listen, LocalTrust, Refusals},
         problem::{At, Reports, Wrong, quote},
         raw::{Kind, Pair},
         read::Section,
@@ -60,7 +60,7 @@ pub(super) fn check(
 
 /// A server and the places of its domains.
 fn check_server(pair: &Pair, listen: &Listen, out: &mut Reports<'_>) -> Option<(Legacy, Vec<At>)> {
-    let keys = ["address", "domains", "trust", "sources", "header_version"];
+    let keys = ["address", "domains", "trust", "sources", "header_version", "refusals"];
     let name = &pair.key;
     if name.is_empty() || name.len() > MAX_NAME || name.contains(|c: char| c.is_control()) {
         let wrong = Wrong::new(format!("not a name for a server: {}", quote(name)));
@@ -81,6 +81,8 @@ fn check_server(pair: &Pair, listen: &Listen, out: &mut Reports<'_>) -> Option<(
     let sources = sources(&section, trust, out);
     let words = [("1.0", HeaderVersion::V1), ("none", HeaderVersion::None)];
     let header = section.text("header_version", |t| value::word(t, "header version", &words), out);
+    let words = [("dialback", Refusals::Dialback), ("bounce", Refusals::Bounce)];
+    let refusals = section.text("refusals", |t| value::word(t, "refusals", &words), out);
     let (domains, places) = domains.into_iter().unzip();
     let server = Legacy {
         name: name.to_string(),
@@ -89,6 +91,7 @@ fn check_server(pair: &Pair, listen: &Listen, out: &mut Reports<'_>) -> Option<(
         trust,
         sources,
         header: header.unwrap_or(HeaderVersion::V1),
+        refusals: refusals.unwrap_or(Refusals::Dialback),
     };
     Some((server, places))
 }

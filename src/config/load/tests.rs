@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    config::model::{HeaderVersion, LocalTrust, Roots},
+    config::model::{HeaderVersion, LocalTrust, Refusals, Roots},
     xmpp::{Direction, Domain},
 };
 
@@ -24,6 +24,7 @@ fn the_smallest_configuration_has_sensible_defaults() {
     assert_eq!(legacy, &config.legacy["old"]);
     assert_eq!(legacy.trust, LocalTrust::Dialback);
     assert_eq!(legacy.header, HeaderVersion::V1);
+    assert_eq!(legacy.refusals, Refusals::Dialback);
     assert_eq!(legacy.sources.len(), 2);
     assert_eq!(config.tls.roots, [Roots::System]);
     assert_eq!((config.steer.address, config.steer.port), ("127.0.0.1".parse().unwrap(), 5268));
