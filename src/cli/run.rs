@@ -25,9 +25,7 @@ pub(super) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
         }
     };
     let log = log::init(&loaded.config.log)?;
-    for warning in &loaded.warnings {
-        warn!("{warning}");
-    }
+    warn_of(&loaded.warnings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -74,9 +72,7 @@ fn reload(dir: &Path, app: &mut App, watcher: &mut Watcher, log: &LogHandle) {
             return;
         }
     };
-    for warning in &loaded.warnings {
-        warn!("{warning}");
-    }
+    warn_of(&loaded.warnings);
     let level = loaded.config.log.level.clone();
     watcher.set_files(loaded.config.files());
     match app.reload(loaded.config) {
@@ -90,6 +86,12 @@ fn reload(dir: &Path, app: &mut App, watcher: &mut Watcher, log: &LogHandle) {
             let error = format!("{:#}", anyhow::Error::from(error));
             error!(error, "configuration not reloaded: the old one stays");
         }
+    }
+}
+
+fn warn_of(warnings: &[Problem]) {
+    for warning in warnings {
+        warn!(warning = warning.headline(), "configuration");
     }
 }
 

@@ -68,6 +68,8 @@ enum End {
     Fault(Fault),
     /// The other end, or the protocol, ends it in order.
     Closed(&'static str),
+    /// It was told that it is refused.
+    Refused,
     /// The connection broke.
     Broken(String),
 }
@@ -366,7 +368,7 @@ impl Leg {
                 }
                 Action::Close => {
                     self.wire.put(writer::FOOTER.as_bytes());
-                    return Err(End::Closed("refused"));
+                    return Err(End::Refused);
                 }
             }
         }
@@ -480,6 +482,7 @@ impl Leg {
                 (fault.reason(), fault.blame(), fault.rule())
             }
             End::Closed(reason) => (*reason, Blame::Remote, None),
+            End::Refused => ("refused", Blame::Policy, None),
             End::Broken(detail) => (detail.as_str(), Blame::Remote, None),
         };
         info!(
@@ -491,7 +494,7 @@ impl Leg {
             rule,
             condition = match &end {
                 End::Fault(fault) => Some(fault.condition().as_str()),
-                End::Closed(_) | End::Broken(_) => None,
+                End::Closed(_) | End::Refused | End::Broken(_) => None,
             },
             stanzas = self.stanzas,
             seconds = self.accepted.elapsed().as_secs(),

@@ -37,6 +37,7 @@ class GateSettings:
     steering: Steering = "dns"
     level: str = "encrypted"
     rules: tuple[dict[str, Any], ...] = ()
+    refusals: str = "dialback"
 
 
 @dataclass
@@ -59,7 +60,9 @@ class Gate:
         self.node.run(*self._command("check-config"))
         await self.resume()
         if self.settings.steering == "nftables":
-            self.node.run(*self._command("steer", "nftables"), "--apply")
+            self.node.run(
+                *self._command("steer", "nftables"), "--fedgate-user", str(UID), "--apply"
+            )
 
     async def resume(self) -> None:
         """Starts the process again with the configuration as it is."""
@@ -127,12 +130,10 @@ class Gate:
             "address": f"127.0.0.1:{LEGACY_PORT}",
             "domains": list(settings.domains),
             "trust": "dialback",
+            "refusals": settings.refusals,
         }
         if settings.steering == "dns":
             listen["dns"] = [f"{RESPONDER}:53"]
-        else:
-            # redirected connections keep the source address of their first route
-            legacy["sources"] = ["127.0.0.1/32", f"{settings.address}/32"]
         configuration: dict[str, Any] = {
             "version": 1,
             "state_dir": str(state),

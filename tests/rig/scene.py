@@ -108,6 +108,7 @@ class Scene:
         certified: bool = True,
         level: str = "encrypted",
         rules: Iterable[dict[str, Any]] = (),
+        refusals: str = "dialback",
     ) -> Site:
         """A server that speaks plain dialback only, behind a fedgate."""
         if self.world.fedgate is None:
@@ -130,6 +131,7 @@ class Scene:
                 steering,
                 level,
                 tuple(rules),
+                refusals,
             ),
         )
         return await self._open(Site(node, self._server(kind, node, settings), gate))

@@ -69,13 +69,13 @@ async def _unreachable(scene: Scene) -> str:
     return f"{error}; log: {await log.expect_reason(DOWN)}"
 
 
-async def no_such_domain(scene: Scene) -> str:
-    legacy = await scene.legacy("jabberd2")
+async def no_such_domain(scene: Scene, refusals: str, expected: tuple[str, ...]) -> str:
+    legacy = await scene.legacy("jabberd2", refusals=refusals)
     peer = await odd_peer(scene)
     alice = await scene.login(legacy, "alice")
     bob = await scene.login(peer, "bob", NO_SUCH)
     log = legacy.log.now()
-    error = await refused(alice, bob.full, NOT_FOUND, unread_by=bob)
+    error = await refused(alice, bob.full, expected, unread_by=bob)
     why = await log.expect_reason(NO_SUCH)
     scene.world.dns.publish(NO_SUCH, "odd.test")
     try:
@@ -83,6 +83,15 @@ async def no_such_domain(scene: Scene) -> str:
     finally:
         scene.world.dns.withdraw(NO_SUCH)
     return f"{error}; log: {why}; back after {back:.1f} s"
+
+
+async def no_such_domain_bounced(scene: Scene) -> str:
+    return await no_such_domain(scene, "bounce", NOT_FOUND)
+
+
+async def no_such_domain_refused(scene: Scene) -> str:
+    # jabberd2 has one word for every refused pair
+    return await no_such_domain(scene, "dialback", UNREACHABLE)
 
 
 async def dns_timeout(scene: Scene) -> str:
@@ -178,7 +187,12 @@ SCENARIOS = [
     Scenario("fault-refused", "nothing listens at the peer's address", nothing_listens),
     Scenario("fault-vanish", "packets to the peer vanish", packets_vanish),
     Scenario("fault-silent", "the peer accepts and says nothing", peer_silent),
-    Scenario("fault-no-domain", "the domain does not exist, then does", no_such_domain),
+    Scenario("fault-no-domain", "the domain does not exist, then does", no_such_domain_bounced),
+    Scenario(
+        "fault-no-domain-refused",
+        "the same, where the legacy server is refused the pair",
+        no_such_domain_refused,
+    ),
     Scenario("fault-dns-timeout", "the resolver is silent, then speaks", dns_timeout),
     Scenario("fault-tls", "the peer breaks the TLS handshake, then is repaired", tls_failure),
     _bad_certificate(EXPIRED, "that has expired"),

@@ -24,9 +24,12 @@ async def sigterm(scene: Scene) -> str:
     def closed() -> bool:
         with peer_log.open("rb") as log:
             log.seek(before)
-            return log.read().count(b"Received </stream:stream>") >= 2
+            text = log.read()
+        ours = b"Received </stream:stream>" in text
+        theirs = b"closed by remote with error: system-shutdown" in text
+        return ours and theirs
 
-    await until(closed, 5, "both streams with the peer to be closed by their end tag")
+    await until(closed, 5, "our stream to end with its end tag, the peer's with system-shutdown")
     await gate.resume()
     back = await recovers(alice, bob)
     await recovers(bob, alice)
