@@ -89,7 +89,7 @@ fn reload(dir: &Path, app: &mut App, watcher: &mut Watcher, log: &LogHandle) {
     }
 }
 
-fn warn_of(warnings: &[Problem]) {
+fn warn_of(warnings: &[config::Problem]) {
     for warning in warnings {
         warn!(warning = warning.headline(), "configuration");
     }
