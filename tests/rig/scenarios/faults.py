@@ -19,6 +19,7 @@ from .odd import odd_peer, odd_settings, repaired
 
 # RFC 6120 §8.3.3.16 and §8.3.3.17
 NOT_FOUND = ("remote-server-not-found",)
+NOWHERE = "nowhere.test"  # never in the zone
 UNREACHABLE = ("remote-server-timeout",)
 # what a peer's server tells its own user about a legacy side that it cannot reach
 PEER_WORDS = ("remote-server-timeout", "remote-server-not-found", "service-unavailable")
@@ -69,13 +70,13 @@ async def _unreachable(scene: Scene) -> str:
     return f"{error}; log: {await log.expect_reason(DOWN)}"
 
 
-async def no_such_domain(scene: Scene, refusals: str, expected: tuple[str, ...]) -> str:
-    legacy = await scene.legacy("jabberd2", refusals=refusals)
+async def no_such_domain(scene: Scene) -> str:
+    legacy = await scene.legacy("jabberd2", refusals="bounce")
     peer = await odd_peer(scene)
     alice = await scene.login(legacy, "alice")
     bob = await scene.login(peer, "bob", NO_SUCH)
     log = legacy.log.now()
-    error = await refused(alice, bob.full, expected, unread_by=bob)
+    error = await refused(alice, bob.full, NOT_FOUND, unread_by=bob)
     why = await log.expect_reason(NO_SUCH)
     scene.world.dns.publish(NO_SUCH, "odd.test")
     try:
@@ -85,13 +86,14 @@ async def no_such_domain(scene: Scene, refusals: str, expected: tuple[str, ...])
     return f"{error}; log: {why}; back after {back:.1f} s"
 
 
-async def no_such_domain_bounced(scene: Scene) -> str:
-    return await no_such_domain(scene, "bounce", NOT_FOUND)
-
-
 async def no_such_domain_refused(scene: Scene) -> str:
+    legacy = await scene.legacy("jabberd2")
+    alice = await scene.login(legacy, "alice")
+    log = legacy.log.now()
     # jabberd2 has one word for every refused pair
-    return await no_such_domain(scene, "dialback", UNREACHABLE)
+    error = await refused(alice, f"bob@{NOWHERE}", UNREACHABLE)
+    why = await log.expect_reason(NOWHERE)
+    return f"{error}; log: {why}"
 
 
 async def dns_timeout(scene: Scene) -> str:
@@ -187,7 +189,7 @@ SCENARIOS = [
     Scenario("fault-refused", "nothing listens at the peer's address", nothing_listens),
     Scenario("fault-vanish", "packets to the peer vanish", packets_vanish),
     Scenario("fault-silent", "the peer accepts and says nothing", peer_silent),
-    Scenario("fault-no-domain", "the domain does not exist, then does", no_such_domain_bounced),
+    Scenario("fault-no-domain", "the domain does not exist, then does", no_such_domain),
     Scenario(
         "fault-no-domain-refused",
         "the same, where the legacy server is refused the pair",
