@@ -449,3 +449,6 @@ fn stream_error(element: &Element) -> Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -833,3 +833,6 @@ fn wire(outcome: VerifyOutcome) -> DialbackAnswer<'static> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
