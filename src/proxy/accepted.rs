@@ -82,6 +82,7 @@ impl From<Fault> for End {
 
 struct Leg {
     gate: Arc<Gate>,
+    entry: Entry,
     side: Side,
     address: SocketAddr,
     wire: Wire,
@@ -137,6 +138,7 @@ pub(super) async fn serve(
         Wire::plain(socket)
     };
     let mut leg = Leg {
+        entry,
         side: entry.side(),
         address,
         wire,
@@ -388,6 +390,7 @@ impl Leg {
             pair = %grant.pair(),
             addr = %self.address.ip(),
             tls = tls.map(TlsFacts::version_str),
+            entry = self.entry.as_str(),
             cipher = tls.map(TlsFacts::cipher_suite),
             proof = grant.proof().prooftype().as_str(),
             auth = how.as_str(),
