@@ -9,7 +9,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout_at},
 };
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{
     admission::Permit,
@@ -488,6 +488,12 @@ impl Leg {
             End::Refused => ("refused", Blame::Policy, None),
             End::Broken(detail) => (detail.as_str(), Blame::Remote, None),
         };
+        if self.stanzas == 0 && self.machine.claimed().is_none() && matches!(end, End::Closed(_)) {
+            // Somebody looked whether anybody is there: health checks do, every few seconds.
+            debug!(addr = %self.address.ip(), entry = self.entry.as_str(), reason, "stream closed");
+            self.wire.close(stall).await;
+            return;
+        }
         info!(
             side = self.side.as_str(),
             addr = %self.address.ip(),
