@@ -101,12 +101,13 @@ struct Legacy {
     trust: &'static str,
     sources: Vec<String>,
     header_version: &'static str,
+    refusals: &'static str,
 }
 
 impl Legacy {
     fn of(server: &model::Legacy) -> Self {
         // the name is the key
-        let model::Legacy { name: _, address, domains, trust, sources, header } = server;
+        let model::Legacy { name: _, address, domains, trust, sources, header, refusals } = server;
         Self {
             address: address.to_string(),
             domains: texts(domains),
@@ -118,6 +119,10 @@ impl Legacy {
             header_version: match header {
                 model::HeaderVersion::V1 => "1.0",
                 model::HeaderVersion::None => "none",
+            },
+            refusals: match refusals {
+                model::Refusals::Bounce => "bounce",
+                model::Refusals::Dialback => "dialback",
             },
         }
     }
