@@ -1,17 +1,10 @@
 //! `fedgate run`: the process around the gate.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
 use fedgate::{
-    config::{
-        self,
-        model::{Config, Roots},
-        watch::Watcher,
-    },
+    config::{self, model::Config, watch::Watcher},
     ops::log::{self, LogHandle},
     proxy::App,
 };
@@ -32,9 +25,7 @@ pub(super) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
         }
     };
     let log = log::init(&loaded.config.log)?;
-    for warning in &loaded.warnings {
-        warn!("{warning}");
-    }
+    warn_of(&loaded.warnings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -52,7 +43,7 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
-    watcher.set_files(files(&config));
+    watcher.set_files(config.files());
     let mut app = App::start(config)?;
     notify(&[NotifyState::Ready]);
     info!(version = env!("CARGO_PKG_VERSION"), config = %dir.display(), "running");
@@ -77,15 +68,13 @@ fn reload(dir: &Path, app: &mut App, watcher: &mut Watcher, log: &LogHandle) {
     let loaded = match config::load(dir) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            error!(problems = %problems, "configuration not reloaded");
+            error!(error = problems.summary(), "configuration not reloaded: the old one stays");
             return;
         }
     };
-    for warning in &loaded.warnings {
-        warn!("{warning}");
-    }
+    warn_of(&loaded.warnings);
     let level = loaded.config.log.level.clone();
-    watcher.set_files(files(&loaded.config));
+    watcher.set_files(loaded.config.files());
     match app.reload(loaded.config) {
         Ok(()) => {
             if let Err(error) = log.set_level(&level) {
@@ -95,19 +84,15 @@ fn reload(dir: &Path, app: &mut App, watcher: &mut Watcher, log: &LogHandle) {
         }
         Err(error) => {
             let error = format!("{:#}", anyhow::Error::from(error));
-            error!(error, "configuration not reloaded");
+            error!(error, "configuration not reloaded: the old one stays");
         }
     }
 }
 
-/// The files whose change calls for a reload, besides the configuration itself.
-fn files(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let certificates = config.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]);
-    let roots = config.tls.roots.iter().filter_map(|roots| match roots {
-        Roots::File(path) => Some(path),
-        Roots::System => None,
-    });
-    certificates.chain(roots).cloned()
+fn warn_of(warnings: &[config::Problem]) {
+    for warning in warnings {
+        warn!(warning = warning.headline(), "configuration");
+    }
 }
 
 /// Tells the service manager, if there is one.

@@ -16,7 +16,7 @@ use super::policy::Policy;
 use crate::xmpp::Domain;
 
 /// The whole configuration of one fedgate.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Where the dialback secret and the self-signed certificate are kept.
     pub state_dir: PathBuf,
@@ -44,7 +44,21 @@ pub struct Config {
     pub shutdown_timeout: Duration,
 }
 
-/// The sockets to listen on.
+impl Config {
+    /// The files outside the configuration directory that matter as much as those in it:
+    /// certificates, keys and trust roots. For [`Watcher`](super::watch::Watcher).
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let certificates = self.certificates.iter().flat_map(|c| [&c.cert, &c.key]);
+        let roots = self.tls.roots.iter().filter_map(|roots| match roots {
+            Roots::System => None,
+            Roots::File(path) => Some(path),
+        });
+        certificates.chain(roots).cloned().collect()
+    }
+}
+
+/// The sockets to listen on. `[::]` takes IPv4 too; port 0 leaves the choice to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listen {
     /// Peers, STARTTLS (XMPP's port 5269).
@@ -72,6 +86,18 @@ pub struct Legacy {
     pub sources: Vec<IpNet>,
     /// What our stream header to it says.
     pub header: HeaderVersion,
+    /// How it learns that a peer is not reached.
+    pub refusals: Refusals,
+}
+
+/// How the legacy server learns that a domain pair it asks for cannot be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusals {
+    /// By a dialback error (XEP-0220 §2.5): it bounces what waits, with an error of its choice.
+    Dialback,
+    /// By a stanza error for each stanza, with the exact condition: the pair is called valid. For
+    /// servers that end the stream with all its other pairs over one refusal, as jabberd2 does.
+    Bounce,
 }
 
 /// A host, by name or address, and a port.
@@ -123,7 +149,7 @@ pub struct CertificateFiles {
 /// TLS towards peers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tls {
-    /// Where trust roots come from; all together.
+    /// Where trust roots come from; all together. Empty: nobody is trusted, dialback decides.
     pub roots: Vec<Roots>,
     /// The lowest version.
     pub min_version: TlsVersion,
@@ -198,12 +224,33 @@ pub struct Limits {
     pub write_stall: Duration,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            stanza: 512 << 10,
+            element_before_auth: 16 << 10,
+            depth: 64,
+            attributes: 64,
+            connections_per_address: 32,
+            connections: 10_000,
+            pending_verifications: 32,
+            pairs_per_stream: 1000,
+            queue: 1 << 20,
+            negotiation: Duration::from_secs(60),
+            connect: Duration::from_secs(30),
+            tcp_connect: Duration::from_secs(10),
+            idle: Duration::from_mins(30),
+            write_stall: Duration::from_secs(60),
+        }
+    }
+}
+
 /// What is logged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Log {
     /// Text for people or JSON for machines.
     pub format: LogFormat,
-    /// A `tracing` filter directive such as `info` or `fedgate=debug`.
+    /// A `tracing` filter such as `info` or `warn,fedgate=debug`, known to be one.
     pub level: String,
 }
 

@@ -15,7 +15,8 @@ use tracing_subscriber::{
 use crate::config::model::{Log, LogFormat};
 
 /// Crates whose lines strangers can cause, or that say nothing an operator can use.
-const QUIET: &[&str] = &["hickory_net=off", "hickory_resolver=off", "hickory_proto=off"];
+const QUIET: &[&str] =
+    &["hickory_net=off", "hickory_resolver=off", "hickory_proto=off", "notify=off"];
 
 /// Changes the level while running.
 #[derive(Debug)]
@@ -77,7 +78,9 @@ where
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     match format {
         LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Json => {
+            layer.json().flatten_event(true).with_span_list(false).with_current_span(false).boxed()
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One running fedgate: builds and owns everything, takes new configurations, ends in order.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     config::model::Config,
     net::secret::{self, SecretError},
+    xmpp::Side,
 };
 
 /// A running fedgate. To be made and used inside a tokio runtime.
@@ -80,6 +81,9 @@ impl App {
         if config.state_dir != old.state_dir {
             warn!("a changed state_dir takes effect at the next start");
         }
+        if config.log.format != old.log.format {
+            warn!("a changed log.format takes effect at the next start");
+        }
         let config = Arc::new(config);
         let services = Services::new(Arc::clone(&config))?;
         let bound = self.listeners.bind(&config)?;
@@ -123,10 +127,12 @@ impl App {
         self.legs.close();
         // Routes go on meanwhile, so that streams which wait for them can end.
         let share = self.gate.config().shutdown_timeout / 2;
-        if timeout(share.max(Duration::from_millis(100)), self.legs.wait()).await.is_err() {
+        if timeout(share, self.legs.wait()).await.is_err() {
             warn!("some accepted streams did not end in time");
         }
-        self.gate.stop();
+        // What peers do not take goes back to the legacy server, so that side ends last.
+        self.gate.stop(Side::Peer).await;
+        self.gate.stop(Side::Legacy).await;
         self.listeners.stop_dns();
         self.gate.tracker().close();
         self.gate.tracker().wait().await;

@@ -51,8 +51,25 @@ pub(super) struct Gate {
     verify_slots: Semaphore,
     no_certificate: DashMap<Domain, Instant>,
     tracker: TaskTracker,
+    routes_to: BySide<TaskTracker>,
     draining: CancellationToken,
-    stopping: CancellationToken,
+    stopping: BySide<CancellationToken>,
+}
+
+/// One for each side.
+#[derive(Debug, Default)]
+struct BySide<T> {
+    legacy: T,
+    peer: T,
+}
+
+impl<T> BySide<T> {
+    fn of(&self, side: Side) -> &T {
+        match side {
+            Side::Legacy => &self.legacy,
+            Side::Peer => &self.peer,
+        }
+    }
 }
 
 impl Gate {
@@ -69,8 +86,9 @@ impl Gate {
             verify_slots: Semaphore::new(VERIFY_SLOTS),
             no_certificate: DashMap::new(),
             tracker: TaskTracker::new(),
+            routes_to: BySide::default(),
             draining: CancellationToken::new(),
-            stopping: CancellationToken::new(),
+            stopping: BySide::default(),
         })
     }
 
@@ -117,9 +135,14 @@ impl Gate {
         &self.counters
     }
 
-    /// The owner of all tasks.
+    /// The owner of all tasks but accepted streams and routes.
     pub(super) fn tracker(&self) -> &TaskTracker {
         &self.tracker
+    }
+
+    /// The owner of the routes to a side.
+    pub(super) fn routes_to(&self, side: Side) -> &TaskTracker {
+        self.routes_to.of(side)
     }
 
     /// Accepted streams end: no more stanzas are taken.
@@ -127,17 +150,21 @@ impl Gate {
         &self.draining
     }
 
-    /// Resolves when routes have to end, after what they hold is written.
-    pub(super) async fn stopping(&self) {
-        self.stopping.cancelled().await;
+    /// Resolves when the routes to a side have to end, after what they hold is written.
+    pub(super) async fn stopping(&self, side: Side) {
+        self.stopping.of(side).cancelled().await;
     }
 
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.is_cancelled()
+    pub(super) fn is_stopping(&self, side: Side) -> bool {
+        self.stopping.of(side).is_cancelled()
     }
 
-    pub(super) fn stop(&self) {
-        self.stopping.cancel();
+    /// Ends the routes to a side and waits for them.
+    pub(super) async fn stop(&self, side: Side) {
+        self.stopping.of(side).cancel();
+        let routes = self.routes_to.of(side);
+        routes.close();
+        routes.wait().await;
     }
 
     pub(super) async fn verify_slot(&self) -> Option<SemaphorePermit<'_>> {

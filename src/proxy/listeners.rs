@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use socket2::{Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, debug, info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     accepted::{self, Entry},
@@ -266,7 +266,10 @@ impl Acceptor {
                 // A redirected connection keeps the address that it had for the Internet; but what
                 // arrives at a loopback address comes from this machine.
                 if socket.local_addr().is_ok_and(|local| local.ip().is_loopback()) {
-                    address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                    address.set_ip(match ip {
+                        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                    });
                 }
                 let ip = address.ip();
                 let known = config
@@ -275,6 +278,9 @@ impl Acceptor {
                     .any(|legacy| legacy.sources.iter().any(|net| net.contains(&ip)));
                 if !known {
                     info!(addr = %ip, "local connection refused: not among the legacy sources");
+                    // COMPAT(jabberd2): a connection that just closes is opened again at once,
+                    // over and over; a stream error gives it pause.
+                    self.legs.spawn(accepted::refuse(Arc::clone(&self.gate), socket));
                     return;
                 }
             }
@@ -282,9 +288,8 @@ impl Acceptor {
         if let Err(error) = prepare(&socket) {
             debug!(%error, "socket options");
         }
-        let span = tracing::info_span!("leg", entry = self.entry.as_str());
-        let serve = accepted::serve(Arc::clone(&self.gate), socket, address, self.entry, permit);
-        self.legs.spawn(serve.instrument(span));
+        let gate = Arc::clone(&self.gate);
+        self.legs.spawn(accepted::serve(gate, socket, address, self.entry, permit));
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::{dial, gate::Gate};
 use crate::{
     auth::Proof,
-    config::model::LocalTrust,
+    config::model::{LocalTrust, Refusals},
     stream::{Challenge, Failure, FailureKind, Question, Refusal, Verdict, VerifyOutcome},
     xmpp::{Direction, DomainPair, Side, StanzaCondition},
 };
@@ -92,6 +92,11 @@ async fn legacy_pair(
         LocalTrust::Source => Proof::source_address(pair.sender.clone()),
         LocalTrust::Dialback => dial_back(gate, Side::Legacy, pair, key, id).await?,
     };
+    if legacy.refusals == Refusals::Bounce {
+        // The way to the peer is opened meanwhile; what it does not take goes back.
+        drop(gate.routes().get(gate, Side::Peer, pair, asker.lang.as_ref()));
+        return Ok(proof);
+    }
     if let Err(failure) = dial::allowed(&config, &pair.target, Direction::Outbound) {
         return Err(refusal(&failure));
     }
@@ -132,7 +137,10 @@ async fn dial_back(
         }),
         VerifyOutcome::Error(condition) => Err(Refusal::error(
             StanzaCondition::RemoteServerNotFound,
-            format!("the authoritative server answered with error {condition:?}"),
+            format!(
+                "the authoritative server answered with error {}",
+                condition.map_or("of no known kind", StanzaCondition::as_str)
+            ),
         )),
     }
 }

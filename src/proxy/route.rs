@@ -7,12 +7,13 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{Instrument, info, warn};
+use tracing::{info, warn};
 
 use super::{
     dial::{self, Live},
     gate::Gate,
     pieces,
+    routes::RouteId,
 };
 use crate::{
     auth::ledger::Routable,
@@ -72,6 +73,7 @@ impl Route {
     /// Starts the task of a route; it begins to open its stream at once.
     pub(super) fn start(
         gate: &Arc<Gate>,
+        id: RouteId,
         side: Side,
         pair: DomainPair,
         lang: Option<Arc<str>>,
@@ -87,9 +89,9 @@ impl Route {
             state,
             lang: lang.clone(),
         });
-        let span = tracing::info_span!("route", side = side.as_str(), pair = %pair);
         let task = Task {
             gate: Arc::clone(gate),
+            id,
             side,
             pair,
             lang,
@@ -98,7 +100,7 @@ impl Route {
             unsent: VecDeque::new(),
             limits,
         };
-        gate.tracker().spawn(task.run().instrument(span));
+        gate.routes_to(side).spawn(task.run());
         route
     }
 
@@ -191,6 +193,7 @@ enum End {
 
 struct Task {
     gate: Arc<Gate>,
+    id: RouteId,
     side: Side,
     pair: DomainPair,
     lang: Option<Arc<str>>,
@@ -208,7 +211,7 @@ impl Task {
             let gate = Arc::clone(&self.gate);
             let dialled = tokio::select! {
                 dialled = dial::open(&gate, self.side, &self.pair, self.lang.clone()) => dialled,
-                () = gate.stopping() => Err(shutdown()),
+                () = gate.stopping(self.side) => Err(shutdown()),
             };
             let mut live = match dialled {
                 Ok(live) => live,
@@ -223,7 +226,7 @@ impl Task {
             }
             match end {
                 End::Done(reason) => {
-                    info!(reason, "stream closed");
+                    info!(side = self.side.as_str(), pair = %self.pair, reason, "stream closed");
                     live.wire.put(writer::FOOTER.as_bytes());
                     live.wire.close(self.limits.write_stall.min(CLOSE_WAIT)).await;
                     if self.finish() {
@@ -239,9 +242,16 @@ impl Task {
                     return self.fail(failure);
                 }
                 End::Broken(failure) => {
-                    info!(reason = failure.reason(), detail = %failure, "stream broke");
+                    info!(
+                        side = self.side.as_str(),
+                        pair = %self.pair,
+                        reason = failure.reason(),
+                        detail = %failure,
+                        "stream closed"
+                    );
                     live.wire.put(writer::FOOTER.as_bytes());
-                    live.wire.close(CLOSE_WAIT).await;
+                    // What waits need not wait for a neighbour that may be dead.
+                    self.gate.tracker().spawn(live.wire.close(CLOSE_WAIT));
                     if self.unsent.is_empty() && self.queue.is_empty() && self.finish() {
                         return;
                     }
@@ -307,7 +317,7 @@ impl Task {
                         Err(_) => return End::Broken(stalled()),
                     },
                 },
-                () = gate.stopping(), if !self.queue.is_closed() => self.queue.close(),
+                () = gate.stopping(self.side), if !self.queue.is_closed() => self.queue.close(),
                 changed = generation.changed() => {
                     if changed.is_ok() && let Err(failure) = self.still_allowed(live) {
                         return End::Denied(failure);
@@ -326,26 +336,29 @@ impl Task {
     /// Judges the pair by the configuration of now (protocol AB-2).
     fn still_allowed(&self, live: &Live) -> Result<(), Failure> {
         let config = self.gate.config();
-        let (remote, local, direction) = match self.side {
-            Side::Peer => (&self.pair.target, &self.pair.sender, Direction::Outbound),
-            Side::Legacy => (&self.pair.sender, &self.pair.target, Direction::Inbound),
+        let (remote, local) = match self.side {
+            Side::Peer => (&self.pair.target, &self.pair.sender),
+            Side::Legacy => (&self.pair.sender, &self.pair.target),
         };
         if !config.local_domains.contains_key(local) {
             return Err(Failure::new(FailureKind::Denied, format!("{local} is no longer served")));
         }
-        dial::allowed(&config, remote, direction)?;
-        if let (Side::Peer, Some(address)) = (self.side, live.address) {
-            dial::address_allowed(&config, address)?;
-            let level = config.policy.domain(remote, direction).level;
-            dial::level_reached(level, live.proof.as_ref())?;
+        // The way to the legacy server stays open for errors; its stanzas were judged as they came.
+        if self.side == Side::Legacy {
+            return Ok(());
         }
-        Ok(())
+        dial::allowed(&config, remote, Direction::Outbound)?;
+        if let Some(address) = live.address {
+            dial::address_allowed(&config, address)?;
+        }
+        let level = config.policy.domain(remote, Direction::Outbound).level;
+        dial::level_reached(level, live.proof.as_ref())
     }
 
     /// The route ends with nothing to say. False if stanzas slipped in at the last moment: they
     /// are in `unsent` and want one more stream.
     fn finish(&mut self) -> bool {
-        self.gate.routes().ended(self.side, &self.pair, None);
+        self.gate.routes().ended(self.id, self.side, &self.pair, None);
         self.queue.close();
         while let Ok(queued) = self.queue.try_recv() {
             self.unsent.push_back(queued);
@@ -361,7 +374,7 @@ impl Task {
     /// The route ends: what waits goes back to its senders.
     fn fail(mut self, failure: Failure) {
         let failure = Arc::new(failure);
-        self.gate.routes().ended(self.side, &self.pair, Some(&failure));
+        self.gate.routes().ended(self.id, self.side, &self.pair, Some(&failure));
         self.queue.close();
         while let Ok(queued) = self.queue.try_recv() {
             self.unsent.push_back(queued);
@@ -369,8 +382,10 @@ impl Task {
         let waiting: u32 = self.unsent.iter().map(|queued| queued.stanzas.stanzas()).sum();
         let (reason, detail) = (failure.reason(), failure.detail());
         match self.side {
-            Side::Legacy => warn!(reason, detail, waiting, "legacy server not reached"),
-            Side::Peer => info!(reason, detail, waiting, "peer not reached"),
+            Side::Legacy => {
+                warn!(pair = %self.pair, reason, detail, waiting, "legacy server not reached");
+            }
+            Side::Peer => info!(pair = %self.pair, reason, detail, waiting, "peer not reached"),
         }
         for queued in std::mem::take(&mut self.unsent) {
             self.gate.bounce(self.side, &queued.stanzas, &failure);

@@ -24,8 +24,7 @@ use crate::{
     auth::{Proof, TlsFacts, dialback_key::Secret},
     config::policy::Level,
     xml::{
-        ElementName, Header, Version,
-        element::Element,
+        Element, ElementName, Header, Version,
         writer::{self, DialbackAnswer},
     },
     xmpp::{DomainPair, Side, StanzaCondition, ns},

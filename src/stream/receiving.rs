@@ -25,8 +25,7 @@ use crate::{
     },
     config::{model::Config, policy::Level},
     xml::{
-        ElementName, Header, Version,
-        element::Element,
+        Element, ElementName, Header, Version,
         writer::{self, DialbackAnswer, Features, StreamLimits},
     },
     xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition, StreamCondition, jid},
@@ -650,7 +649,7 @@ impl Receiving {
         let mut text = Vec::new();
         if matches!(self.stage, Stage::Header(_)) && !self.header_sent {
             self.id = (self.ids)();
-            self.response_header(true, &mut text);
+            self.response_header(self.side == Side::Peer, &mut text);
         }
         writer::stream_error(&mut text, fault.condition(), None, fault.application());
         text.extend_from_slice(writer::FOOTER.as_bytes());

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     auth::Proof,
     config::policy::Level,
-    xml::{Header, element::Element},
+    xml::{Element, Header},
     xmpp::{Side, StanzaCondition},
 };
 

@@ -26,8 +26,7 @@ use crate::{
     config::{self, model::Config, policy::Level},
     net::tls::testing,
     xml::{
-        self, ElementName, Framer, Header, TokenKind, Version,
-        element::Element,
+        self, Element, ElementName, Framer, Header, TokenKind, Version,
         writer::{self, StreamHeader},
     },
     xmpp::{Domain, DomainPair, Side, StanzaCondition},

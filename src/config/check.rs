@@ -1,0 +1,248 @@
+//! The merged tree becomes the model. Every problem is reported and the default taken in its
+//! place, so that one pass finds all of them; what comes out beside errors is not used.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use super::{
+    model::{
+        CertificateFiles, Config, Listen, Log, LogFormat, Resolver, Roots, Steer, Tls, TlsVersion,
+    },
+    problem::{At, Reports, Wrong, quote},
+    raw::{Kind, Node},
+    read::{Section, items},
+    value,
+};
+
+mod legacy;
+mod limits;
+pub(super) mod rules;
+
+/// Checks the merged files. `directory` is what relative paths are relative to; `missing` is what
+/// to name when something stands in no file, and none if a file could not be read.
+pub(super) fn check(
+    root: &Node,
+    directory: &Path,
+    missing: Option<&str>,
+    out: &mut Reports<'_>,
+) -> Config {
+    let top = Section::of(root, "configuration", &KEYS, out);
+    check_version(&top, missing, out);
+    let listen = check_listen(&top, out);
+    let (legacy, local_domains) = legacy::check(&top, &listen, missing, out);
+    let path = |text: &str| value::path(text, directory);
+    Config {
+        state_dir: top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into()),
+        legacy,
+        local_domains,
+        certificates: check_certificates(&top, directory, out),
+        tls: check_tls(&top, directory, out),
+        resolver: check_resolver(&top, &listen, out),
+        steer: check_steer(&top, &listen, out),
+        policy: rules::check(&top, out),
+        limits: limits::check(&top, out),
+        log: check_log(&top, out),
+        shutdown_timeout: top
+            .text("shutdown_timeout", |t| value::duration(t, &SHUTDOWN_RANGE), out)
+            .unwrap_or(SHUTDOWN_TIMEOUT),
+        listen,
+    }
+}
+
+fn check_version(top: &Section<'_>, missing: Option<&str>, out: &mut Reports<'_>) {
+    let version = |text: &str| match text {
+        "1" => Ok(()),
+        _ => Err(Wrong::new(format!("unknown version {}", quote(text))).hint("expected 1")),
+    };
+    match (top.get("version"), missing) {
+        (Some(_), _) => {
+            top.text("version", version, out);
+        }
+        (None, Some(label)) => {
+            let wrong = Wrong::new("\"version\" stands in no file");
+            out.file_error(label, wrong.hint("write \"version: 1\" in one of them"));
+        }
+        (None, None) => {}
+    }
+}
+
+fn check_listen(top: &Section<'_>, out: &mut Reports<'_>) -> Listen {
+    let section = top.section("listen", &["public", "direct_tls", "local", "dns"], out);
+    let mut all: Vec<(SocketAddr, At)> = Vec::new();
+    let mut read = |key: &str, default: &[SocketAddr], out: &mut Reports<'_>| {
+        let given = section.as_ref().and_then(|s| s.list(key, value::listen_address, out));
+        let Some(given) = given else { return default.to_vec() };
+        for (address, at) in &given {
+            if let Some((other, place)) = all.iter().find(|(other, _)| overlap(*other, *address)) {
+                let wrong = format!("{address} is taken by {other} at {}", out.exact(*place));
+                out.error(*at, Wrong::new(wrong));
+            }
+            all.push((*address, *at));
+        }
+        given.into_iter().map(|(address, _)| address).collect()
+    };
+    let listen = Listen {
+        public: read("public", &[SocketAddr::from(([0u16; 8], 5269))], out),
+        direct_tls: read("direct_tls", &[], out),
+        local: read("local", &[SocketAddr::from(([127, 0, 0, 1], 5268))], out),
+        dns: read("dns", &[], out),
+    };
+    let empty = |key: &str| section.as_ref().and_then(|s| s.empty_list(key));
+    if let Some(at) = empty("local") {
+        let wrong = Wrong::new("no local address to listen on");
+        out.error(at, wrong.hint("the legacy server could not send anything"));
+    }
+    if let (Some(at), true) = (empty("public"), listen.direct_tls.is_empty()) {
+        let wrong = Wrong::new("no public address to listen on");
+        out.warning(at, wrong.hint("no peer can connect, nor verify dialback with us"));
+    }
+    listen
+}
+
+/// Whether two sockets cannot listen at once; `[::]` takes IPv4 too.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let covers = |x: SocketAddr, y: SocketAddr| {
+        x.ip() == y.ip() || (x.ip().is_unspecified() && (x.is_ipv6() || y.is_ipv4()))
+    };
+    a.port() != 0 && a.port() == b.port() && (covers(a, b) || covers(b, a))
+}
+
+fn check_certificates(
+    top: &Section<'_>,
+    directory: &Path,
+    out: &mut Reports<'_>,
+) -> Vec<CertificateFiles> {
+    let Some(node) = top.get("certificates") else { return Vec::new() };
+    let mut certificates = Vec::new();
+    for item in items(node, "certificates", out) {
+        let section = Section::of(item, "certificate", &["cert", "key"], out);
+        let path = |text: &str| value::path(text, directory);
+        let cert = section.required("cert", path, out);
+        let key = section.required("key", path, out);
+        if let (Some(cert), Some(key)) = (cert, key) {
+            certificates.push(CertificateFiles { cert, key });
+        }
+    }
+    certificates
+}
+
+fn check_tls(top: &Section<'_>, directory: &Path, out: &mut Reports<'_>) -> Tls {
+    let section = top.section("tls", &["roots", "min_version"], out);
+    let root = |text: &str| match text {
+        "system" => Ok(Roots::System),
+        // a bare word is a misspelt word sooner than a file
+        _ if !text.contains(['/', '.']) => {
+            Err(Wrong::new(format!("unknown trust roots {}", quote(text)))
+                .hint("expected \"system\" or the path of a PEM file"))
+        }
+        _ => value::path(text, directory).map(Roots::File),
+    };
+    let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
+    let version = |text: &str| value::word(text, "TLS version", &versions);
+    let given = section.as_ref().and_then(|s| s.list("roots", root, out));
+    Tls {
+        roots: given.map_or_else(|| vec![Roots::System], without_places),
+        min_version: section
+            .and_then(|s| s.text("min_version", version, out))
+            .unwrap_or(TlsVersion::V1_2),
+    }
+}
+
+fn check_resolver(top: &Section<'_>, listen: &Listen, out: &mut Reports<'_>) -> Resolver {
+    let section = top.section("resolver", &["servers", "timeout"], out);
+    let given = section.as_ref().and_then(|s| s.list("servers", value::name_server, out));
+    let servers = given.unwrap_or_default();
+    for (server, at) in &servers {
+        if listen.dns.iter().any(|own| overlap(*own, *server) && is_here(*own, *server)) {
+            let wrong = Wrong::new(format!("{server} is fedgate's own DNS responder"));
+            out.error(*at, wrong.hint("its answers lead back to fedgate"));
+        }
+    }
+    Resolver {
+        servers: without_places(servers),
+        timeout: section
+            .and_then(|s| s.text("timeout", |t| value::duration(t, &RESOLVER_RANGE), out))
+            .unwrap_or(RESOLVER_TIMEOUT),
+    }
+}
+
+/// Whether a connection to `target` ends at the listener `own`, as far as one can say.
+fn is_here(own: SocketAddr, target: SocketAddr) -> bool {
+    own.ip() == target.ip() || (own.ip().is_unspecified() && target.ip().is_loopback())
+}
+
+fn check_steer(top: &Section<'_>, listen: &Listen, out: &mut Reports<'_>) -> Steer {
+    let section = top.section("steer", &["address", "port"], out);
+    let given = section.as_ref().and_then(|s| s.get("address"));
+    let address = section.as_ref().and_then(|s| s.text("address", value::address, out));
+    let given_port = section.as_ref().and_then(|s| s.get("port"));
+    let port = section.as_ref().and_then(|s| s.text("port", value::port, out));
+    let local = listen.local.first().copied().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 5268)));
+    let dns = top.get("listen").and_then(|node| key_at(node, "dns"));
+    if let (Some(dns), false) = (dns, listen.dns.is_empty()) {
+        if local.ip().is_unspecified() && given.is_none() {
+            let wrong = Wrong::new("\"listen.dns\" is on and \"steer.address\" is not given");
+            let hint = format!("nobody can be sent to {}; say where it is reached", local.ip());
+            out.error(dns, wrong.hint(hint));
+        }
+        if local.port() == 0 && given_port.is_none() {
+            let wrong = Wrong::new("\"listen.dns\" is on and \"steer.port\" is not given");
+            out.error(dns, wrong.hint("the port of the local listener is not known beforehand"));
+        }
+    }
+    let default = match local {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        SocketAddr::V4(_) | SocketAddr::V6(_) => local.ip(),
+    };
+    Steer { address: address.unwrap_or(default), port: port.unwrap_or(local.port()) }
+}
+
+fn key_at(node: &Node, key: &str) -> Option<At> {
+    match &node.kind {
+        Kind::Map(pairs) => pairs.iter().find(|pair| &*pair.key == key).map(|pair| pair.at),
+        Kind::Null | Kind::Text(_) | Kind::List(_) => None,
+    }
+}
+
+fn check_log(top: &Section<'_>, out: &mut Reports<'_>) -> Log {
+    let section = top.section("log", &["format", "level"], out);
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let format = |text: &str| value::word(text, "log format", &formats);
+    let section = section.as_ref();
+    Log {
+        format: section.and_then(|s| s.text("format", format, out)).unwrap_or(LogFormat::Text),
+        level: section
+            .and_then(|s| s.text("level", value::log_filter, out))
+            .unwrap_or_else(|| "info".to_owned()),
+    }
+}
+
+fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
+    values.into_iter().map(|(value, _)| value).collect()
+}
+
+const KEYS: [&str; 14] = [
+    "version",
+    "state_dir",
+    "listen",
+    "legacy",
+    "certificates",
+    "tls",
+    "resolver",
+    "steer",
+    "defaults",
+    "rules",
+    "networks",
+    "limits",
+    "log",
+    "shutdown_timeout",
+];
+
+const STATE_DIR: &str = "/var/lib/fedgate";
+const RESOLVER_TIMEOUT: Duration = Duration::from_secs(5);
+const RESOLVER_RANGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60);
+/// Below the ten seconds after which compose kills a container.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
+const SHUTDOWN_RANGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_mins(10);

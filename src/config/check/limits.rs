@@ -1,0 +1,112 @@
+//! The bounds, each with the range in which it makes sense.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use crate::config::{
+    model::Limits,
+    problem::{Reports, Wrong},
+    read::Section,
+    value,
+};
+
+pub(super) fn check(top: &Section<'_>, out: &mut Reports<'_>) -> Limits {
+    let default = Limits::default();
+    let Some(section) = top.section("limits", &KEYS, out) else { return default };
+    let mut reader = Reader { section: &section, out };
+    let limits = Limits {
+        // RFC 6120 §13.12 item 4: not below 10000 bytes
+        stanza: reader.size("stanza", default.stanza, 10_000..=16 << 20),
+        element_before_auth: reader.size(
+            "element_before_auth",
+            default.element_before_auth,
+            2 << 10..=1 << 20,
+        ),
+        depth: reader.count("depth", default.depth, 8..=1024),
+        attributes: reader.count("attributes", default.attributes, 16..=4096),
+        connections_per_address: reader.count(
+            "connections_per_address",
+            default.connections_per_address,
+            1..=1_000_000,
+        ),
+        connections: reader.count("connections", default.connections, 1..=1_000_000),
+        pending_verifications: reader.count(
+            "pending_verifications",
+            default.pending_verifications,
+            1..=10_000,
+        ),
+        pairs_per_stream: reader.count("pairs_per_stream", default.pairs_per_stream, 1..=100_000),
+        queue: reader.size("queue", default.queue, 10_000..=1 << 30),
+        negotiation: reader.time(
+            "negotiation",
+            default.negotiation,
+            SECOND..=Duration::from_mins(10),
+        ),
+        connect: reader.time("connect", default.connect, SECOND..=Duration::from_mins(10)),
+        tcp_connect: reader.time(
+            "tcp_connect",
+            default.tcp_connect,
+            Duration::from_millis(100)..=Duration::from_mins(2),
+        ),
+        // a room's self-ping comes every 15 minutes (XEP-0410 §4): below it streams come and go
+        idle: reader.time(
+            "idle",
+            default.idle,
+            Duration::from_mins(15)..=Duration::from_hours(168),
+        ),
+        write_stall: reader.time(
+            "write_stall",
+            default.write_stall,
+            SECOND..=Duration::from_hours(1),
+        ),
+    };
+    reader.at_least("queue", limits.queue, "stanza", limits.stanza);
+    reader.at_least("connect", limits.connect, "tcp_connect", limits.tcp_connect);
+    limits
+}
+
+struct Reader<'a, 'n, 's> {
+    section: &'a Section<'n>,
+    out: &'a mut Reports<'s>,
+}
+
+impl Reader<'_, '_, '_> {
+    fn size(&mut self, key: &str, default: usize, range: RangeInclusive<usize>) -> usize {
+        self.section.text(key, |t| value::size(t, &range), self.out).unwrap_or(default)
+    }
+
+    fn count(&mut self, key: &str, default: usize, range: RangeInclusive<usize>) -> usize {
+        self.section.text(key, |t| value::count(t, &range), self.out).unwrap_or(default)
+    }
+
+    fn time(&mut self, key: &str, default: Duration, range: RangeInclusive<Duration>) -> Duration {
+        self.section.text(key, |t| value::duration(t, &range), self.out).unwrap_or(default)
+    }
+
+    /// Reports a limit below another that it has to hold.
+    fn at_least<T: PartialOrd>(&mut self, key: &str, value: T, other: &str, least: T) {
+        let given = self.section.get(key).or_else(|| self.section.get(other));
+        if let (true, Some(node)) = (value < least, given) {
+            let wrong = Wrong::new(format!("\"{key}\" is less than \"{other}\""));
+            self.out.error(node.at, wrong.hint("it has to be at least as much"));
+        }
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const KEYS: [&str; 14] = [
+    "stanza",
+    "element_before_auth",
+    "depth",
+    "attributes",
+    "connections_per_address",
+    "connections",
+    "pending_verifications",
+    "pairs_per_stream",
+    "queue",
+    "negotiation",
+    "connect",
+    "tcp_connect",
+    "idle",
+    "write_stall",
+];
