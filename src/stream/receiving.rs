@@ -29,7 +29,7 @@ use crate::{
         element::Element,
         writer::{self, DialbackAnswer, Features, StreamLimits},
     },
-    xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition, StreamCondition},
+    xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition, StreamCondition, jid},
 };
 
 /// Elements that we do not know, or that mean nothing where they come, before the stream ends.
@@ -402,7 +402,17 @@ impl Receiving {
         if !matches!(self.stage, Stage::Open(_)) {
             return Err(Inadmissible::Unauthenticated.into());
         }
-        Ok(self.ledger.admit(from, to)?)
+        let Self { ledger, config, side, .. } = self;
+        ledger.admit(from, to).map_err(|why| match why {
+            Inadmissible::Pair
+                if jid::domainpart(to)
+                    .and_then(|to| Domain::parse(to).ok())
+                    .is_some_and(|to| !serves(config, *side, &to)) =>
+            {
+                Fault::remote(StreamCondition::HostUnknown, "stanza to a domain not served here")
+            }
+            why => why.into(),
+        })
     }
 
     fn auth(&mut self, layer: Layer, element: &Element, out: &mut Vec<Action>) -> Outcome {
@@ -690,7 +700,7 @@ impl Receiving {
     /// Whether `domain` may be the target of a pair here: local domains for peers, all others for
     /// the legacy server.
     fn serves(&self, domain: &Domain) -> bool {
-        self.is_local(domain) == (self.side == Side::Peer)
+        serves(&self.config, self.side, domain)
     }
 
     fn is_local(&self, domain: &Domain) -> bool {
@@ -741,6 +751,10 @@ impl Receiving {
         }
         Ok(())
     }
+}
+
+fn serves(config: &Config, side: Side, domain: &Domain) -> bool {
+    config.local_domains.contains_key(domain) == (side == Side::Peer)
 }
 
 fn say(what: impl FnOnce(&mut Vec<u8>)) -> Action {
