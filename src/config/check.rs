@@ -15,7 +15,7 @@ use super::{
 
 mod legacy;
 mod limits;
-mod rules;
+pub(super) mod rules;
 
 /// Checks the merged files. `directory` is what relative paths are relative to; `missing` is what
 /// to name when something stands in no file, and none if a file could not be read.

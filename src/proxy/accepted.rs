@@ -9,7 +9,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout_at},
 };
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{
     admission::Permit,
@@ -68,6 +68,8 @@ enum End {
     Fault(Fault),
     /// The other end, or the protocol, ends it in order.
     Closed(&'static str),
+    /// It was told that it is refused.
+    Refused,
     /// The connection broke.
     Broken(String),
 }
@@ -80,6 +82,7 @@ impl From<Fault> for End {
 
 struct Leg {
     gate: Arc<Gate>,
+    entry: Entry,
     side: Side,
     address: SocketAddr,
     wire: Wire,
@@ -135,6 +138,7 @@ pub(super) async fn serve(
         Wire::plain(socket)
     };
     let mut leg = Leg {
+        entry,
         side: entry.side(),
         address,
         wire,
@@ -379,7 +383,7 @@ impl Leg {
                 }
                 Action::Close => {
                     self.wire.put(writer::FOOTER.as_bytes());
-                    return Err(End::Closed("refused"));
+                    return Err(End::Refused);
                 }
             }
         }
@@ -399,6 +403,7 @@ impl Leg {
             pair = %grant.pair(),
             addr = %self.address.ip(),
             tls = tls.map(TlsFacts::version_str),
+            entry = self.entry.as_str(),
             cipher = tls.map(TlsFacts::cipher_suite),
             proof = grant.proof().prooftype().as_str(),
             auth = how.as_str(),
@@ -493,8 +498,15 @@ impl Leg {
                 (fault.reason(), fault.blame(), fault.rule())
             }
             End::Closed(reason) => (*reason, Blame::Remote, None),
+            End::Refused => ("refused", Blame::Policy, None),
             End::Broken(detail) => (detail.as_str(), Blame::Remote, None),
         };
+        if self.stanzas == 0 && self.machine.claimed().is_none() && matches!(end, End::Closed(_)) {
+            // Somebody looked whether anybody is there: health checks do, every few seconds.
+            debug!(addr = %self.address.ip(), entry = self.entry.as_str(), reason, "stream closed");
+            self.wire.close(stall).await;
+            return;
+        }
         info!(
             side = self.side.as_str(),
             addr = %self.address.ip(),
@@ -504,7 +516,7 @@ impl Leg {
             rule,
             condition = match &end {
                 End::Fault(fault) => Some(fault.condition().as_str()),
-                End::Closed(_) | End::Broken(_) => None,
+                End::Closed(_) | End::Refused | End::Broken(_) => None,
             },
             stanzas = self.stanzas,
             seconds = self.accepted.elapsed().as_secs(),

@@ -151,6 +151,8 @@ struct Job<'a> {
     gate: &'a Arc<Gate>,
     config: Arc<Config>,
     setup: Setup,
+    /// The direction of stanzas that policy is asked for.
+    way: Direction,
     deadline: Instant,
 }
 
@@ -176,12 +178,17 @@ impl<'a> Job<'a> {
                 format!("{remote} is served here: nothing is dialled"),
             ));
         }
+        // A question is about stanzas that come in.
+        let way = match purpose {
+            Purpose::Send => direction(side),
+            Purpose::Verify { .. } => Direction::Inbound,
+        };
         let setup = Setup {
             side,
             pair: pair.clone(),
             purpose,
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
-            level: config.policy.domain(remote, direction(side)).level,
+            level: config.policy.domain(remote, way).level,
             external: false,
             secret: match side {
                 Side::Peer => gate.keys().public().clone(),
@@ -190,7 +197,7 @@ impl<'a> Job<'a> {
             lang,
         };
         let deadline = Instant::now() + config.limits.connect;
-        Ok(Self { gate, config, setup, deadline })
+        Ok(Self { gate, config, setup, way, deadline })
     }
 
     async fn run(mut self) -> Result<(Live, Reached), Failure> {
@@ -215,7 +222,7 @@ impl<'a> Job<'a> {
 
     async fn peer(&mut self) -> Result<(Live, Reached), Failure> {
         let remote = self.setup.pair.target.clone();
-        allowed(&self.config, &remote, self.question_direction())?;
+        allowed(&self.config, &remote, self.way)?;
         let services = self.gate.services();
         let targets = match timeout_at(self.deadline, services.resolver.service(&remote)).await {
             Ok(targets) => targets.map_err(Failure::from)?,
@@ -254,14 +261,6 @@ impl<'a> Job<'a> {
             failures.insert(0, Failure::from(unconnected));
         }
         Err(Failure::all(failures))
-    }
-
-    /// A dialback question is about a stream that comes in: it goes where inbound is allowed.
-    fn question_direction(&self) -> Direction {
-        match self.setup.purpose {
-            Purpose::Send => Direction::Outbound,
-            Purpose::Verify { .. } => Direction::Inbound,
-        }
     }
 
     async fn target(&mut self, connected: Connected) -> Result<(Live, Reached), Failure> {

@@ -140,7 +140,10 @@ async fn dial_back(
         }),
         VerifyOutcome::Error(condition) => Err(Refusal::error(
             StanzaCondition::RemoteServerNotFound,
-            format!("the authoritative server answered with error {condition:?}"),
+            format!(
+                "the authoritative server answered with error {}",
+                condition.map_or("of no known kind", StanzaCondition::as_str)
+            ),
         )),
     }
 }

@@ -45,6 +45,7 @@ pub enum FailureKind {
 pub struct Failure {
     kind: FailureKind,
     detail: String,
+    condition: StanzaCondition,
     told: Option<(StreamCondition, Option<&'static str>)>,
 }
 
@@ -52,7 +53,13 @@ impl Failure {
     /// A failure; `detail` says in words what happened, for the log only.
     #[must_use]
     pub fn new(kind: FailureKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), told: None }
+        Self { kind, detail: detail.into(), condition: condition(kind), told: None }
+    }
+
+    /// The same with another stanza error than is usual for its kind.
+    #[must_use]
+    pub(super) fn with_condition(self, condition: StanzaCondition) -> Self {
+        Self { condition, ..self }
     }
 
     /// The other end broke the protocol in a way that has a stream error, which it is told.
@@ -101,13 +108,10 @@ impl Failure {
     /// All that was tried, in order; the last kind stands for the whole.
     #[must_use]
     pub fn all(mut failures: Vec<Self>) -> Self {
-        match failures.len() {
-            0 => Self::new(FailureKind::Unreachable, "nothing to connect to"),
-            1 => failures.remove(0),
-            _ => Self::new(
-                failures.last().map_or(FailureKind::Unreachable, |last| last.kind),
-                failures.iter().map(|f| f.detail.as_str()).collect::<Vec<_>>().join("; "),
-            ),
+        let detail = failures.iter().map(|f| f.detail.as_str()).collect::<Vec<_>>().join("; ");
+        match failures.pop() {
+            None => Self::new(FailureKind::Unreachable, "nothing to connect to"),
+            Some(last) => Self { detail, ..last },
         }
     }
 
@@ -127,22 +131,7 @@ impl Failure {
     /// condition of a refused dialback request (XEP-0220 §2.5).
     #[must_use]
     pub fn condition(&self) -> StanzaCondition {
-        match self.kind {
-            FailureKind::Denied => StanzaCondition::Forbidden,
-            FailureKind::NotFound | FailureKind::HostUnknown => {
-                StanzaCondition::RemoteServerNotFound
-            }
-            FailureKind::Resolution
-            | FailureKind::Unreachable
-            | FailureKind::Tls
-            | FailureKind::Certificate
-            | FailureKind::NotProven
-            | FailureKind::Rejected
-            | FailureKind::Stream
-            | FailureKind::Timeout
-            | FailureKind::Shutdown => StanzaCondition::RemoteServerTimeout,
-            FailureKind::Resource => StanzaCondition::ResourceConstraint,
-        }
+        self.condition
     }
 
     /// Text for the sender. It names no server: a bounce can reach people who must not learn whom
@@ -194,6 +183,23 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+fn condition(kind: FailureKind) -> StanzaCondition {
+    match kind {
+        FailureKind::Denied => StanzaCondition::Forbidden,
+        FailureKind::NotFound | FailureKind::HostUnknown => StanzaCondition::RemoteServerNotFound,
+        FailureKind::Resolution
+        | FailureKind::Unreachable
+        | FailureKind::Tls
+        | FailureKind::Certificate
+        | FailureKind::NotProven
+        | FailureKind::Rejected
+        | FailureKind::Stream
+        | FailureKind::Timeout
+        | FailureKind::Shutdown => StanzaCondition::RemoteServerTimeout,
+        FailureKind::Resource => StanzaCondition::ResourceConstraint,
+    }
+}
 
 /// Text of the other end, fit for a log line: bounded, and nothing a terminal would act on.
 #[must_use]

@@ -24,8 +24,7 @@ use crate::{
     auth::{Proof, TlsFacts, dialback_key::Secret},
     config::policy::Level,
     xml::{
-        ElementName, Header, Version,
-        element::Element,
+        Element, ElementName, Header, Version,
         writer::{self, DialbackAnswer},
     },
     xmpp::{DomainPair, Side, StanzaCondition, StreamCondition, ns},
@@ -239,8 +238,9 @@ impl Initiating {
                 Ok(())
             }
             (State::Auth, ElementName::SaslChallenge) => {
-                // RFC 6120 §6.4.3: EXTERNAL's one message was sent with <auth/>.
-                out.push(say(|out| writer::sasl_response(out, "=")));
+                // The one message of EXTERNAL went with <auth/>; a server that asks missed it.
+                let authzid = self.authzid();
+                out.push(say(|out| writer::sasl_response(out, &authzid)));
                 self.ignore()
             }
             // Protocol EX-9: refused certificates fall back to dialback on the same stream.
@@ -283,7 +283,7 @@ impl Initiating {
                 // Never authenticate to a server that is not proven (protocol EX-7).
                 let usable = offered && self.setup.external && self.proof.is_some();
                 if usable && self.setup.purpose == Purpose::Send {
-                    let authzid = STANDARD.encode(self.setup.pair.sender.to_unicode());
+                    let authzid = self.authzid();
                     out.push(say(|out| writer::sasl_auth_external(out, &authzid)));
                     self.state = State::Auth;
                 } else {
@@ -296,6 +296,11 @@ impl Initiating {
             }
         }
         Ok(())
+    }
+
+    /// The authorization identity: our own domain, in base64 (protocol EX-7).
+    fn authzid(&self) -> String {
+        STANDARD.encode(self.setup.pair.sender.to_unicode())
     }
 
     /// The dialback request that the stream is for.
@@ -359,8 +364,10 @@ impl Initiating {
                 out.push(Step::Opened(Authentication::Dialback));
                 Ok(())
             }
+            // XEP-0220 §2.1.1: what waits goes back with this condition.
             VerifyOutcome::Invalid => {
-                Err(fail(FailureKind::Rejected, "our dialback key was called invalid"))
+                Err(fail(FailureKind::Rejected, "our dialback key was called invalid")
+                    .with_condition(StanzaCondition::InternalServerError))
             }
             VerifyOutcome::Error(condition) => {
                 let kind = match condition {
@@ -469,3 +476,6 @@ fn stream_error(element: &Element) -> Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,12 @@ mod failure;
 mod fault;
 mod initiating;
 mod receiving;
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod transcripts;
+#[cfg(test)]
+mod wire;
 
 pub use dialback::VerifyOutcome;
 pub use failure::{Failure, FailureKind};

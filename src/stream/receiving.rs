@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
-    dialback::{Dialback, DialbackRequest, VerifyOutcome},
+    dialback::{Dialback, DialbackError, DialbackRequest, VerifyOutcome},
     fault::Fault,
 };
 use crate::{
@@ -25,14 +25,14 @@ use crate::{
     },
     config::{model::Config, policy::Level},
     xml::{
-        ElementName, Header, Version,
-        element::Element,
+        Element, ElementName, Header, Version,
         writer::{self, DialbackAnswer, Features, StreamLimits},
     },
     xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition, StreamCondition, jid},
 };
 
-/// Elements that we do not know, or that mean nothing where they come, before the stream ends.
+/// Elements that we do not know, that mean nothing where they come or that can only be refused,
+/// before the stream ends.
 const IGNORED_MAX: u32 = 100;
 /// Dialback elements in the clear that a peer may send before the stream ends (protocol §12.1).
 const CLEAR_DIALBACK_MAX: u32 = 3;
@@ -82,7 +82,11 @@ impl Authentication {
 /// Something that this stream must have found out. Not `Clone`: a verdict exists only for a
 /// challenge that was issued, once.
 #[derive(Debug)]
-pub struct Challenge(Question);
+pub struct Challenge {
+    question: Question,
+    /// The id of the stream that asks; an answer means nothing on another.
+    stream: String,
+}
 
 /// What a challenge asks.
 #[derive(Clone, Debug)]
@@ -104,6 +108,7 @@ pub enum Question {
 #[derive(Debug)]
 pub struct Verdict {
     question: Question,
+    stream: String,
     result: Result<Proof, Refusal>,
 }
 
@@ -128,13 +133,13 @@ impl Challenge {
     /// What to find out.
     #[must_use]
     pub fn question(&self) -> &Question {
-        &self.0
+        &self.question
     }
 
     /// Answers it.
     #[must_use]
     pub fn answer(self, result: Result<Proof, Refusal>) -> Verdict {
-        Verdict { question: self.0, result }
+        Verdict { question: self.question, stream: self.stream, result }
     }
 }
 
@@ -312,7 +317,8 @@ impl Receiving {
                 let has_certificate = self.tls.as_ref().is_some_and(TlsFacts::has_peer_certificate);
                 match &self.names.from {
                     Some(from) if has_certificate => {
-                        out.push(Action::Prove(Challenge(Question::Certificate(from.clone()))));
+                        let question = Question::Certificate(from.clone());
+                        out.push(self.challenge(question));
                         self.stage = Stage::Judging;
                     }
                     _ => self.open_tls(out),
@@ -340,7 +346,9 @@ impl Receiving {
         self.stage = Stage::Open(Layer::Sasl);
         self.offer(out, Features { dialback: true, limits: self.limits(), ..Features::default() });
         let pair = DomainPair::new(proof.domain().clone(), to);
-        self.grant(pair, proof, Authentication::External, out);
+        if !self.grant(pair, proof, Authentication::External, out) {
+            return Err(Fault::us(StreamCondition::InternalServerError, "no proof after sasl"));
+        }
         Ok(())
     }
 
@@ -361,6 +369,10 @@ impl Receiving {
         element: &Element,
         out: &mut Vec<Action>,
     ) -> Outcome {
+        if name == ElementName::StreamError {
+            out.push(Action::Close);
+            return Ok(());
+        }
         let Stage::Open(layer) = self.stage else {
             return Err(Fault::remote(StreamCondition::NotAuthorized, "element before features"));
         };
@@ -381,14 +393,10 @@ impl Receiving {
             ElementName::SaslAbort => self.sasl_failure("aborted", out),
             ElementName::Compress => {
                 out.push(say(writer::compress_failure));
-                Ok(())
+                self.ignore()
             }
             ElementName::DbResult | ElementName::DbVerify => {
                 self.dialback(name, layer, element, out)
-            }
-            ElementName::StreamError => {
-                out.push(Action::Close);
-                Ok(())
             }
             _ => self.ignore(),
         }
@@ -402,16 +410,20 @@ impl Receiving {
         if !matches!(self.stage, Stage::Open(_)) {
             return Err(Inadmissible::Unauthenticated.into());
         }
-        let Self { ledger, config, side, .. } = self;
-        ledger.admit(from, to).map_err(|why| match why {
-            Inadmissible::Pair
-                if jid::domainpart(to)
-                    .and_then(|to| Domain::parse(to).ok())
-                    .is_some_and(|to| !serves(config, *side, &to)) =>
-            {
-                Fault::remote(StreamCondition::HostUnknown, "stanza to a domain not served here")
+        let (side, config, pending) = (self.side, &self.config, &self.pending);
+        self.ledger.admit(from, to).map_err(|why| {
+            let domain = |jid| jid::domainpart(jid).and_then(|part| Domain::parse(part).ok());
+            let (Some(from), Some(to)) = (domain(from), domain(to)) else { return why.into() };
+            let unknown = config.local_domains.contains_key(&to) != (side == Side::Peer);
+            if pending.contains(&DomainPair::new(from, to)) {
+                Inadmissible::Unauthenticated.into()
+            } else if why == Inadmissible::Pair && unknown {
+                // RFC 6120 §8.1.1.2.
+                let reason = "stanza to a domain that is not served here";
+                Fault::remote(StreamCondition::HostUnknown, reason)
+            } else {
+                why.into()
             }
-            why => why.into(),
         })
     }
 
@@ -425,7 +437,8 @@ impl Receiving {
         if element.attr("mechanism") != Some("EXTERNAL") {
             return self.sasl_failure("invalid-mechanism", out);
         }
-        let authzid = match element.text().trim() {
+        // RFC 6120 §13.9.1: white space is no base64 either.
+        let authzid = match element.text() {
             "" | "=" => None,
             encoded => {
                 match STANDARD.decode(encoded).ok().and_then(|b| String::from_utf8(b).ok()) {
@@ -448,6 +461,10 @@ impl Receiving {
         out.push(Action::Restart);
         self.external = Some(proof);
         self.header_sent = false;
+        // The stream that the id, the requests and the pairs belonged to is over.
+        self.id.clear();
+        self.pending.clear();
+        self.ledger = Ledger::default();
         self.stage = Stage::Header(Layer::Sasl);
         Ok(())
     }
@@ -474,11 +491,14 @@ impl Receiving {
             // We ask nothing on streams that we accepted: an answer here was not asked for
             // (XEP-0220 §3.1 "Unsolicited Dialback").
             Ok(Dialback::Answer(_)) => return self.ignore(),
-            Err(_) => {
-                return Err(Fault::remote(
-                    StreamCondition::ImproperAddressing,
-                    "malformed dialback element",
-                ));
+            Err(error) => {
+                let condition = match error {
+                    DialbackError::Addressing => StreamCondition::ImproperAddressing,
+                    DialbackError::Id | DialbackError::Key | DialbackError::Type => {
+                        StreamCondition::BadFormat
+                    }
+                };
+                return Err(Fault::remote(condition, "malformed dialback element"));
             }
         };
         if self.side == Side::Peer && layer == Layer::Clear {
@@ -495,8 +515,7 @@ impl Receiving {
             out.push(answer(&request, outcome));
             return Ok(());
         }
-        self.request(request, out);
-        Ok(())
+        self.request(request, out)
     }
 
     /// We are the authoritative server: of our domains towards peers, of everyone else's towards
@@ -519,29 +538,29 @@ impl Receiving {
     }
 
     /// We are the receiving server (XEP-0220 §2.2.1).
-    fn request(&mut self, request: DialbackRequest, out: &mut Vec<Action>) {
+    fn request(&mut self, request: DialbackRequest, out: &mut Vec<Action>) -> Outcome {
         let pair = request.pair.clone();
         if self.pending.contains(&pair) {
-            return; // the answer to the first request answers this one too
+            return self.ignore(); // the answer to the first request answers this one too
         }
-        let refuse = |condition| answer(&request, VerifyOutcome::Error(Some(condition)));
-        if !self.serves(&pair.target) {
-            out.push(refuse(StanzaCondition::ItemNotFound));
-        } else if self.is_local(&pair.sender) == (self.side == Side::Peer) {
-            out.push(refuse(StanzaCondition::Forbidden));
-        } else if self.side == Side::Peer && self.allow(&pair.sender).is_err() {
-            out.push(refuse(StanzaCondition::Forbidden));
-        } else if self.ledger.get(&pair).is_some() {
+        if let Some(refusal) = self.objection(&pair) {
+            out.push(Action::Refused(pair, refusal.detail));
+            out.push(answer(&request, refusal.outcome));
+            return self.ignore();
+        }
+        if self.ledger.get(&pair).is_some() {
             out.push(answer(&request, VerifyOutcome::Valid));
         } else if self.pending.len() >= self.config.limits.pending_verifications
-            || self.ledger.len() >= self.config.limits.pairs_per_stream
+            || self.ledger.len() + self.pending.len() >= self.config.limits.pairs_per_stream
         {
-            out.push(refuse(StanzaCondition::ResourceConstraint));
+            let outcome = VerifyOutcome::Error(Some(StanzaCondition::ResourceConstraint));
+            out.push(answer(&request, outcome));
         } else {
             self.pending.insert(pair.clone());
             let question = Question::Pair { pair, key: request.key, id: self.id.clone() };
-            out.push(Action::Prove(Challenge(question)));
+            out.push(self.challenge(question));
         }
+        Ok(())
     }
 
     /// A challenge is answered.
@@ -549,37 +568,25 @@ impl Receiving {
     /// # Errors
     /// The [`Fault`] that ends the stream.
     pub fn verdict(&mut self, verdict: Verdict, out: &mut Vec<Action>) -> Outcome {
+        // Of a stream that was restarted meanwhile, or of another one, it is void.
+        if verdict.stream != self.id {
+            return Ok(());
+        }
         match verdict.question {
             Question::Certificate(domain) => {
-                // The verdict is on the header that is still the current one.
                 if self.stage == Stage::Judging && self.names.from.as_ref() == Some(&domain) {
                     self.certificate = verdict.result.ok().filter(|p| *p.domain() == domain);
                     self.open_tls(out);
                 }
                 Ok(())
             }
-            Question::Pair { pair, id, .. } => {
-                // A restart gave a new id: that request is void.
-                if !self.pending.remove(&pair) || id != self.id {
+            Question::Pair { pair, .. } => {
+                if !self.pending.remove(&pair) {
                     return Ok(());
                 }
-                let mut outcome = match verdict.result {
-                    Ok(proof) => {
-                        let level = match self.side {
-                            Side::Peer => {
-                                self.config.policy.domain(&pair.sender, Direction::Inbound).level
-                            }
-                            Side::Legacy => Level::Encrypted,
-                        };
-                        if level == Level::Trusted && !proof.is_strong() {
-                            VerifyOutcome::Error(Some(StanzaCondition::NotAuthorized))
-                        } else if self.side == Side::Peer && self.allow(&pair.sender).is_err() {
-                            VerifyOutcome::Error(Some(StanzaCondition::Forbidden))
-                        } else {
-                            self.grant(pair.clone(), proof, Authentication::Dialback, out);
-                            VerifyOutcome::Valid
-                        }
-                    }
+                let accepted = verdict.result.and_then(|proof| self.accept(&pair, proof, out));
+                let mut outcome = match accepted {
+                    Ok(()) => VerifyOutcome::Valid,
                     Err(refusal) => {
                         out.push(Action::Refused(pair.clone(), refusal.detail));
                         refusal.outcome
@@ -607,25 +614,19 @@ impl Receiving {
     /// A [`Fault`] when nothing is left that the stream may do.
     pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<Vec<DomainPair>, Fault> {
         self.config = config;
-        let config = &self.config;
         let mut rule = None;
-        let side = self.side;
-        let before = self.ledger.len();
-        let gone = self.ledger.retain(|grant| {
+        let mut ledger = std::mem::take(&mut self.ledger);
+        let before = ledger.len();
+        let gone = ledger.retain(|grant| {
             let pair = grant.pair();
-            match side {
-                Side::Legacy => config.local_domains.contains_key(&pair.sender),
-                Side::Peer => {
-                    let verdict = config.policy.domain(&pair.sender, Direction::Inbound);
-                    if let Some(denied) = &verdict.denied {
-                        rule = Some(denied.rule.0.to_string());
-                    }
-                    config.local_domains.contains_key(&pair.target)
-                        && verdict.denied.is_none()
-                        && (verdict.level == Level::Encrypted || grant.proof().is_strong())
-                }
+            if self.side == Side::Peer
+                && let Err(fault) = self.allow(&pair.sender)
+            {
+                rule = fault.rule().map(Into::into);
             }
+            self.reaches_level(pair, grant.proof()) && self.objection(pair).is_none()
         });
+        self.ledger = ledger;
         if before > 0 && self.ledger.is_empty() {
             return Err(Fault::policy(
                 StreamCondition::PolicyViolation,
@@ -648,7 +649,7 @@ impl Receiving {
         let mut text = Vec::new();
         if matches!(self.stage, Stage::Header(_)) && !self.header_sent {
             self.id = (self.ids)();
-            self.response_header(true, &mut text);
+            self.response_header(self.side == Side::Peer, &mut text);
         }
         writer::stream_error(&mut text, fault.condition(), None, fault.application());
         text.extend_from_slice(writer::FOOTER.as_bytes());
@@ -685,22 +686,74 @@ impl Receiving {
         self.names.from.as_ref()
     }
 
+    fn challenge(&self, question: Question) -> Action {
+        Action::Prove(Challenge { question, stream: self.id.clone() })
+    }
+
+    /// A pair was proven: is that enough?
+    fn accept(
+        &mut self,
+        pair: &DomainPair,
+        proof: Proof,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        // The configuration may have changed since the request.
+        if let Some(refusal) = self.objection(pair) {
+            return Err(refusal);
+        }
+        if !self.reaches_level(pair, &proof) {
+            let detail = "the level trusted is not reached";
+            return Err(Refusal::error(StanzaCondition::NotAuthorized, detail));
+        }
+        if !self.grant(pair.clone(), proof, Authentication::Dialback, out) {
+            let detail = "the proof is of another domain";
+            return Err(Refusal::error(StanzaCondition::InternalServerError, detail));
+        }
+        Ok(())
+    }
+
+    fn reaches_level(&self, pair: &DomainPair, proof: &Proof) -> bool {
+        let level = || self.config.policy.domain(&pair.sender, Direction::Inbound).level;
+        self.side == Side::Legacy || proof.is_strong() || level() == Level::Encrypted
+    }
+
     fn grant(
         &mut self,
         pair: DomainPair,
         proof: Proof,
         how: Authentication,
         out: &mut Vec<Action>,
-    ) {
-        if let Some(grant) = self.ledger.authorize(pair, proof) {
-            out.push(Action::Granted(grant, how));
-        }
+    ) -> bool {
+        let Some(grant) = self.ledger.authorize(pair, proof) else { return false };
+        out.push(Action::Granted(grant, how));
+        true
     }
 
     /// Whether `domain` may be the target of a pair here: local domains for peers, all others for
     /// the legacy server.
     fn serves(&self, domain: &Domain) -> bool {
-        serves(&self.config, self.side, domain)
+        self.is_local(domain) == (self.side == Side::Peer)
+    }
+
+    /// Why a pair may not be authorized here, however well it is proven.
+    fn objection(&self, pair: &DomainPair) -> Option<Refusal> {
+        if !self.serves(&pair.target) {
+            let detail = "the target is not served here";
+            return Some(Refusal::error(StanzaCondition::ItemNotFound, detail));
+        }
+        match (self.side, self.is_local(&pair.sender)) {
+            (Side::Legacy, true) => None,
+            (Side::Legacy, false) => {
+                Some(Refusal::error(StanzaCondition::NotAuthorized, "the sender is not local"))
+            }
+            (Side::Peer, true) => {
+                Some(Refusal::error(StanzaCondition::Forbidden, "the sender is served here"))
+            }
+            (Side::Peer, false) => self.allow(&pair.sender).err().map(|fault| {
+                let detail = format!("denied by {}", fault.rule().unwrap_or_default());
+                Refusal::error(StanzaCondition::Forbidden, detail)
+            }),
+        }
     }
 
     fn is_local(&self, domain: &Domain) -> bool {
@@ -729,7 +782,9 @@ impl Receiving {
 
     fn response_header(&self, modern: bool, out: &mut Vec<u8>) {
         let to = self.names.from.as_ref().map(Domain::to_unicode);
-        let from = self.names.to.as_ref().map(Domain::to_unicode);
+        // RFC 6120 §4.9.1.3: empty when the host is unspecified or unknown.
+        let nobody = || (self.side == Side::Peer).then(String::new);
+        let from = self.names.to.as_ref().map(Domain::to_unicode).or_else(nobody);
         let header = writer::StreamHeader {
             to: to.as_deref(),
             from: from.as_deref(),
@@ -751,10 +806,6 @@ impl Receiving {
         }
         Ok(())
     }
-}
-
-fn serves(config: &Config, side: Side, domain: &Domain) -> bool {
-    config.local_domains.contains_key(domain) == (side == Side::Peer)
 }
 
 fn say(what: impl FnOnce(&mut Vec<u8>)) -> Action {
@@ -782,3 +833,6 @@ fn wire(outcome: VerifyOutcome) -> DialbackAnswer<'static> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use fedgate::xml::{ElementName, Framer, Header, Limits, TokenKind, element::Element};
+use fedgate::xml::{Element, ElementName, Framer, Header, Limits, TokenKind};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 

@@ -1,0 +1,185 @@
+//! Which bytes and characters may stand where (XML 1.0, fifth edition, §2.2 and §2.3), and the
+//! search for the next byte that matters.
+//!
+//! All functions take bytes that are known to be UTF-8 and to end with a whole character.
+
+/// White space: tab, line feed, carriage return, space.
+pub(super) const SPACE: u8 = 1;
+/// ASCII that may begin a name, without the colon.
+pub(super) const NAME_START: u8 = 1 << 1;
+/// ASCII that may stand in a name, without the colon.
+pub(super) const NAME: u8 = 1 << 2;
+/// Bytes that may stand between `&` and `;`, `#` aside, right or wrong.
+pub(super) const REFERENCE: u8 = 1 << 3;
+/// Bytes that text cannot run over unseen.
+pub(super) const IN_TEXT: u8 = 1 << 4;
+/// Bytes that an attribute value cannot run over unseen.
+pub(super) const IN_VALUE: u8 = 1 << 5;
+/// Bytes that a CDATA section cannot run over unseen.
+pub(super) const IN_CDATA: u8 = 1 << 6;
+
+/// The first byte of U+FFFE and U+FFFF, which XML forbids, and of many that it allows.
+pub(super) const LEAD_EF: u8 = 0xef;
+
+/// Whether `byte` is of the class.
+#[inline]
+pub(super) fn is(byte: u8, class: u8) -> bool {
+    CLASSES[usize::from(byte)] & class != 0
+}
+
+/// The offset of the first byte of `CLASS`, one of the `IN_` classes, at or behind `pos`; or the
+/// end. Looks at eight bytes at a time, and at 32 once the run is seen to be long.
+#[inline]
+pub(super) fn find<const CLASS: u8>(buf: &[u8], mut pos: usize) -> usize {
+    let long = pos.saturating_add(BLOCK);
+    while let Some(word) = buf.get(pos..).and_then(|rest| rest.first_chunk()) {
+        let mut candidates = candidates::<CLASS>(u64::from_le_bytes(*word));
+        while candidates != 0 {
+            let at = candidates.trailing_zeros() as usize / 8;
+            if word.get(at).is_some_and(|&b| is(b, CLASS)) {
+                return pos + at;
+            }
+            candidates &= candidates - 1;
+        }
+        pos += word.len();
+        while pos >= long
+            && let Some(block) = buf.get(pos..).and_then(|rest| rest.first_chunk())
+            && !holds_candidate::<CLASS>(block)
+        {
+            pos += block.len();
+        }
+    }
+    let rest = buf.get(pos..).unwrap_or_default();
+    rest.iter().position(|&b| is(b, CLASS)).map_or(buf.len(), |at| pos + at)
+}
+
+/// The highest bit of every byte that may be of the class: of all that are, and of some others.
+#[inline]
+fn candidates<const CLASS: u8>(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    let below = |word: u64, n: u8| word.wrapping_sub(ONES * u64::from(n)) & !word;
+    // `<` and `>`, `&` and `'` differ in a single bit each
+    let equal = |mask: u8, b: u8| below(word & (ONES * u64::from(mask)) ^ (ONES * u64::from(b)), 1);
+    let mut found = below(word, b' ') | equal(!2, b'<') | equal(!0, LEAD_EF);
+    if CLASS & (IN_TEXT | IN_VALUE) != 0 {
+        found |= equal(!1, b'&');
+    }
+    if CLASS & IN_VALUE != 0 {
+        found |= equal(!0, b'"');
+    }
+    found & (ONES << 7)
+}
+
+/// Whether any byte of the block may be of the class; the compiler makes vector instructions of it.
+#[inline]
+fn holds_candidate<const CLASS: u8>(block: &[u8; BLOCK]) -> bool {
+    let mut found = 0;
+    for &b in block {
+        let mut special = (b < b' ') | (b & !2 == b'<') | (b == LEAD_EF);
+        if CLASS & (IN_TEXT | IN_VALUE) != 0 {
+            special |= b & !1 == b'&';
+        }
+        if CLASS & IN_VALUE != 0 {
+            special |= b == b'"';
+        }
+        found |= u8::from(special);
+    }
+    found != 0
+}
+
+/// The offset of the first byte at or behind `pos` that is not white space, or the end.
+#[inline]
+pub(super) fn skip_space(buf: &[u8], pos: usize) -> usize {
+    let rest = buf.get(pos..).unwrap_or_default();
+    rest.iter().position(|&b| !is(b, SPACE)).map_or(buf.len(), |at| pos + at)
+}
+
+/// The offset of the first byte behind `pos` that is no name character of ASCII, or the end.
+#[inline]
+pub(super) fn skip_name(buf: &[u8], pos: usize) -> usize {
+    let rest = buf.get(pos + 1..).unwrap_or_default();
+    rest.iter().position(|&b| !is(b, NAME)).map_or(buf.len(), |at| pos + 1 + at)
+}
+
+/// The length of the character at `pos` if XML allows it; `pos` is at a byte that one of the `IN_`
+/// classes stopped at.
+#[inline]
+pub(super) fn allowed(buf: &[u8], pos: usize) -> Option<usize> {
+    match buf.get(pos..)? {
+        [LEAD_EF, 0xbf, 0xbe | 0xbf, ..] => None,
+        [LEAD_EF, ..] => Some(3),
+        [b, ..] => (*b >= b' ' || is(*b, SPACE)).then_some(1),
+        [] => None,
+    }
+}
+
+/// The character at `pos`, outside ASCII.
+pub(super) fn decode(buf: &[u8], pos: usize) -> Option<char> {
+    let rest = buf.get(pos..)?;
+    let len = match rest.first()? {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => return None,
+    };
+    std::str::from_utf8(rest.get(..len)?).ok()?.chars().next()
+}
+
+/// The Char production (§2.2).
+pub(super) fn is_char(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// The NameStartChar production (§2.3) outside ASCII.
+pub(super) fn is_name_start(c: char) -> bool {
+    matches!(c,
+        '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}' | '\u{370}'..='\u{37d}'
+        | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}' | '\u{2070}'..='\u{218f}'
+        | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}' | '\u{f900}'..='\u{fdcf}'
+        | '\u{fdf0}'..='\u{fffd}' | '\u{10000}'..='\u{effff}')
+}
+
+/// The NameChar production (§2.3) outside ASCII.
+pub(super) fn is_name(c: char) -> bool {
+    is_name_start(c) || matches!(c, '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
+}
+
+/// Bytes looked at together in long runs.
+const BLOCK: usize = 32;
+
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        #[allow(clippy::cast_possible_truncation, reason = "below 256")]
+        let b = i as u8;
+        let mut class = 0;
+        if matches!(b, b'\t' | b'\n' | b'\r' | b' ') {
+            class |= SPACE;
+        }
+        if b.is_ascii_alphabetic() || b == b'_' {
+            class |= NAME_START | NAME | REFERENCE;
+        }
+        if b.is_ascii_digit() || b == b'-' || b == b'.' {
+            class |= NAME | REFERENCE;
+        }
+        if b >= 0x80 || b == b':' {
+            class |= REFERENCE;
+        }
+        if (b < b' ' && class & SPACE == 0) || b == LEAD_EF {
+            class |= IN_TEXT | IN_VALUE | IN_CDATA;
+        }
+        if matches!(b, b'\t' | b'\n' | b'\r' | b'\'' | b'"') {
+            class |= IN_VALUE;
+        }
+        if matches!(b, b'<' | b'&') {
+            class |= IN_TEXT | IN_VALUE;
+        }
+        if b == b'>' {
+            class |= IN_TEXT | IN_CDATA;
+        }
+        classes[i] = class;
+        i += 1;
+    }
+    classes
+};

@@ -1,0 +1,243 @@
+//! Namespaces of start tags (Namespaces in XML 1.0; RFC 6120 §4.8; protocol rules XML-4, XML-8,
+//! XML-9): only tags that declare one or have a colon in a name come here, and the stream's own.
+
+use std::borrow::Cow;
+
+use super::{
+    super::token::{DefaultNamespace, ElementName, Header, Span, Version},
+    Context, Fault, Place, Scanner,
+    name::{Kind, Name},
+};
+use crate::xmpp::ns;
+
+/// A declaration in the buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Declaration {
+    /// The attribute's name; its local part is the prefix unless it has no colon.
+    name: Name,
+    uri: Span,
+}
+
+/// What a prefix is bound to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Binding {
+    /// By XML itself.
+    Xml,
+    /// By the element or one around it.
+    Element(Span),
+    /// By the stream's header, at this index of its prefixes.
+    Header(usize),
+}
+
+impl Declaration {
+    /// The prefix it declares; empty for the default namespace.
+    fn prefix(self, buf: &[u8]) -> &[u8] {
+        if self.name.prefix(buf).is_some() { self.name.local(buf) } else { b"" }
+    }
+}
+
+impl Scanner {
+    /// Takes in the tag's declarations and resolves its prefixes.
+    pub(super) fn check_namespaces(
+        &mut self,
+        buf: &[u8],
+        context: Context<'_>,
+    ) -> Result<(), Fault> {
+        let header = match context.place {
+            Place::Open(header) => Some(header),
+            Place::Start | Place::BeforeHeader | Place::Closed => None,
+        };
+        let inherited = header.map_or(0, |header| header.prefixes.len() + 1);
+        for i in 0..self.attributes.len() {
+            let Some(&attribute) = self.attributes.get(i) else { break };
+            if attribute.kind == Kind::Declaration {
+                let declaration = Declaration { name: attribute.name, uri: attribute.span() };
+                check_declaration(buf, declaration)?;
+                if inherited + self.declarations.len() >= MAX_DECLARATIONS {
+                    return Err(Fault::TooManyNamespaces);
+                }
+                self.declarations.push(declaration);
+                if self.open.is_empty() {
+                    let index = header.and_then(|h| h.prefix(declaration.prefix(buf)));
+                    self.first.own |= index.map_or(0, bit);
+                }
+            }
+        }
+        if let Some(prefix) = self.name.prefix(buf) {
+            self.resolve(buf, header, prefix)?;
+        }
+        self.check_attribute_prefixes(buf, header)
+    }
+
+    fn check_attribute_prefixes(
+        &mut self,
+        buf: &[u8],
+        header: Option<&Header>,
+    ) -> Result<(), Fault> {
+        for i in 0..self.attributes.len() {
+            let Some((prefix, local)) = self.prefixed(buf, i) else { continue };
+            let binding = self.resolve(buf, header, prefix)?;
+            for k in 0..i {
+                let Some((prefix, _)) = self.prefixed(buf, k).filter(|other| other.1 == local)
+                else {
+                    continue;
+                };
+                let other = self.resolve(buf, header, prefix)?;
+                if uri(buf, header, binding) == uri(buf, header, other) {
+                    return Err(Fault::DuplicateAttribute);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Prefix and local name of an attribute, if it has a prefix to be resolved.
+    fn prefixed<'a>(&self, buf: &'a [u8], index: usize) -> Option<(&'a [u8], &'a [u8])> {
+        let attribute = self.attributes.get(index).filter(|a| a.kind == Kind::Prefixed)?;
+        Some((attribute.name.prefix(buf)?, attribute.name.local(buf)))
+    }
+
+    /// Finds what binds a prefix, and notes it if that is the header.
+    fn resolve(
+        &mut self,
+        buf: &[u8],
+        header: Option<&Header>,
+        prefix: &[u8],
+    ) -> Result<Binding, Fault> {
+        if prefix == b"xml" {
+            return Ok(Binding::Xml);
+        }
+        if prefix == b"xmlns" {
+            return Err(Fault::ReservedPrefix);
+        }
+        let own = self.declarations.iter().rev().find(|d| d.prefix(buf) == prefix);
+        if let Some(declaration) = own {
+            return Ok(Binding::Element(declaration.uri));
+        }
+        let index = header.and_then(|h| h.prefix(prefix)).ok_or(Fault::UndeclaredPrefix)?;
+        self.first.used |= bit(index);
+        Ok(Binding::Header(index))
+    }
+
+    /// Says what the first-level element is whose start tag has just been read.
+    pub(super) fn classify(&mut self, buf: &[u8], header: &Header) -> Result<ElementName, Fault> {
+        let local = self.name.local(buf);
+        let prefix = self.name.prefix(buf);
+        let namespace = if let Some(prefix) = prefix {
+            let binding = self.resolve(buf, Some(header), prefix)?;
+            uri(buf, Some(header), binding)
+        } else if let Some(own) = self.declarations.iter().find(|d| d.prefix(buf).is_empty()) {
+            own.uri.text(buf)
+        } else {
+            match header.default_namespace {
+                DefaultNamespace::None => Cow::Borrowed(""),
+                DefaultNamespace::Server => return Ok(ElementName::content(local)),
+                DefaultNamespace::Stream => Cow::Borrowed(ns::STREAM),
+            }
+        };
+        match &*namespace {
+            "" | CLIENT => Err(Fault::ContentNamespace),
+            ns::SERVER if prefix.is_some() => Err(Fault::PrefixedStanza),
+            ns::SERVER => Ok(ElementName::content(local)),
+            other => Ok(ElementName::extension(other, local)),
+        }
+    }
+
+    /// Makes the header of the start tag that was found last, and forgets the tag.
+    pub(in crate::xml) fn take_header(&mut self, buf: &[u8]) -> Result<Header, Fault> {
+        let root = match self.name.prefix(buf) {
+            None => self.declared(buf, b""),
+            Some(prefix) => self.declared(buf, prefix),
+        };
+        if root.as_deref() != Some(ns::STREAM) {
+            return Err(Fault::RootNamespace);
+        }
+        if self.name.local(buf) != b"stream" {
+            return Err(Fault::RootName);
+        }
+        let default_namespace = match self.declared(buf, b"").as_deref() {
+            None | Some("") => DefaultNamespace::None,
+            Some(ns::SERVER) => DefaultNamespace::Server,
+            Some(ns::STREAM) => DefaultNamespace::Stream,
+            Some(_) => return Err(Fault::ContentNamespace),
+        };
+        let owned = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let prefixes: Vec<(Box<str>, Box<str>)> = self
+            .declarations
+            .iter()
+            .map(|d| (owned(d.prefix(buf)).into(), d.uri.text(buf).into()))
+            .filter(|(prefix, _): &(Box<str>, _)| !prefix.is_empty() && &**prefix != "xml")
+            .collect();
+        let foreign = prefixes.iter().enumerate().filter(|(_, (prefix, uri))| {
+            !matches!((&**prefix, &**uri), ("stream", ns::STREAM) | ("db", ns::DIALBACK))
+        });
+        let foreign = foreign.fold(0, |bits, (index, _)| bits | bit(index));
+        let value = |name: &[u8]| {
+            let attribute = self.attributes.iter().find(|a| a.name.bytes(buf) == name)?;
+            Some(attribute.span().text(buf).into_owned())
+        };
+        let header = Header {
+            to: value(b"to"),
+            from: value(b"from"),
+            id: value(b"id"),
+            lang: value(b"xml:lang"),
+            version: value(b"version").and_then(|text| Version::parse(&text)),
+            default_namespace,
+            prefixes,
+            name: owned(self.name.bytes(buf)).into(),
+            foreign,
+        };
+        self.declarations.clear();
+        Ok(header)
+    }
+
+    /// The namespace that the stream's own tag declares for a prefix.
+    fn declared<'a>(&self, buf: &'a [u8], prefix: &[u8]) -> Option<Cow<'a, str>> {
+        let declaration = self.declarations.iter().find(|d| d.prefix(buf) == prefix)?;
+        Some(declaration.uri.text(buf))
+    }
+}
+
+fn uri<'a>(buf: &'a [u8], header: Option<&'a Header>, binding: Binding) -> Cow<'a, str> {
+    match binding {
+        Binding::Xml => Cow::Borrowed(ns::XML),
+        Binding::Element(span) => span.text(buf),
+        Binding::Header(index) => {
+            let prefix = header.and_then(|header| header.prefixes.get(index));
+            Cow::Borrowed(prefix.map_or("", |(_, uri)| uri))
+        }
+    }
+}
+
+/// Checks a declaration by itself (Namespaces in XML 1.0 §2.2, §3).
+fn check_declaration(buf: &[u8], declaration: Declaration) -> Result<(), Fault> {
+    let uri = declaration.uri.value(buf);
+    let reserved = [ns::XML, ns::XMLNS].map(|name| *uri == *name.as_bytes());
+    match declaration.prefix(buf) {
+        b"xml" if reserved[0] => return Ok(()),
+        b"xml" | b"xmlns" => return Err(Fault::ReservedPrefix),
+        b"" => {}
+        _ if uri.is_empty() => return Err(Fault::EmptyNamespace),
+        _ => {}
+    }
+    if reserved.contains(&true) {
+        return Err(Fault::ReservedPrefix);
+    }
+    // expat hands its user namespace and local name as one string; a server that splits it at one
+    // of these could be made to see a name that is not there
+    if uri.iter().fold(false, |found, &b| found | (b <= b' ') | (b == b'|') | (b == 0x7f)) {
+        return Err(Fault::NamespaceName);
+    }
+    Ok(())
+}
+
+/// The bit of a prefix of the header; there are at most 64.
+fn bit(index: usize) -> u64 {
+    u32::try_from(index).ok().and_then(|index| 1_u64.checked_shl(index)).unwrap_or_default()
+}
+
+/// Namespace declarations in scope at once, those of the header included (protocol rule XML-5).
+const MAX_DECLARATIONS: usize = 64;
+
+/// Content namespace of client-to-server streams (RFC 6120 §4.8.2), which has no place here.
+const CLIENT: &str = "jabber:client";

@@ -1,0 +1,78 @@
+//! References in text and attribute values (XML 1.0 §4.1, §4.6; RFC 6120 §11.1).
+
+use std::borrow::Cow;
+
+use super::{super::Fault, chars};
+
+/// Reads on in a reference whose `&` stands before `start`; `pos` is the first byte not seen.
+/// `true` when `pos` has come to stand behind its `;`, `false` when bytes are missing.
+pub(super) fn scan(buf: &[u8], start: usize, pos: &mut usize) -> Result<bool, Fault> {
+    let rest = buf.get(*pos..).unwrap_or_default();
+    let run = rest.iter().take_while(|&&b| b == b'#' || chars::is(b, chars::REFERENCE)).count();
+    *pos += run;
+    let body = buf.get(start..*pos).unwrap_or_default();
+    let names_entity = body.first().is_some_and(|&b| b != b'#' && chars::is(b, chars::NAME_START));
+    if body.len() > MAX_LEN {
+        return Err(if names_entity { Fault::ForeignEntity } else { Fault::BadReference });
+    }
+    match buf.get(*pos) {
+        None => Ok(false),
+        Some(b';') if expand(body).is_some() => {
+            *pos += 1;
+            Ok(true)
+        }
+        Some(b';') if names_entity => Err(Fault::ForeignEntity),
+        Some(_) => Err(Fault::BadReference),
+    }
+}
+
+/// The character that a reference stands for; `body` is what is between `&` and `;`.
+pub(in crate::xml) fn expand(body: &[u8]) -> Option<char> {
+    let number = match body {
+        b"amp" => return Some('&'),
+        b"lt" => return Some('<'),
+        b"gt" => return Some('>'),
+        b"quot" => return Some('"'),
+        b"apos" => return Some('\''),
+        [b'#', b'x', hex @ ..] => digits(hex, 16)?,
+        [b'#', decimal @ ..] => digits(decimal, 10)?,
+        _ => return None,
+    };
+    char::from_u32(number).filter(|&c| chars::is_char(c))
+}
+
+fn digits(digits: &[u8], radix: u32) -> Option<u32> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits
+        .iter()
+        .try_fold(0_u32, |n, &b| n.checked_mul(radix)?.checked_add(char::from(b).to_digit(radix)?))
+}
+
+/// The value of an attribute from what is between its quotes (XML 1.0 §2.11, §3.3.3). References
+/// that were not checked before are left out.
+pub(in crate::xml) fn normalise_value(raw: &str) -> Cow<'_, str> {
+    if !raw.contains(['&', '\t', '\n', '\r']) {
+        return Cow::Borrowed(raw);
+    }
+    let mut value = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = rest.find(['&', '\t', '\n', '\r']) {
+        let (before, tail) = rest.split_at(at);
+        value.push_str(before);
+        rest = if let Some(reference) = tail.strip_prefix('&') {
+            let (body, after) = reference.split_once(';').unwrap_or((reference, ""));
+            value.extend(expand(body.as_bytes()));
+            after
+        } else {
+            value.push(' ');
+            tail.strip_prefix("\r\n").or_else(|| tail.get(1..)).unwrap_or_default()
+        };
+    }
+    value.push_str(rest);
+    Cow::Owned(value)
+}
+
+/// Bytes between `&` and `;`: room for any number of zeros that a sane writer pads with.
+const MAX_LEN: usize = 32;
