@@ -28,7 +28,7 @@ use crate::{
         wire::{Event, Wire},
     },
     stream::{Action, Authentication, Blame, Failure, Fault, Receiving, Verdict},
-    xml::{Span, Tag, Token, TokenKind, relay, writer},
+    xml::{self, Span, Tag, Token, TokenKind, relay, writer},
     xmpp::{Direction, Domain, Side, StreamCondition},
 };
 
@@ -254,7 +254,7 @@ impl Leg {
                     self.hand_over().await;
                     self.token(token).await
                 }
-                Err(fault) => Err(Fault::xml(fault).into()),
+                Err(fault) => Err(self.unreadable(fault)),
             };
             if let Err(end) = step {
                 self.hand_over().await;
@@ -267,6 +267,19 @@ impl Leg {
         }
         self.wire.shrink();
         Ok(())
+    }
+
+    /// What does not even begin like XML comes from no XMPP server: a browser, a scanner, a TLS
+    /// client on the wrong port. It gets no answer (attack A-37).
+    fn unreadable(&mut self, fault: xml::Fault) -> End {
+        let in_stream = self.frames.framer().header().is_some() || self.machine.tls().is_some();
+        let first = self.wire.input().first().copied().unwrap_or(b'<');
+        // white space, and how UTF-8, UTF-16 and UTF-32 may begin
+        let is_xml = matches!(first, b'<' | b' ' | b'\t' | b'\r' | b'\n' | 0 | 0xef | 0xfe | 0xff);
+        if in_stream || is_xml {
+            return Fault::xml(fault).into();
+        }
+        End::Broken("not XMPP".into())
     }
 
     /// Admits the stanza that stands at `at` of the input, just behind the batch.
