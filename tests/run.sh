@@ -13,11 +13,14 @@ need() { # command package
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$2"
 }
 
+command -v cargo >/dev/null || {
+    echo "tests/run.sh: cargo is missing: install Rust (rust-version in Cargo.toml)" >&2
+    exit 1
+}
 if [ "$(id -u)" = 0 ] && ! command -v cc >/dev/null; then
     apt-get update
 fi
 need cc build-essential
-need cargo cargo
 
 cargo build --locked --bins --examples
 cargo test --locked

@@ -1,5 +1,5 @@
 //! The Internet's DNS, as far as the demo needs it: a name server on a loopback UDP port that
-//! knows where each domain's XMPP server is (RFC 6120 §3.2.1), and remembers what it was asked.
+//! knows where each domain's XMPP server is (RFC 6120 §3.2.1), and remembers what it said.
 
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ pub(crate) struct NameServer {
 #[derive(Default)]
 struct Zone {
     records: HashMap<Name, Vec<Record>>,
-    asked: Vec<String>,
+    said: Vec<String>,
 }
 
 /// How long answers may be remembered, in seconds.
@@ -62,9 +62,10 @@ impl NameServer {
         Ok(())
     }
 
-    /// The questions so far, in order, such as `SRV _xmpp-server._tcp.capulet.example`.
-    pub(crate) fn asked(&self) -> Vec<String> {
-        self.zone.lock().unwrap_or_else(PoisonError::into_inner).asked.clone()
+    /// The questions and answers so far, in order, such as
+    /// `SRV _xmpp-server._tcp.capulet.example: 0 5 5269 xmpp.capulet.example.`
+    pub(crate) fn said(&self) -> Vec<String> {
+        self.zone.lock().unwrap_or_else(PoisonError::into_inner).said.clone()
     }
 }
 
@@ -87,7 +88,6 @@ impl Zone {
         let mut message = Message::from_vec(query).ok()?;
         let question = message.queries.first()?;
         let (name, kind) = (question.name().clone(), question.query_type());
-        self.asked.push(format!("{kind} {}", name.to_string().trim_end_matches('.')));
         let records = self.records.get(&name);
         message.metadata.message_type = MessageType::Response;
         message.metadata.recursion_available = true;
@@ -102,6 +102,9 @@ impl Zone {
             let soa = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, TTL);
             message.add_authority(Record::from_rdata(zone, TTL, RData::SOA(soa)));
         }
+        let answers: Vec<_> = message.answers.iter().map(|r| r.data.to_string()).collect();
+        let answers = if answers.is_empty() { "nothing".to_owned() } else { answers.join(", ") };
+        self.said.push(format!("{kind} {}: {answers}", name.to_string().trim_end_matches('.')));
         message.to_vec().ok()
     }
 }

@@ -27,6 +27,9 @@ pub(crate) struct User {
     returned: Vec<String>,
 }
 
+/// Not all can arrive any more.
+pub(crate) struct Undelivered;
+
 impl User {
     /// A user who will write and expects this many messages.
     pub(crate) fn new(
@@ -71,15 +74,20 @@ impl User {
         server.send(domain, stanza);
     }
 
-    /// Waits until all is there, or something went wrong for good.
-    pub(crate) async fn read(&mut self, server: &mut LegacyServer) {
-        while self.returned.is_empty()
-            && (self.inbox.len() < self.messages
-                || (self.pinged.is_some() && self.answers.is_empty()))
+    /// Waits until all is there.
+    ///
+    /// # Errors
+    /// [`Undelivered`] as soon as something that was sent comes back.
+    pub(crate) async fn read(&mut self, server: &mut LegacyServer) -> Result<(), Undelivered> {
+        while self.inbox.len() < self.messages || (self.pinged.is_some() && self.answers.is_empty())
         {
-            let Some(arrival) = server.arrival().await else { return };
+            let arrival = server.arrival().await.ok_or(Undelivered)?;
             self.take(arrival);
+            if !self.returned.is_empty() {
+                return Err(Undelivered);
+            }
         }
+        Ok(())
     }
 
     /// Takes what came after all was there.

@@ -11,9 +11,8 @@ use std::{
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
-    span::{Attributes, Id},
 };
-use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
+use tracing_subscriber::{Layer, layer::Context};
 
 /// One line of the log.
 #[derive(Clone, Debug)]
@@ -21,7 +20,6 @@ pub(crate) struct Line {
     /// Since the clock given at the start.
     pub(crate) at: Duration,
     pub(crate) message: String,
-    /// Its own fields and those of the spans around it.
     fields: BTreeMap<&'static str, String>,
 }
 
@@ -58,7 +56,7 @@ impl LogTap {
     }
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Fields(BTreeMap<&'static str, String>);
 
 impl Visit for Fields {
@@ -71,28 +69,13 @@ impl Visit for Fields {
     }
 }
 
-impl<S> Layer<S> for LogTap
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+impl<S: Subscriber> Layer<S> for LogTap {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
-        attributes.record(&mut fields);
-        if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(fields);
-        }
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut all = Fields::default();
-        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
-            if let Some(Fields(fields)) = span.extensions().get() {
-                all.0.extend(fields.iter().map(|(name, value)| (*name, value.clone())));
-            }
-        }
-        event.record(&mut all);
-        let message = all.0.remove("message").unwrap_or_default();
-        let line = Line { at: self.clock.elapsed(), message, fields: all.0 };
+        event.record(&mut fields);
+        let Fields(mut fields) = fields;
+        let message = fields.remove("message").unwrap_or_default();
+        let line = Line { at: self.clock.elapsed(), message, fields };
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 }

@@ -109,10 +109,10 @@ async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         // Both at the same moment, from cold: what makes old servers wait for each other.
         romeo.write_to(&juliet, &montague.server);
         juliet.write_to(&romeo, &capulet.server);
-        tokio::join!(romeo.read(&mut montague.server), juliet.read(&mut capulet.server));
+        tokio::try_join!(romeo.read(&mut montague.server), juliet.read(&mut capulet.server))?;
         romeo.ping(capulet.domain, &montague.server);
         juliet.ping(montague.domain, &capulet.server);
-        tokio::join!(romeo.read(&mut montague.server), juliet.read(&mut capulet.server));
+        tokio::try_join!(romeo.read(&mut montague.server), juliet.read(&mut capulet.server))
     };
     let in_time = timeout(PATIENCE, talk).await.is_ok();
 
@@ -123,7 +123,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     romeo.late(montague.server.stop().await);
     juliet.late(capulet.server.stop().await);
 
-    let (lines, asked) = (log.lines(), world.dns.asked());
+    let (lines, said) = (log.lines(), world.dns.said());
     let one = End { domain: montague.domain, wire: &here };
     let other = End { domain: capulet.domain, wire: &there };
     let mut all_well = true;
@@ -131,7 +131,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     {
         writeln!(out, "\n{sender} → {reader}")?;
         let verbose = arguments.verbose;
-        Way { from, to, log: &lines, asked: &asked, verbose }.write(&mut out)?;
+        Way { from, to, log: &lines, said: &said, verbose }.write(&mut out)?;
         all_well &= reader.report(sender, &mut out)?;
     }
     for (is_well, what) in [(in_time, "the messages were not"), (ended, "the end was not")] {

@@ -29,8 +29,8 @@ pub(crate) struct Way<'a> {
     pub(crate) to: End<'a>,
     /// The log of both fedgates.
     pub(crate) log: &'a [Line],
-    /// What the name server was asked.
-    pub(crate) asked: &'a [String],
+    /// What the name server was asked, and said.
+    pub(crate) said: &'a [String],
     /// Whether to show the bytes.
     pub(crate) verbose: bool,
 }
@@ -53,10 +53,10 @@ impl Way<'_> {
             writeln!(out, "  on a stream of its own the fedgate asks whether the key is real:")?;
             self.plain(&stream, out)?;
         }
-        let found = self.asked.iter().filter_map(|question| question.strip_suffix(to));
-        let found: Vec<_> = found.map(|question| question.trim_end_matches('.')).collect();
-        writeln!(out, "  leg 2, asked of the name server about {to}:")?;
-        writeln!(out, "{:14}{}", "", found.join(", "))?;
+        writeln!(out, "  leg 2, what the name server said of {to}:")?;
+        for said in self.said.iter().filter(|said| said.contains(to)) {
+            writeln!(out, "{:14}{said}", "")?;
+        }
         writeln!(out, "  leg 4, as {to}'s server saw it:")?;
         for stream in streams(self.to.wire, |records| came(records, "result", from)) {
             self.plain(&stream, out)?;
@@ -82,15 +82,10 @@ impl Way<'_> {
             return row(out, [number, name, "no stream came about", "", "", ""]);
         };
         loop {
-            let entry = match (side, direction, line.field("entry")) {
-                ("peer", "inbound", "direct_tls") => "direct ",
-                ("peer", "inbound", _) => "STARTTLS ",
-                _ => "",
-            };
             let wire = match line.field("tls") {
                 "" => "plain TCP".to_owned(),
                 tls => {
-                    format!("{entry}{tls} {}", line.field("cipher").trim_start_matches("TLS13_"))
+                    format!("{tls} {}", line.field("cipher").trim_start_matches("TLS13_"))
                 }
             };
             let auth = match line.field("auth") {
@@ -133,7 +128,7 @@ impl Way<'_> {
 
 /// A row of the table of legs.
 fn row(out: &mut impl Write, [leg, name, wire, auth, proof, took]: [&str; 6]) -> io::Result<()> {
-    let line = format!("  {leg:3}  {name:36}  {wire:35}  {auth:16}  {proof:8}  {took:>6}");
+    let line = format!("  {leg:3}  {name:36}  {wire:26}  {auth:16}  {proof:8}  {took:>6}");
     writeln!(out, "{}", line.trim_end())
 }
 

@@ -279,4 +279,58 @@ mod tests {
         assert_eq!(ledger.admit("a.example", "l.example").unwrap_err(), Inadmissible::Sender);
         assert!(ledger.admit("b.example", "l.example").is_ok());
     }
+
+    #[test]
+    fn the_cache_of_spellings_mixes_nothing_up() {
+        let mut ledger = Ledger::default();
+        ledger.authorize(pair("a.example", "l.example"), proof("a.example")).unwrap();
+        ledger.admit("a.example", "l.example").unwrap();
+        for (from, to) in [
+            ("a.example l.example", "l.example"),
+            ("a.example", "l.example l.example"),
+            ("a.example l.example", "x.example"),
+            (" a.example", "l.example"),
+        ] {
+            assert_eq!(ledger.admit(from, to).unwrap_err(), Inadmissible::Addressing, "{from}");
+        }
+        assert_eq!(ledger.admit("l.example", "a.example").unwrap_err(), Inadmissible::Sender);
+    }
+
+    #[test]
+    fn many_spellings_take_bounded_memory() {
+        let mut ledger = Ledger::default();
+        let long = "abcdefghijkl.example";
+        ledger.authorize(pair(long, "l.example"), proof(long)).unwrap();
+        for n in 0..3 * SPELLINGS_MAX {
+            let name: String = long
+                .char_indices()
+                .map(|(at, c)| if at < 12 && n >> at & 1 == 1 { c.to_ascii_uppercase() } else { c })
+                .collect();
+            assert_eq!(ledger.admit(&name, "l.example").unwrap().pair().sender.as_str(), long);
+            assert!(ledger.spellings.len() <= SPELLINGS_MAX);
+        }
+    }
+
+    #[test]
+    fn a_grant_made_again_takes_the_place_of_the_old_one() {
+        let mut ledger = Ledger::default();
+        let old = ledger.authorize(pair("a.example", "l.example"), proof("a.example")).unwrap();
+        assert!(ledger.admit("a.example", "l.example").unwrap().is(&old));
+        let new = ledger.authorize(pair("a.example", "l.example"), proof("a.example")).unwrap();
+        let found = ledger.admit("a.example", "l.example").unwrap();
+        assert!(found.is(&new) && !found.is(&old));
+        assert_eq!(ledger.len(), 1);
+        assert!(ledger.get(&pair("l.example", "a.example")).is_none(), "pairs are ordered");
+    }
+
+    #[test]
+    fn answers_go_the_other_way() {
+        let mut ledger = Ledger::default();
+        let grant = ledger.authorize(pair("a.example", "l.example"), proof("a.example")).unwrap();
+        let stanzas = Routable::new(&grant, Bytes::from_static(b"<presence/><presence/>"), 2);
+        let part = stanzas.part(stanzas.bytes().slice(11..), 1);
+        assert_eq!((part.pair(), part.bytes().as_ref()), (grant.pair(), &b"<presence/>"[..]));
+        let reply = stanzas.reply(Bytes::new(), 0);
+        assert_eq!(reply.pair(), &pair("l.example", "a.example"));
+    }
 }

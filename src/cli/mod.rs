@@ -24,7 +24,8 @@ const EXIT_USAGE: u8 = 64;
 #[command(
     version,
     max_term_width = 100,
-    after_help = "Start with: fedgate check-config --config conf.d"
+    after_help = "Start with: fedgate check-config --config conf.d\n\
+                  What it really runs on: fedgate check-config --config conf.d --print"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -36,7 +37,9 @@ enum Command {
     /// Run the gate in the foreground; ends in order on SIGTERM, reloads on SIGHUP.
     Run(ConfigDir),
     /// Check the configuration and print every error at once; exit status 1 if there is any.
-    CheckConfig(ConfigDir),
+    ///
+    /// Warnings and errors go to standard error.
+    CheckConfig(check::CheckConfig),
     /// Ask the running gate for a stream; exit status 1 if it does not answer.
     Health(ConfigDir),
     /// Bring the legacy server's outbound streams to the gate.
@@ -57,7 +60,7 @@ impl Cli {
     pub(crate) fn execute(self) -> ExitCode {
         let outcome = match self.command {
             Command::Run(dir) => run::run(&dir.config),
-            Command::CheckConfig(dir) => return check::check(&dir.config),
+            Command::CheckConfig(command) => command.execute(),
             Command::Health(dir) => health::health(&dir.config),
             Command::Steer(steer) => steer.execute(),
         };

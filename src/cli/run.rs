@@ -4,11 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
 use fedgate::{
-    config::{
-        self,
-        model::Config,
-        watch::Watcher,
-    },
+    config::{self, model::Config, watch::Watcher},
     ops::log::{self, LogHandle},
     proxy::App,
 };
@@ -29,9 +25,7 @@ pub(super) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
         }
     };
     let log = log::init(&loaded.config.log)?;
-    for warning in &loaded.warnings {
-        warn!("{warning}");
-    }
+    warn_of(&loaded.warnings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -78,9 +72,7 @@ fn reload(dir: &Path, app: &mut App, watcher: &mut Watcher, log: &LogHandle) {
             return;
         }
     };
-    for warning in &loaded.warnings {
-        warn!("{warning}");
-    }
+    warn_of(&loaded.warnings);
     let level = loaded.config.log.level.clone();
     watcher.set_files(loaded.config.files());
     match app.reload(loaded.config) {
@@ -94,6 +86,12 @@ fn reload(dir: &Path, app: &mut App, watcher: &mut Watcher, log: &LogHandle) {
             let error = format!("{:#}", anyhow::Error::from(error));
             error!(error, "configuration not reloaded: the old one stays");
         }
+    }
+}
+
+fn warn_of(warnings: &[config::Problem]) {
+    for warning in warnings {
+        warn!(warning = warning.headline(), "configuration");
     }
 }
 

@@ -1,9 +1,11 @@
 //! Layer 3: the files of a directory become one checked [`Config`](model::Config).
 //!
 //! [`load`] reads all `*.yaml` of a directory, merges them and collects every problem of every
-//! file; [`watch::Watcher`] says when it is time to load again. Nothing here acts on what it read.
+//! file; [`watch::Watcher`] says when it is time to load again, and [`dump`] writes what came of it.
+//! Nothing here acts on what it read.
 
 mod check;
+mod dump;
 mod load;
 mod merge;
 pub mod model;
@@ -14,5 +16,6 @@ mod read;
 mod value;
 pub mod watch;
 
+pub use dump::{DumpError, dump};
 pub use load::{Loaded, load};
 pub use problem::{Problem, Problems, Severity};

@@ -214,16 +214,46 @@ impl Policy {
     }
 }
 
-/// What all rules of one specificity say together.
+// === giving back ===
+
+impl Policy {
+    /// What holds where no rule speaks.
+    pub(super) fn defaults(&self) -> &Entry {
+        &self.defaults
+    }
+
+    /// All that is said of remote domains, in no order.
+    pub(super) fn domains(&self) -> impl Iterator<Item = (Pattern, &Entry)> {
+        let exact = self.exact.iter().map(|(domain, e)| (Pattern::Exact(domain.clone()), e));
+        let below = self.below.iter().map(|(suffix, e)| (Pattern::Below(suffix.clone()), e));
+        exact.chain(below).chain([(Pattern::Any, &self.any)])
+    }
+
+    /// All that is said of addresses, in no order.
+    pub(super) fn networks(&self) -> impl Iterator<Item = (IpNet, &Entry)> {
+        // what went in as a network comes out as one
+        let v4 = self.v4.entries().filter_map(|(bits, length, entry)| {
+            let address = Ipv4Addr::from_bits(u32::try_from(bits).ok()?);
+            Some((IpNet::new(address.into(), length).ok()?, entry))
+        });
+        let v6 = self.v6.entries().filter_map(|(bits, length, entry)| {
+            Some((IpNet::new(Ipv6Addr::from_bits(bits).into(), length).ok()?, entry))
+        });
+        v4.chain(v6)
+    }
+}
+
+/// What all rules of one specificity say together. A rule speaks of both directions or of neither;
+/// what keeps us from a network speaks of the outbound one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Entry {
-    inbound: Option<Says>,
-    outbound: Option<Says>,
-    level: Option<(Level, Place)>,
+pub(super) struct Entry {
+    pub(super) inbound: Option<Says>,
+    pub(super) outbound: Option<Says>,
+    pub(super) level: Option<(Level, Place)>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Says {
+pub(super) enum Says {
     Allow,
     Deny(Denied),
 }
@@ -280,6 +310,12 @@ struct Prefixes(BTreeMap<u8, HashMap<u128, Entry>>);
 impl Prefixes {
     fn entry(&mut self, length: u8, network: u128) -> &mut Entry {
         self.0.entry(length).or_default().entry(network).or_default()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (u128, u8, &Entry)> {
+        self.0.iter().flat_map(|(length, networks)| {
+            networks.iter().map(|(network, entry)| (*network, *length, entry))
+        })
     }
 
     fn says(&self, address: u128, width: u8, direction: Direction) -> Option<&Says> {

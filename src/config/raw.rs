@@ -1,5 +1,5 @@
-//! YAML text as a tree in which every value knows its place. The only file that names the YAML
-//! crate.
+//! YAML text as a tree in which every value knows its place. The only file that names the crate
+//! that reads YAML.
 //!
 //! Scalars stay text: what one means is for the key's own reader, so that `no`, `010` or `1.10`
 //! cannot change their type on the way. Duplicate keys, tags, several documents and keys that are

@@ -40,19 +40,27 @@ pub(super) fn count(text: &str, range: &RangeInclusive<usize>) -> Result<usize, 
 
 /// A size in bytes, with its unit.
 pub(super) fn size(text: &str, range: &RangeInclusive<usize>) -> Result<usize, Wrong> {
-    const UNITS: [(&str, u64); 3] = [("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-    let bytes = with_unit(text, &UNITS, "size", "a size such as 512KiB (units: B, KiB, MiB)")?;
+    let expected = "a size such as 512KiB (units: B, KiB, MiB)";
+    let bytes = with_unit(text, &SIZE_UNITS, "size", expected)?;
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    within(bytes, text, range, |n| in_units(*n as u64, &UNITS))
+    within(bytes, text, range, |n| show_size(*n))
+}
+
+/// A size as [`size`] reads it.
+pub(super) fn show_size(bytes: usize) -> String {
+    in_units(bytes as u64, &SIZE_UNITS)
 }
 
 /// A time, with its unit.
 pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, Wrong> {
-    const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-    let millis = with_unit(text, &UNITS, "duration", "a time such as 30s (units: ms, s, m, h)")?;
-    within(Duration::from_millis(millis), text, range, |d| {
-        in_units(u64::try_from(d.as_millis()).unwrap_or(u64::MAX), &UNITS)
-    })
+    let expected = "a time such as 30s (units: ms, s, m, h)";
+    let millis = with_unit(text, &TIME_UNITS, "duration", expected)?;
+    within(Duration::from_millis(millis), text, range, |d| show_duration(*d))
+}
+
+/// A time, of whole milliseconds, as [`duration`] reads it.
+pub(super) fn show_duration(time: Duration) -> String {
+    in_units(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), &TIME_UNITS)
 }
 
 fn with_unit(text: &str, units: &[(&str, u64)], what: &str, expected: &str) -> Result<u64, Wrong> {
@@ -137,7 +145,11 @@ pub(super) fn host_port(text: &str) -> Result<HostPort, Wrong> {
         if address.port() == 0 || address.ip().is_unspecified() {
             return Err(wrong("nobody can be reached there"));
         }
-        return Ok(HostPort { host: address.ip().to_string(), port: address.port() });
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+            address => address.ip().to_string(),
+        };
+        return Ok(HostPort { host, port: address.port() });
     }
     if text.parse::<Ipv6Addr>().is_ok() {
         return Err(wrong("expected \"[IPv6 address]:port\""));
@@ -297,6 +309,11 @@ pub(super) fn log_filter(text: &str) -> Result<String, Wrong> {
     }
     Ok(text.to_owned())
 }
+
+/// From large to small.
+const SIZE_UNITS: [(&str, u64); 3] = [("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+/// In milliseconds, from large to small.
+const TIME_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout_at},
 };
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{
     admission::Permit,
@@ -28,7 +28,7 @@ use crate::{
         wire::{Event, Wire},
     },
     stream::{Action, Authentication, Blame, Failure, Fault, Receiving, Verdict},
-    xml::{Span, Tag, Token, TokenKind, relay, writer},
+    xml::{self, Span, Tag, Token, TokenKind, relay, writer},
     xmpp::{Direction, Domain, Side, StreamCondition},
 };
 
@@ -68,6 +68,8 @@ enum End {
     Fault(Fault),
     /// The other end, or the protocol, ends it in order.
     Closed(&'static str),
+    /// It was told that it is refused.
+    Refused,
     /// The connection broke.
     Broken(String),
 }
@@ -80,6 +82,7 @@ impl From<Fault> for End {
 
 struct Leg {
     gate: Arc<Gate>,
+    entry: Entry,
     side: Side,
     address: SocketAddr,
     wire: Wire,
@@ -135,6 +138,7 @@ pub(super) async fn serve(
         Wire::plain(socket)
     };
     let mut leg = Leg {
+        entry,
         side: entry.side(),
         address,
         wire,
@@ -250,7 +254,7 @@ impl Leg {
                     self.hand_over().await;
                     self.token(token).await
                 }
-                Err(fault) => Err(Fault::xml(fault).into()),
+                Err(fault) => Err(self.unreadable(fault)),
             };
             if let Err(end) = step {
                 self.hand_over().await;
@@ -263,6 +267,19 @@ impl Leg {
         }
         self.wire.shrink();
         Ok(())
+    }
+
+    /// What does not even begin like XML comes from no XMPP server: a browser, a scanner, a TLS
+    /// client on the wrong port. It gets no answer (attack A-37).
+    fn unreadable(&mut self, fault: xml::Fault) -> End {
+        let in_stream = self.frames.framer().header().is_some() || self.machine.tls().is_some();
+        let first = self.wire.input().first().copied().unwrap_or(b'<');
+        // white space, and how UTF-8, UTF-16 and UTF-32 may begin
+        let is_xml = matches!(first, b'<' | b' ' | b'\t' | b'\r' | b'\n' | 0 | 0xef | 0xfe | 0xff);
+        if in_stream || is_xml {
+            return Fault::xml(fault).into();
+        }
+        End::Broken("not XMPP".into())
     }
 
     /// Admits the stanza that stands at `at` of the input, just behind the batch.
@@ -366,7 +383,7 @@ impl Leg {
                 }
                 Action::Close => {
                     self.wire.put(writer::FOOTER.as_bytes());
-                    return Err(End::Closed("refused"));
+                    return Err(End::Refused);
                 }
             }
         }
@@ -386,6 +403,7 @@ impl Leg {
             pair = %grant.pair(),
             addr = %self.address.ip(),
             tls = tls.map(TlsFacts::version_str),
+            entry = self.entry.as_str(),
             cipher = tls.map(TlsFacts::cipher_suite),
             proof = grant.proof().prooftype().as_str(),
             auth = how.as_str(),
@@ -480,8 +498,15 @@ impl Leg {
                 (fault.reason(), fault.blame(), fault.rule())
             }
             End::Closed(reason) => (*reason, Blame::Remote, None),
+            End::Refused => ("refused", Blame::Policy, None),
             End::Broken(detail) => (detail.as_str(), Blame::Remote, None),
         };
+        if self.stanzas == 0 && self.machine.claimed().is_none() && matches!(end, End::Closed(_)) {
+            // Somebody looked whether anybody is there: health checks do, every few seconds.
+            debug!(addr = %self.address.ip(), entry = self.entry.as_str(), reason, "stream closed");
+            self.wire.close(stall).await;
+            return;
+        }
         info!(
             side = self.side.as_str(),
             addr = %self.address.ip(),
@@ -491,7 +516,7 @@ impl Leg {
             rule,
             condition = match &end {
                 End::Fault(fault) => Some(fault.condition().as_str()),
-                End::Closed(_) | End::Broken(_) => None,
+                End::Closed(_) | End::Refused | End::Broken(_) => None,
             },
             stanzas = self.stanzas,
             seconds = self.accepted.elapsed().as_secs(),

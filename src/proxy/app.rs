@@ -81,6 +81,9 @@ impl App {
         if config.state_dir != old.state_dir {
             warn!("a changed state_dir takes effect at the next start");
         }
+        if config.log.format != old.log.format {
+            warn!("a changed log.format takes effect at the next start");
+        }
         let config = Arc::new(config);
         let services = Services::new(Arc::clone(&config))?;
         let bound = self.listeners.bind(&config)?;

@@ -27,11 +27,10 @@ use crate::{
         wire::{Event, Wire},
     },
     stream::{
-        Authentication, Failure, FailureKind, Fault, Initiating, Purpose, Setup, Step,
-        VerifyOutcome,
+        Authentication, Failure, FailureKind, Initiating, Purpose, Setup, Step, VerifyOutcome,
     },
     xml::writer,
-    xmpp::{Direction, Domain, DomainPair, Side},
+    xmpp::{Direction, Domain, DomainPair, Side, StreamCondition},
 };
 
 /// An open stream.
@@ -152,6 +151,8 @@ struct Job<'a> {
     gate: &'a Arc<Gate>,
     config: Arc<Config>,
     setup: Setup,
+    /// The direction of stanzas that policy is asked for.
+    way: Direction,
     deadline: Instant,
 }
 
@@ -177,12 +178,17 @@ impl<'a> Job<'a> {
                 format!("{remote} is served here: nothing is dialled"),
             ));
         }
+        // A question is about stanzas that come in.
+        let way = match purpose {
+            Purpose::Send => direction(side),
+            Purpose::Verify { .. } => Direction::Inbound,
+        };
         let setup = Setup {
             side,
             pair: pair.clone(),
             purpose,
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
-            level: config.policy.domain(remote, direction(side)).level,
+            level: config.policy.domain(remote, way).level,
             external: false,
             secret: match side {
                 Side::Peer => gate.keys().public().clone(),
@@ -191,7 +197,7 @@ impl<'a> Job<'a> {
             lang,
         };
         let deadline = Instant::now() + config.limits.connect;
-        Ok(Self { gate, config, setup, deadline })
+        Ok(Self { gate, config, setup, way, deadline })
     }
 
     async fn run(mut self) -> Result<(Live, Reached), Failure> {
@@ -216,7 +222,7 @@ impl<'a> Job<'a> {
 
     async fn peer(&mut self) -> Result<(Live, Reached), Failure> {
         let remote = self.setup.pair.target.clone();
-        allowed(&self.config, &remote, self.question_direction())?;
+        allowed(&self.config, &remote, self.way)?;
         let services = self.gate.services();
         let targets = match timeout_at(self.deadline, services.resolver.service(&remote)).await {
             Ok(targets) => targets.map_err(Failure::from)?,
@@ -257,14 +263,6 @@ impl<'a> Job<'a> {
         Err(Failure::all(failures))
     }
 
-    /// A dialback question is about a stream that comes in: it goes where inbound is allowed.
-    fn question_direction(&self) -> Direction {
-        match self.setup.purpose {
-            Purpose::Send => Direction::Outbound,
-            Purpose::Verify { .. } => Direction::Inbound,
-        }
-    }
-
     async fn target(&mut self, connected: Connected) -> Result<(Live, Reached), Failure> {
         let Connected { stream, target, address, .. } = connected;
         let direct = target.tls == TargetTls::Direct;
@@ -303,6 +301,18 @@ impl<'a> Job<'a> {
         };
         let frames = Frames::new(&self.config.limits);
         let mut live = Live { wire, address, proof: None, frames, machine };
+        match self.negotiate(&mut live, steps).await {
+            Ok(reached) => Ok((live, reached)),
+            Err(failure) => {
+                let farewell = live.farewell(&failure);
+                live.wire.put(&farewell);
+                self.gate.tracker().spawn(live.wire.close(FAREWELL));
+                Err(failure)
+            }
+        }
+    }
+
+    async fn negotiate(&self, live: &mut Live, mut steps: Vec<Step>) -> Result<Reached, Failure> {
         loop {
             let mut reached = None;
             while !steps.is_empty() {
@@ -310,7 +320,7 @@ impl<'a> Job<'a> {
                 for step in batch {
                     match step {
                         Step::Send(text) => live.wire.put(&text),
-                        Step::StartTls => live = self.starttls(live, &mut steps).await?,
+                        Step::StartTls => self.starttls(live, &mut steps).await?,
                         Step::Restart => live.frames = Frames::new(&self.config.limits),
                         Step::Judge => {
                             let verdict = self.judge(&live.machine);
@@ -326,9 +336,11 @@ impl<'a> Job<'a> {
             if let Some(reached) = reached {
                 live.proof = live.machine.proof().cloned();
                 live.frames.authenticated(&self.config.limits);
-                return Ok((live, reached));
+                return Ok(reached);
             }
-            if let Some(frame) = live.frames.next(live.wire.input()).map_err(malformed)? {
+            if let Some(frame) =
+                live.frames.next(live.wire.input()).map_err(|f| Failure::malformed(&f))?
+            {
                 live.take(frame, &mut steps)?;
                 continue;
             }
@@ -341,13 +353,14 @@ impl<'a> Job<'a> {
                 Ok(Err(error)) => return Err(self.gate.broken(&error, live.machine.stage())),
                 Err(_) => {
                     let detail = format!("no answer in time, {}", live.machine.stage());
-                    return Err(Failure::new(FailureKind::Timeout, detail));
+                    let failure = Failure::new(FailureKind::Timeout, detail);
+                    return Err(failure.telling(StreamCondition::ConnectionTimeout));
                 }
             }
         }
     }
 
-    async fn starttls(&self, mut live: Live, steps: &mut Vec<Step>) -> Result<Live, Failure> {
+    async fn starttls(&self, live: &mut Live, steps: &mut Vec<Step>) -> Result<(), Failure> {
         live.wire.flush().await.map_err(|error| self.gate.broken(&error, "writing"))?;
         // Protocol TLS-4: bytes between <proceed/> and the handshake are an injection.
         let Some(socket) = live.wire.take_clean_socket() else {
@@ -356,7 +369,9 @@ impl<'a> Job<'a> {
         let Secured { stream, facts } =
             self.gate.connect_tls(socket, &self.setup, Connect::StartTls, self.deadline).await?;
         live.machine.tls_up(facts, steps);
-        Ok(Live { wire: Wire::tls(stream), frames: Frames::new(&self.config.limits), ..live })
+        live.wire = Wire::tls(stream);
+        live.frames = Frames::new(&self.config.limits);
+        Ok(())
     }
 
     fn judge(&self, machine: &Initiating) -> Result<Proof, String> {
@@ -369,7 +384,9 @@ impl Live {
     /// Handles what came in while stanzas flow the other way.
     pub(super) fn read(&mut self) -> Result<(), Failure> {
         let mut steps = Vec::new();
-        while let Some(frame) = self.frames.next(self.wire.input()).map_err(malformed)? {
+        while let Some(frame) =
+            self.frames.next(self.wire.input()).map_err(|fault| Failure::malformed(&fault))?
+        {
             self.take(frame, &mut steps)?;
         }
         self.wire.shrink();
@@ -381,6 +398,11 @@ impl Live {
         Ok(())
     }
 
+    /// The last words when the stream ends with `failure`.
+    pub(super) fn farewell(&self, failure: &Failure) -> Vec<u8> {
+        self.machine.farewell(failure)
+    }
+
     fn take(&mut self, frame: Frame, steps: &mut Vec<Step>) -> Result<(), Failure> {
         match frame {
             Frame::Header(header) => self.machine.header(&header, steps),
@@ -389,10 +411,6 @@ impl Live {
             Frame::Footer => Err(self.machine.footer()),
         }
     }
-}
-
-fn malformed(fault: Fault) -> Failure {
-    Failure::new(FailureKind::Stream, format!("the other end sent {fault}"))
 }
 
 /// Whether other targets of the domain would say the same.

@@ -7,7 +7,7 @@ use bytes::{Buf, BytesMut};
 use crate::{
     config::model::Limits,
     stream::Fault,
-    xml::{self, ElementName, Framer, Header, TokenKind, element::Element},
+    xml::{self, Element, ElementName, Framer, Header, TokenKind},
     xmpp::StreamCondition,
 };
 

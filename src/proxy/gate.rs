@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::{
     net::TcpStream,
-    sync::{Semaphore, SemaphorePermit, watch},
+    sync::watch,
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -19,6 +19,7 @@ use super::{
     checking::Checking,
     counters::Counters,
     pieces,
+    questions::Questions,
     route::{NotTaken, Route},
     routes::Routes,
     services::Services,
@@ -31,8 +32,6 @@ use crate::{
     xmpp::{Domain, Side},
 };
 
-/// Dialback questions that may be under way at once, for strangers can cause them (DB-16).
-const VERIFY_SLOTS: usize = 256;
 /// How long a peer that ended TLS because of our certificate is not shown it again (EKU-3).
 const SUPPRESSION: Duration = Duration::from_secs(3600);
 /// Peers remembered for that.
@@ -48,7 +47,7 @@ pub(super) struct Gate {
     checking: Arc<Checking>,
     admission: Arc<Admission>,
     counters: Counters,
-    verify_slots: Semaphore,
+    questions: Arc<Questions>,
     no_certificate: DashMap<Domain, Instant>,
     tracker: TaskTracker,
     routes_to: BySide<TaskTracker>,
@@ -83,7 +82,7 @@ impl Gate {
             checking: Checking::new(),
             admission: Arc::default(),
             counters: Counters::default(),
-            verify_slots: Semaphore::new(VERIFY_SLOTS),
+            questions: Questions::new(),
             no_certificate: DashMap::new(),
             tracker: TaskTracker::new(),
             routes_to: BySide::default(),
@@ -167,8 +166,8 @@ impl Gate {
         routes.wait().await;
     }
 
-    pub(super) async fn verify_slot(&self) -> Option<SemaphorePermit<'_>> {
-        self.verify_slots.acquire().await.ok()
+    pub(super) fn questions(&self) -> &Arc<Questions> {
+        &self.questions
     }
 
     /// Judges a certificate chain by PKIX, as of now.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -266,7 +266,10 @@ impl Acceptor {
                 // A redirected connection keeps the address that it had for the Internet; but what
                 // arrives at a loopback address comes from this machine.
                 if socket.local_addr().is_ok_and(|local| local.ip().is_loopback()) {
-                    address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                    address.set_ip(match ip {
+                        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                    });
                 }
                 let ip = address.ip();
                 let known = config

@@ -11,6 +11,7 @@ mod gate;
 mod listeners;
 mod pieces;
 mod prover;
+mod questions;
 mod reasons;
 mod route;
 mod routes;

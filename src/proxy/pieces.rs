@@ -70,3 +70,111 @@ fn each(bytes: &Bytes, mut visit: impl FnMut(usize, &[u8], &Tag)) {
         start += token.len;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        auth::{
+            Proof,
+            ledger::{AuthorizedPair, Ledger},
+        },
+        stream::FailureKind,
+        xmpp::{Domain, DomainPair},
+    };
+
+    const MESSAGE: &str =
+        "<message from='u@a.example/r' to='v@l.example' id='1'><body>x</body></message>";
+    const IQ: &str =
+        "<iq from='u@a.example' to='v@l.example' id='2' type='get'><q xmlns='x:y'/></iq>";
+    const RESULT: &str = "<iq from='a.example' to='v@l.example' id='3' type='result'/>";
+    const PRESENCE: &str = "<presence from='u@a.example' to='v@l.example'/>";
+    const ERROR: &str = "<message type=\"error\" to='v@l.example' from='a.example'>&lt;</message>";
+
+    fn grant() -> AuthorizedPair {
+        let [a, l] = ["a.example", "l.example"].map(|name| Domain::parse(name).unwrap());
+        let proof = Proof::dialback(a.clone(), None);
+        Ledger::default().authorize(DomainPair::new(a, l), proof).unwrap()
+    }
+
+    fn batch(stanzas: &[&str]) -> Routable {
+        Routable::new(&grant(), stanzas.concat().into(), u32::try_from(stanzas.len()).unwrap())
+    }
+
+    fn text(batch: &Routable) -> (&str, u32) {
+        (std::str::from_utf8(batch.bytes()).unwrap(), batch.stanzas())
+    }
+
+    #[test]
+    fn a_stanza_that_went_out_in_part_is_left() {
+        let stanzas = [MESSAGE, IQ, "<presence from='a.example' to='l.example' type='probe'/>"];
+        let whole = batch(&stanzas);
+        let all = stanzas.concat();
+        let ends = [MESSAGE.len(), MESSAGE.len() + IQ.len(), all.len()];
+        for sent in 0..=all.len() + 1 {
+            let gone = ends.iter().filter(|end| **end <= sent).count();
+            let from = if gone == 0 { 0 } else { ends[gone - 1] };
+            let left = after(&whole, sent);
+            match left {
+                None => assert_eq!(gone, stanzas.len(), "{sent}"),
+                Some(left) => {
+                    assert_eq!(text(&left), (&all[from..], 3 - u32::try_from(gone).unwrap()));
+                    assert_eq!(left.pair(), whole.pair());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn errors_go_back_the_other_way_for_what_may_be_answered() {
+        let failure = Failure::new(FailureKind::Unreachable, "detail for the log");
+        let whole = batch(&[MESSAGE, RESULT, IQ, ERROR, PRESENCE]);
+        let (replies, none) = bounces(&whole, &failure);
+        let replies = replies.unwrap();
+        assert_eq!(replies.pair(), &whole.pair().reversed());
+        assert_eq!(replies.stanzas() + none, whole.stanzas());
+        let mut found = Vec::new();
+        each(replies.bytes(), |_, stanza, tag| {
+            let value = |span: Option<xml::Span>| span.unwrap().text(stanza).into_owned();
+            found.push((value(tag.from), value(tag.to), value(tag.id), value(tag.type_)));
+        });
+        let from = || "v@l.example".to_owned();
+        let error = || "error".to_owned();
+        assert_eq!(found.len() as u32, replies.stanzas());
+        assert_eq!(
+            found[..2],
+            [
+                (from(), "u@a.example/r".to_owned(), "1".to_owned(), error()),
+                (from(), "u@a.example".to_owned(), "2".to_owned(), error()),
+            ]
+        );
+        let text = text(&replies).0;
+        assert_eq!(text.matches("<remote-server-timeout ").count(), found.len());
+        assert!(text.contains(failure.text()) && !text.contains("detail"), "{text}");
+    }
+
+    #[test]
+    fn what_may_not_be_answered_gets_no_error() {
+        let failure = Failure::new(FailureKind::Denied, "");
+        let (replies, none) = bounces(&batch(&[RESULT, ERROR]), &failure);
+        assert!(replies.is_none(), "{replies:?}");
+        assert_eq!(none, 2);
+    }
+
+    #[test]
+    fn stanzas_are_found_whatever_stands_in_them() {
+        let odd = [
+            "<message to='l.example' from='a.example'><a xmlns='x:y' b='>'/><![CDATA[<presence/>]]></message>",
+            "<p:x xmlns:p='p:q'/>",
+            "<presence from=\"a.example\" to=\"l.example\"><s xmlns='x:y'>&#x20AC;€</s></presence>",
+        ];
+        let whole = batch(&odd);
+        let mut found = Vec::new();
+        each(whole.bytes(), |start, stanza, _| {
+            found.push((start, std::str::from_utf8(stanza).unwrap().to_owned()));
+        });
+        let starts = [0, odd[0].len(), odd[0].len() + odd[1].len()];
+        let expected: Vec<_> = starts.into_iter().zip(odd.map(str::to_owned)).collect();
+        assert_eq!(found, expected);
+    }
+}

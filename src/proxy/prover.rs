@@ -56,7 +56,7 @@ async fn peer_pair(
     let proof = match gate.judge_certificate(&asker.chain, &pair.sender) {
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
-        Err(_) => dial_back(gate, Side::Peer, pair, key, id).await?,
+        Err(_) => dial_back(gate, asker, pair, key, id).await?,
     };
     let route = gate
         .routes()
@@ -90,7 +90,7 @@ async fn legacy_pair(
     }
     let proof = match legacy.trust {
         LocalTrust::Source => Proof::source_address(pair.sender.clone()),
-        LocalTrust::Dialback => dial_back(gate, Side::Legacy, pair, key, id).await?,
+        LocalTrust::Dialback => dial_back(gate, asker, pair, key, id).await?,
     };
     if legacy.refusals == Refusals::Bounce {
         // The way to the peer is opened meanwhile; what it does not take goes back.
@@ -120,15 +120,18 @@ async fn legacy_pair(
 /// Asks the server that is authoritative for the pair's sender; our `from` is the pair's target.
 async fn dial_back(
     gate: &Arc<Gate>,
-    side: Side,
+    asker: &Asker,
     pair: &DomainPair,
     key: String,
     id: String,
 ) -> Result<Proof, Refusal> {
-    let Some(_slot) = gate.verify_slot().await else {
-        return Err(Refusal::error(StanzaCondition::ResourceConstraint, "shutting down"));
+    let patience = gate.config().limits.connect;
+    let Some(_slot) = gate.questions().slot(asker.side, asker.address, patience).await else {
+        let detail = "too many dialback questions are under way";
+        return Err(Refusal::error(StanzaCondition::ResourceConstraint, detail));
     };
-    let asked = dial::ask(gate, side, &pair.reversed(), id, key).await.map_err(|f| refusal(&f))?;
+    let asked =
+        dial::ask(gate, asker.side, &pair.reversed(), id, key).await.map_err(|f| refusal(&f))?;
     match asked.outcome {
         VerifyOutcome::Valid => Ok(Proof::dialback(pair.sender.clone(), asked.proof.as_ref())),
         VerifyOutcome::Invalid => Err(Refusal {
@@ -137,7 +140,10 @@ async fn dial_back(
         }),
         VerifyOutcome::Error(condition) => Err(Refusal::error(
             StanzaCondition::RemoteServerNotFound,
-            format!("the authoritative server answered with error {condition:?}"),
+            format!(
+                "the authoritative server answered with error {}",
+                condition.map_or("of no known kind", StanzaCondition::as_str)
+            ),
         )),
     }
 }

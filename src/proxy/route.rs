@@ -13,6 +13,7 @@ use super::{
     dial::{self, Live},
     gate::Gate,
     pieces,
+    routes::RouteId,
 };
 use crate::{
     auth::ledger::Routable,
@@ -72,6 +73,7 @@ impl Route {
     /// Starts the task of a route; it begins to open its stream at once.
     pub(super) fn start(
         gate: &Arc<Gate>,
+        id: RouteId,
         side: Side,
         pair: DomainPair,
         lang: Option<Arc<str>>,
@@ -89,6 +91,7 @@ impl Route {
         });
         let task = Task {
             gate: Arc::clone(gate),
+            id,
             side,
             pair,
             lang,
@@ -190,6 +193,7 @@ enum End {
 
 struct Task {
     gate: Arc<Gate>,
+    id: RouteId,
     side: Side,
     pair: DomainPair,
     lang: Option<Arc<str>>,
@@ -246,7 +250,8 @@ impl Task {
                         "stream closed"
                     );
                     live.wire.put(writer::FOOTER.as_bytes());
-                    live.wire.close(CLOSE_WAIT).await;
+                    // What waits need not wait for a neighbour that may be dead.
+                    self.gate.tracker().spawn(live.wire.close(CLOSE_WAIT));
                     if self.unsent.is_empty() && self.queue.is_empty() && self.finish() {
                         return;
                     }
@@ -353,7 +358,7 @@ impl Task {
     /// The route ends with nothing to say. False if stanzas slipped in at the last moment: they
     /// are in `unsent` and want one more stream.
     fn finish(&mut self) -> bool {
-        self.gate.routes().ended(self.side, &self.pair, None);
+        self.gate.routes().ended(self.id, self.side, &self.pair, None);
         self.queue.close();
         while let Ok(queued) = self.queue.try_recv() {
             self.unsent.push_back(queued);
@@ -369,7 +374,7 @@ impl Task {
     /// The route ends: what waits goes back to its senders.
     fn fail(mut self, failure: Failure) {
         let failure = Arc::new(failure);
-        self.gate.routes().ended(self.side, &self.pair, Some(&failure));
+        self.gate.routes().ended(self.id, self.side, &self.pair, Some(&failure));
         self.queue.close();
         while let Ok(queued) = self.queue.try_recv() {
             self.unsent.push_back(queued);

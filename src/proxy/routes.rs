@@ -1,6 +1,12 @@
 //! The routes that live now, by side and domain pair, and the memory of those that failed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use dashmap::{DashMap, mapref::entry::Entry};
 use tokio::time::Instant;
@@ -21,10 +27,15 @@ const REMEMBERED: usize = 10_000;
 
 type Key = (Side, DomainPair);
 
+/// Tells a route from its predecessors and successors of the same pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct RouteId(u64);
+
 /// All routes of one fedgate.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    live: DashMap<Key, Arc<Route>>,
+    live: DashMap<Key, (RouteId, Arc<Route>)>,
+    ids: AtomicU64,
     failed: DashMap<Key, Rest>,
 }
 
@@ -48,8 +59,8 @@ impl Routes {
         lang: Option<&Arc<str>>,
     ) -> Result<Arc<Route>, Arc<Failure>> {
         let key = (side, pair.clone());
-        if let Some(route) = self.live.get(&key) {
-            return Ok(Arc::clone(&route));
+        if let Some(live) = self.live.get(&key) {
+            return Ok(Arc::clone(&live.1));
         }
         if let Some(rest) = self.failed.get(&key)
             && rest.until > Instant::now()
@@ -60,10 +71,11 @@ impl Routes {
             return Err(Arc::new(Failure::new(FailureKind::Shutdown, "fedgate is shutting down")));
         }
         match self.live.entry(key) {
-            Entry::Occupied(entry) => Ok(Arc::clone(entry.get())),
+            Entry::Occupied(entry) => Ok(Arc::clone(&entry.get().1)),
             Entry::Vacant(entry) => {
-                let route = Route::start(gate, side, pair.clone(), lang.cloned());
-                entry.insert(Arc::clone(&route));
+                let id = RouteId(self.ids.fetch_add(1, Ordering::Relaxed));
+                let route = Route::start(gate, id, side, pair.clone(), lang.cloned());
+                entry.insert((id, Arc::clone(&route)));
                 Ok(route)
             }
         }
@@ -75,7 +87,13 @@ impl Routes {
     }
 
     /// A route ends; the next stanza of its pair gets a new one, after a rest if it failed.
-    pub(super) fn ended(&self, side: Side, pair: &DomainPair, failure: Option<&Arc<Failure>>) {
+    pub(super) fn ended(
+        &self,
+        id: RouteId,
+        side: Side,
+        pair: &DomainPair,
+        failure: Option<&Arc<Failure>>,
+    ) {
         let key = (side, pair.clone());
         if let Some(failure) = failure
             && wants_rest(failure.kind())
@@ -101,7 +119,8 @@ impl Routes {
                 );
             }
         }
-        self.live.remove(&key);
+        // Its successor may be there already.
+        self.live.remove_if(&key, |_, live| live.0 == id);
     }
 
     /// Forgets failures, for what caused them may be mended by the new configuration.

@@ -238,8 +238,8 @@ const HEAD: &str = "\
 # Sends the legacy server's outgoing S2S connections to fedgate's local listener.
 # Load it in the network namespace of the legacy server; loading it again replaces it.
 # A peer on another port than 5269 is not seen: steer by DNS where you can.
-# Redirected connections keep their source, an address of this host: it must be
-# among the sources that fedgate takes the legacy server's streams from.
+# Redirected to a loopback address, connections count as coming from there; to any
+# other, they keep the host's address, which then must be among legacy.*.sources.
 ";
 /// The port that is redirected (RFC 6120 §14.7).
 const XMPP_SERVER: u16 = 5269;

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::{
-    xml::element::Element,
+    xml::Element,
     xmpp::{Domain, DomainPair, StanzaCondition, ns},
 };
 

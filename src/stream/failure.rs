@@ -3,7 +3,11 @@
 
 use std::fmt;
 
-use crate::xmpp::{StanzaCondition, StreamCondition};
+use super::fault::Fault;
+use crate::{
+    xml::writer,
+    xmpp::{StanzaCondition, StreamCondition},
+};
 
 /// What went wrong, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,19 +46,45 @@ pub struct Failure {
     kind: FailureKind,
     detail: String,
     condition: StanzaCondition,
+    told: Option<(StreamCondition, Option<&'static str>)>,
 }
 
 impl Failure {
     /// A failure; `detail` says in words what happened, for the log only.
     #[must_use]
     pub fn new(kind: FailureKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), condition: condition(kind) }
+        Self { kind, detail: detail.into(), condition: condition(kind), told: None }
     }
 
     /// The same with another stanza error than is usual for its kind.
     #[must_use]
     pub(super) fn with_condition(self, condition: StanzaCondition) -> Self {
         Self { condition, ..self }
+    }
+
+    /// The other end broke the protocol in a way that has a stream error, which it is told.
+    #[must_use]
+    pub fn telling(self, condition: StreamCondition) -> Self {
+        Self { told: Some((condition, None)), ..self }
+    }
+
+    /// The other end sent XML that does not pass.
+    #[must_use]
+    pub fn malformed(fault: &Fault) -> Self {
+        let told = Some((fault.condition(), fault.application()));
+        Self { told, ..Self::new(FailureKind::Stream, format!("the other end sent {fault}")) }
+    }
+
+    /// The last words on a stream of ours that is open: the stream error, if one is due, and the
+    /// footer (RFC 6120 §4.9.1).
+    #[must_use]
+    pub fn farewell(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        if let Some((condition, application)) = self.told {
+            writer::stream_error(&mut text, condition, None, application);
+        }
+        text.extend_from_slice(writer::FOOTER.as_bytes());
+        text
     }
 
     /// The other end sent a stream error.

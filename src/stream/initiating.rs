@@ -24,11 +24,10 @@ use crate::{
     auth::{Proof, TlsFacts, dialback_key::Secret},
     config::policy::Level,
     xml::{
-        ElementName, Header, Version,
-        element::Element,
+        Element, ElementName, Header, Version,
         writer::{self, DialbackAnswer},
     },
-    xmpp::{DomainPair, Side, StanzaCondition, ns},
+    xmpp::{DomainPair, Side, StanzaCondition, StreamCondition, ns},
 };
 
 /// Things that mean nothing on a stream of ours before we end it.
@@ -184,11 +183,15 @@ impl Initiating {
     /// Why the stream does not come about.
     pub fn header(&mut self, header: &Header, out: &mut Vec<Step>) -> Outcome {
         let State::Header(layer) = self.state else {
-            return Err(fail(FailureKind::Stream, "second stream header"));
+            let failure = fail(FailureKind::Stream, "second stream header");
+            return Err(failure.telling(StreamCondition::BadFormat));
         };
         match header.id.as_deref() {
             Some(id) if !id.is_empty() => id.clone_into(&mut self.id),
-            _ => return Err(fail(FailureKind::Stream, "stream header without id")),
+            _ => {
+                let failure = fail(FailureKind::Stream, "stream header without id");
+                return Err(failure.telling(StreamCondition::BadFormat));
+            }
         }
         let modern = header.version.is_some_and(|version| version.major >= 1);
         if modern {
@@ -196,7 +199,8 @@ impl Initiating {
             return Ok(());
         }
         if self.setup.side == Side::Peer {
-            return Err(fail(FailureKind::Tls, "the peer speaks no XMPP 1.0, so no STARTTLS"));
+            let failure = fail(FailureKind::Tls, "the peer speaks no XMPP 1.0, so no STARTTLS");
+            return Err(failure.telling(StreamCondition::UnsupportedVersion));
         }
         self.ask(out);
         Ok(())
@@ -225,7 +229,8 @@ impl Initiating {
                 Ok(())
             }
             (State::Proceed, ElementName::TlsFailure) => {
-                Err(fail(FailureKind::Tls, "the peer refused STARTTLS"))
+                let failure = fail(FailureKind::Tls, "the peer refused STARTTLS");
+                Err(failure.telling(StreamCondition::PolicyViolation))
             }
             (State::Auth, ElementName::SaslSuccess) => {
                 out.push(Step::Restart);
@@ -256,7 +261,10 @@ impl Initiating {
                 | State::Handshake
                 | State::Judging,
                 _,
-            ) => Err(fail(FailureKind::Stream, "unexpected element during negotiation")),
+            ) => {
+                let failure = fail(FailureKind::Stream, "unexpected element during negotiation");
+                Err(failure.telling(StreamCondition::BadFormat))
+            }
         }
     }
 
@@ -379,7 +387,7 @@ impl Initiating {
     /// # Errors
     /// When it comes too often.
     pub fn stanza(&mut self) -> Outcome {
-        self.ignore()
+        self.ignore().map_err(|failure| failure.telling(StreamCondition::NotAuthorized))
     }
 
     /// The other end ended the stream.
@@ -417,10 +425,28 @@ impl Initiating {
         }
     }
 
+    /// The last words when the stream does not come about, or ends. None where our header was not
+    /// sent on this layer, so that there is no stream to end (RFC 6120 §5.4.3.2).
+    #[must_use]
+    pub fn farewell(&self, failure: &Failure) -> Vec<u8> {
+        match self.state {
+            State::Handshake | State::Judging => Vec::new(),
+            State::Header(_)
+            | State::Features(_)
+            | State::Proceed
+            | State::Auth
+            | State::Result
+            | State::Verify
+            | State::Open
+            | State::Done => failure.farewell(),
+        }
+    }
+
     fn ignore(&mut self) -> Outcome {
         self.ignored += 1;
         if self.ignored > IGNORED_MAX {
-            return Err(fail(FailureKind::Stream, "too many elements that mean nothing here"));
+            let failure = fail(FailureKind::Stream, "too many elements that mean nothing here");
+            return Err(failure.telling(StreamCondition::PolicyViolation));
         }
         Ok(())
     }
@@ -450,3 +476,6 @@ fn stream_error(element: &Element) -> Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

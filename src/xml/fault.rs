@@ -81,6 +81,8 @@ faults! {
     NameTooLong: PolicyViolation, "name-too-long", "a name longer than the limit";
     /// Bytes that are not UTF-8.
     NotUtf8: NotWellFormed, "not-utf-8", "bytes that are not UTF-8";
+    /// A name beyond ASCII, which old parsers would refuse.
+    ForeignName: PolicyViolation, "foreign-name", "a name with a character beyond ASCII";
     /// A stanza with a namespace prefix.
     PrefixedStanza: BadNamespacePrefix, "prefixed-stanza", "a stanza with a namespace prefix";
     /// A processing instruction.

@@ -213,7 +213,7 @@ fn first_level() -> impl Strategy<Value = String> {
 }
 
 fn node() -> impl Strategy<Value = String> {
-    let name = select(&["body", "x", "p:x", "db:result", "q:x", "é", "a.b-c"][..]);
+    let name = select(&["body", "x", "p:x", "db:result", "q:x", "e_1", "a.b-c"][..]);
     let own = select(
         &[
             "",

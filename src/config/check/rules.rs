@@ -143,7 +143,7 @@ fn guard_networks(top: &Section<'_>, policy: &mut Policy, out: &mut Reports<'_>)
                 policy.deny_out(network, Denied { reason: None, rule: place });
             }
             Guarded::Word(word) => {
-                let reason: Arc<str> = format!("{word} network").into();
+                let reason: Arc<str> = guard_reason(word).into();
                 for (_, network) in WORDS.iter().filter(|(w, _)| *w == word) {
                     let denied = Denied { reason: Some(reason.clone()), rule: place.clone() };
                     policy.guard(*network, denied);
@@ -151,6 +151,11 @@ fn guard_networks(top: &Section<'_>, policy: &mut Policy, out: &mut Reports<'_>)
             }
         }
     }
+}
+
+/// The reason of a refusal by a word; a written network has none.
+pub(in crate::config) fn guard_reason(word: &str) -> String {
+    format!("{word} network")
 }
 
 #[derive(Clone)]
@@ -191,7 +196,8 @@ const ALLOW: [(&str, Allow); 4] = [
     ("none", Allow { inbound: false, outbound: false }),
 ];
 
-const WORD_NAMES: [&str; 3] = ["private", "loopback", "link-local"];
+/// The words for networks.
+pub(in crate::config) const WORD_NAMES: [&str; 3] = ["private", "loopback", "link-local"];
 
 /// What the words stand for.
 const WORDS: [(&str, IpNet); 11] = [

@@ -99,10 +99,10 @@ impl Name {
                 *pos = chars::skip_name(buf, *pos);
             } else if !b.is_ascii() {
                 let c = chars::decode(buf, *pos).ok_or(Fault::BadName)?;
-                if !(if begins { chars::is_name_start(c) } else { chars::is_name(c) }) {
-                    return Err(Fault::BadName);
-                }
-                *pos += c.len_utf8();
+                let good = if begins { chars::is_name_start(c) } else { chars::is_name(c) };
+                // What the fifth edition of XML allows, parsers of the fourth, as expat, refuse:
+                // one such name would end the legacy server's stream (protocol rule XML-15).
+                return Err(if good { Fault::ForeignName } else { Fault::BadName });
             } else if b == b':' {
                 if begins || self.colon != 0 {
                     return Err(Fault::BadColon);

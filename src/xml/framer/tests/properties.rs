@@ -105,6 +105,7 @@ fn is_stricter(fault: Fault) -> bool {
         fault,
         Fault::ContentNamespace
             | Fault::EmptyStream
+            | Fault::ForeignName
             | Fault::NamespaceName
             | Fault::PrefixedStanza
             | Fault::RootName

@@ -1,0 +1,118 @@
+//! A name server on a loopback port, that knows where the peers are.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use hickory_proto::{
+    op::{Message, MessageType, ResponseCode},
+    rr::{Name, RData, Record, rdata::SRV},
+};
+use tokio::{net::UdpSocket, task::JoinSet};
+
+/// The server; it ends when this is dropped.
+pub(crate) struct Dns {
+    pub(crate) address: SocketAddr,
+    zone: Arc<Mutex<Zone>>,
+    _task: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Zone {
+    records: HashMap<Name, Vec<Record>>,
+    silent: HashSet<Name>,
+    asked: Vec<String>,
+}
+
+/// Which SRV name a peer is published under.
+#[derive(Clone, Copy)]
+pub(crate) enum Service {
+    StartTls,
+    Direct,
+}
+
+impl Dns {
+    pub(crate) async fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let zone = Arc::<Mutex<Zone>>::default();
+        let mut task = JoinSet::new();
+        task.spawn({
+            let zone = Arc::clone(&zone);
+            async move {
+                let mut buffer = [0; 4096];
+                while let Ok((len, client)) = socket.recv_from(&mut buffer).await {
+                    let answer = zone.lock().unwrap().answer(&buffer[..len]);
+                    if let Some(answer) = answer {
+                        socket.send_to(&answer, client).await.unwrap();
+                    }
+                }
+            }
+        });
+        Self { address, zone, _task: task }
+    }
+
+    /// Publishes servers of `domain`, to be tried in this order.
+    pub(crate) fn publish(&self, domain: &str, service: Service, servers: &[SocketAddr]) {
+        let mut zone = self.zone.lock().unwrap();
+        let name = service_name(domain, service);
+        let mut targets = Vec::new();
+        for (priority, server) in (1..).zip(servers) {
+            let host = fqdn(&format!("host{priority}.{domain}"));
+            let data = RData::SRV(SRV::new(priority, 0, server.port(), host.clone()));
+            targets.push(Record::from_rdata(name.clone(), 300, data));
+            let address = Record::from_rdata(host.clone(), 300, RData::from(server.ip()));
+            zone.records.insert(host, vec![address]);
+        }
+        zone.records.insert(name, targets);
+    }
+
+    /// Questions about the servers of `domain` get no answer.
+    pub(crate) fn silence(&self, domain: &str) {
+        let mut zone = self.zone.lock().unwrap();
+        for service in [Service::StartTls, Service::Direct] {
+            zone.silent.insert(service_name(domain, service));
+        }
+    }
+
+    /// Whether anything was asked about a name that contains `part`.
+    pub(crate) fn was_asked(&self, part: &str) -> bool {
+        self.zone.lock().unwrap().asked.iter().any(|name| name.contains(part))
+    }
+}
+
+impl Zone {
+    fn answer(&mut self, query: &[u8]) -> Option<Vec<u8>> {
+        let mut message = Message::from_vec(query).unwrap();
+        let question = message.queries.first().unwrap();
+        let (name, kind) = (question.name().to_lowercase(), question.query_type());
+        self.asked.push(name.to_string());
+        if self.silent.contains(&name) {
+            return None;
+        }
+        message.metadata.message_type = MessageType::Response;
+        message.metadata.recursion_available = true;
+        message.additionals.clear();
+        match self.records.get(&name) {
+            Some(records) => {
+                let records = records.iter().filter(|record| record.record_type() == kind);
+                message.answers = records.cloned().collect();
+            }
+            None => message.metadata.response_code = ResponseCode::NXDomain,
+        }
+        Some(message.to_vec().unwrap())
+    }
+}
+
+fn service_name(domain: &str, service: Service) -> Name {
+    fqdn(&match service {
+        Service::StartTls => format!("_xmpp-server._tcp.{domain}"),
+        Service::Direct => format!("_xmpps-server._tcp.{domain}"),
+    })
+}
+
+fn fqdn(name: &str) -> Name {
+    Name::from_ascii(format!("{name}.")).unwrap()
+}

@@ -1,0 +1,436 @@
+//! Honest servers: an old one in the clear and a peer with TLS. Both accept streams, check
+//! dialback keys with the gate, answer for their own, and deliver what they may.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use bytes::BytesMut;
+use fedgate::xml::{Element, ElementName, Framer, Header, Limits, TokenKind};
+use rustls::{ClientConfig, ServerConfig};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+
+use super::conn::{Conn, FOOTER};
+
+/// How a server behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Manner {
+    /// By the book.
+    Honest,
+    /// Accepts connections and closes them.
+    Closes,
+    /// Closes when it is asked for a domain pair.
+    ClosesOnRequest,
+    /// Says something that is no XML in place of a header.
+    Garbage,
+    /// Says something that is no XML in place of an answer to a domain pair.
+    GarbageOnRequest,
+    /// Sends its header without an id.
+    NoId,
+    /// Answers `invalid` to each domain pair.
+    Invalid,
+    /// Answers with an error to each domain pair.
+    Error,
+    /// Never says a word.
+    Mute,
+    /// Answers headers and nothing more.
+    MuteOnRequest,
+    /// Calls the gate's keys valid, and no stanza is delivered: the stream ends with an error.
+    ErrorOnStanza,
+}
+
+/// Which XMPP a server speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Style {
+    /// Version 1.0, with features.
+    Modern,
+    /// As jabberd2: no version, and its own pair has to be valid before it checks ours.
+    Old,
+}
+
+/// What makes a server a peer.
+pub(crate) struct PeerTls {
+    pub(crate) server: Arc<ServerConfig>,
+    pub(crate) client: Arc<ClientConfig>,
+    /// Whether it offers SASL EXTERNAL.
+    pub(crate) external: bool,
+}
+
+/// A server.
+pub(crate) struct Station {
+    pub(crate) domain: String,
+    pub(crate) address: SocketAddr,
+    inner: Arc<Inner>,
+    arrivals: mpsc::UnboundedReceiver<String>,
+    _tasks: JoinSet<()>,
+}
+
+struct Inner {
+    domain: String,
+    style: Style,
+    tls: Option<PeerTls>,
+    gate: OnceLock<SocketAddr>,
+    manner: Mutex<Manner>,
+    /// The keys that this server made, by stream id.
+    keys: Mutex<HashMap<String, String>>,
+    headers: Mutex<Vec<String>>,
+    arrivals: mpsc::UnboundedSender<String>,
+}
+
+/// A stream as an honest server sees it.
+pub(crate) struct Stream {
+    conn: Conn,
+    input: BytesMut,
+    framer: Framer,
+}
+
+/// A piece of it.
+enum Item {
+    Header(Arc<Header>),
+    Element(ElementName, Element),
+    Stanza(String),
+    Footer,
+}
+
+impl Station {
+    pub(crate) async fn start(domain: &str, style: Style, tls: Option<PeerTls>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        let inner = Arc::new(Inner {
+            domain: domain.to_owned(),
+            style,
+            tls,
+            gate: OnceLock::new(),
+            manner: Mutex::new(Manner::Honest),
+            keys: Mutex::default(),
+            headers: Mutex::default(),
+            arrivals: sender,
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn({
+            let inner = Arc::clone(&inner);
+            async move {
+                let mut streams = JoinSet::new();
+                while let Ok((socket, _)) = listener.accept().await {
+                    let inner = Arc::clone(&inner);
+                    streams.spawn(async move { inner.serve(Conn::new(socket)).await });
+                    while streams.try_join_next().is_some() {}
+                }
+            }
+        });
+        Self { domain: domain.to_owned(), address, inner, arrivals, _tasks: tasks }
+    }
+
+    /// Where it sends its own streams, whatever the domain.
+    pub(crate) fn steer(&self, gate: SocketAddr) {
+        self.inner.gate.set(gate).unwrap();
+    }
+
+    pub(crate) fn behave(&self, manner: Manner) {
+        *self.inner.manner.lock().unwrap() = manner;
+    }
+
+    /// This server answers that it made this key for that stream.
+    pub(crate) fn vouch(&self, id: &str, key: &str) {
+        self.inner.keys.lock().unwrap().insert(id.to_owned(), key.to_owned());
+    }
+
+    /// The next stanza that a stream delivered to it with the right to, as its bytes.
+    pub(crate) async fn arrival(&mut self) -> String {
+        super::conn::soon("a stanza", self.arrivals.recv()).await.unwrap()
+    }
+
+    /// What was delivered by now and not taken.
+    pub(crate) fn arrived(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.arrivals.try_recv().ok()).collect()
+    }
+
+    /// The headers of the streams that were opened to it, as they came.
+    pub(crate) fn headers(&self) -> Vec<String> {
+        self.inner.headers.lock().unwrap().clone()
+    }
+
+    /// Opens a stream to the gate that may carry stanzas to `target`.
+    pub(crate) async fn open(&self, target: &str) -> Stream {
+        let stream = super::conn::soon("a stream", self.inner.authorized(target)).await;
+        stream.unwrap_or_else(|| panic!("no stream from {} to {target}", self.domain))
+    }
+}
+
+impl Inner {
+    fn manner(&self) -> Manner {
+        *self.manner.lock().unwrap()
+    }
+
+    fn header(&self, to: Option<&str>, id: Option<&str>, modern: bool) -> String {
+        let to = to.map(|to| format!(" to='{to}'")).unwrap_or_default();
+        let id = id.map(|id| format!(" id='{id}'")).unwrap_or_default();
+        let version = if modern { " version='1.0'" } else { "" };
+        format!(
+            "<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
+             xmlns:stream='http://etherx.jabber.org/streams' xmlns:db='jabber:server:dialback' \
+             from='{}'{to}{id}{version}>",
+            self.domain
+        )
+    }
+
+    async fn serve(self: Arc<Self>, conn: Conn) {
+        let mut stream = Stream::new(conn);
+        // an end in the middle is the gate's right
+        let _ = self.accepted(&mut stream).await;
+    }
+
+    /// Our answer to a stream header; the id that it gave.
+    async fn answer_header(&self, stream: &mut Stream) -> Option<(String, bool)> {
+        let Some(Item::Header(header)) = stream.next().await else { return None };
+        self.headers.lock().unwrap().push(format!("{header:?}"));
+        let id = format!("{:032x}", rand());
+        let modern = self.style == Style::Modern && header.version.is_some();
+        let given = (self.manner() != Manner::NoId).then_some(id.as_str());
+        stream.say(&self.header(header.from.as_deref(), given, modern)).await;
+        Some((id, modern))
+    }
+
+    async fn accepted(&self, stream: &mut Stream) -> Option<()> {
+        match self.manner() {
+            Manner::Closes => return None,
+            Manner::Garbage => {
+                stream.say("\u{1}garbage & more").await;
+                return stream.drain().await;
+            }
+            Manner::Mute => return stream.drain().await,
+            _ => {}
+        }
+        let (mut id, modern) = self.answer_header(stream).await?;
+        if let Some(tls) = &self.tls {
+            stream.say(STARTTLS_FEATURE).await;
+            let Item::Element(ElementName::StartTls, _) = stream.next().await? else { return None };
+            stream.say("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
+            stream.restart();
+            stream.conn.accept_tls(Arc::clone(&tls.server)).await.ok()?;
+            id = self.answer_header(stream).await?.0;
+            stream.say(if tls.external { EXTERNAL_FEATURE } else { DIALBACK_FEATURE }).await;
+        } else if modern {
+            stream.say("<stream:features/>").await;
+        }
+        let mut allowed = HashSet::new();
+        let mut own = None;
+        loop {
+            match stream.next().await? {
+                Item::Header(_) => return None,
+                Item::Element(ElementName::SaslAuth, _) => {
+                    stream.say("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+                    stream.restart();
+                    let Item::Header(header) = stream.next().await? else { return None };
+                    allowed.insert((header.from.clone()?, header.to.clone()?));
+                    id = format!("{:032x}", rand());
+                    stream.say(&self.header(header.from.as_deref(), Some(&id), true)).await;
+                    stream.say("<stream:features/>").await;
+                }
+                Item::Element(ElementName::DbResult, element) => {
+                    let (from, to) = addresses(&element)?;
+                    match self.manner() {
+                        Manner::ClosesOnRequest => return None,
+                        Manner::MuteOnRequest => continue,
+                        Manner::GarbageOnRequest => stream.say("</nonsense>").await,
+                        Manner::Invalid => {
+                            stream.say(&typed("result", &to, &from, "", "invalid")).await;
+                        }
+                        Manner::Error => stream.say(&error(&to, &from)).await,
+                        _ => {
+                            let key = element.text().trim();
+                            let valid = self.check(&mut own, &from, &id, key).await;
+                            let kind = if valid { "valid" } else { "invalid" };
+                            if valid {
+                                allowed.insert((from.clone(), to.clone()));
+                            }
+                            stream.say(&typed("result", &to, &from, "", kind)).await;
+                        }
+                    }
+                }
+                Item::Element(ElementName::DbVerify, element) => {
+                    let (from, to) = addresses(&element)?;
+                    let id = element.attr("id")?;
+                    let known = self.keys.lock().unwrap().get(id).cloned();
+                    let valid = known.as_deref() == Some(element.text().trim());
+                    let kind = if valid { "valid" } else { "invalid" };
+                    let id = format!(" id='{id}'");
+                    stream.say(&typed("verify", &to, &from, &id, kind)).await;
+                }
+                Item::Element(..) => {}
+                Item::Stanza(_) if self.manner() == Manner::ErrorOnStanza => {
+                    stream.say(INTERNAL_ERROR).await;
+                    return stream.drain().await;
+                }
+                Item::Stanza(text) => {
+                    let pair = (domain_of(&text, "from"), domain_of(&text, "to"));
+                    assert!(allowed.contains(&pair), "{} got {text}", self.domain);
+                    self.arrivals.send(text).ok()?;
+                }
+                Item::Footer => {
+                    stream.say(FOOTER).await;
+                    stream.conn.finish().await;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Whether the gate made this key, over a stream of our own.
+    async fn check(&self, own: &mut Option<Stream>, asker: &str, id: &str, key: &str) -> bool {
+        let stream = match self.style {
+            Style::Modern => self.connected(asker).await.map(|(stream, _)| stream),
+            Style::Old => self.authorized(asker).await,
+        };
+        let Some(stream) = stream else { return false };
+        let stream = own.insert(stream);
+        let question =
+            format!("<db:verify from='{}' to='{asker}' id='{id}'>{key}</db:verify>", self.domain);
+        stream.say(&question).await;
+        loop {
+            match stream.next().await {
+                Some(Item::Element(ElementName::DbVerify, answer)) => {
+                    return answer.attr("id") == Some(id) && answer.attr("type") == Some("valid");
+                }
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    }
+
+    /// A stream to the gate on which nothing is authorized yet, and its id.
+    async fn connected(&self, to: &str) -> Option<(Stream, String)> {
+        let modern = self.style == Style::Modern;
+        let mut stream = Stream::new(Conn::open(*self.gate.get()?, "127.0.0.1").await);
+        let mut id = stream.begin(&self.header(Some(to), None, modern), modern).await?;
+        if let Some(tls) = &self.tls {
+            stream.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
+            let Item::Element(ElementName::TlsProceed, _) = stream.next().await? else {
+                return None;
+            };
+            stream.restart();
+            stream.conn.connect_tls(Arc::clone(&tls.client), to).await.ok()?;
+            id = stream.begin(&self.header(Some(to), None, true), true).await?;
+        }
+        Some((stream, id))
+    }
+
+    /// A stream to the gate that may carry stanzas to `target`, by dialback.
+    async fn authorized(&self, target: &str) -> Option<Stream> {
+        let (mut stream, id) = self.connected(target).await?;
+        let key = format!("{:x}", rand());
+        self.keys.lock().unwrap().insert(id, key.clone());
+        let from = &self.domain;
+        stream.say(&format!("<db:result from='{from}' to='{target}'>{key}</db:result>")).await;
+        loop {
+            match stream.next().await? {
+                Item::Element(ElementName::DbResult, answer) => {
+                    let valid = answer.attr("type") == Some("valid");
+                    return valid.then_some(stream);
+                }
+                Item::Footer => return None,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn new(conn: Conn) -> Self {
+        Self { conn, input: BytesMut::new(), framer: framer() }
+    }
+
+    pub(crate) async fn say(&mut self, text: &str) {
+        self.conn.say(text).await;
+    }
+
+    fn restart(&mut self) {
+        self.framer = framer();
+    }
+
+    /// Sends a header, takes the answer and, if there are to be any, the features.
+    async fn begin(&mut self, header: &str, features: bool) -> Option<String> {
+        self.say(header).await;
+        let Item::Header(header) = self.next().await? else { return None };
+        if features {
+            let Item::Element(ElementName::StreamFeatures, _) = self.next().await? else {
+                return None;
+            };
+        }
+        header.id.clone()
+    }
+
+    /// The next piece; none at the end, also of an XML that is not well-formed.
+    async fn next(&mut self) -> Option<Item> {
+        loop {
+            let Some(token) = self.framer.next(&self.input).ok()? else {
+                self.input.extend_from_slice(&self.conn.chunk().await?);
+                continue;
+            };
+            let bytes = self.input.split_to(token.len);
+            match token.kind {
+                TokenKind::Declaration | TokenKind::Space => {}
+                TokenKind::Header(header) => return Some(Item::Header(header)),
+                TokenKind::Footer => return Some(Item::Footer),
+                TokenKind::Element(tag) if tag.name.is_stanza() => {
+                    return Some(Item::Stanza(String::from_utf8(bytes.to_vec()).unwrap()));
+                }
+                TokenKind::Element(tag) => {
+                    let header = self.framer.header()?;
+                    return Some(Item::Element(tag.name, Element::parse(&bytes, header).ok()?));
+                }
+            }
+        }
+    }
+
+    /// Reads to the end and throws away.
+    async fn drain(&mut self) -> Option<()> {
+        loop {
+            self.conn.chunk().await?;
+        }
+    }
+}
+
+fn framer() -> Framer {
+    Framer::new(Limits { header: 1 << 16, element: 1 << 24, depth: 1000, attributes: 1000 })
+}
+
+fn rand() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).unwrap();
+    u128::from_be_bytes(bytes)
+}
+
+fn addresses(element: &Element) -> Option<(String, String)> {
+    Some((element.attr("from")?.to_owned(), element.attr("to")?.to_owned()))
+}
+
+fn domain_of(stanza: &str, name: &str) -> String {
+    let jid = super::conn::attribute(stanza, name);
+    let bare = jid.split('/').next().unwrap();
+    bare.rsplit('@').next().unwrap().trim_end_matches('.').to_lowercase()
+}
+
+fn typed(what: &str, from: &str, to: &str, id: &str, kind: &str) -> String {
+    format!("<db:{what} from='{from}' to='{to}'{id} type='{kind}'/>")
+}
+
+fn error(from: &str, to: &str) -> String {
+    format!(
+        "<db:result from='{from}' to='{to}' type='error'><error type='cancel'>\
+         <item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></db:result>"
+    )
+}
+
+const STARTTLS_FEATURE: &str = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'>\
+    <required/></starttls></stream:features>";
+const EXTERNAL_FEATURE: &str = "<stream:features><mechanisms \
+    xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>\
+    </stream:features>";
+const DIALBACK_FEATURE: &str = "<stream:features><dialback xmlns='urn:xmpp:features:dialback'>\
+    <errors/></dialback></stream:features>";
+const INTERNAL_ERROR: &str = "<stream:error><internal-server-error \
+    xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";

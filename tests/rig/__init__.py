@@ -1,0 +1,1 @@
+"""The interop rig: real servers, real DNS, real clients around fedgate, in network namespaces."""

@@ -1,0 +1,80 @@
+"""What fedgate's JSON log says. The only place that knows the names of its fields."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .wait import until
+
+NEGOTIATED = "stream negotiated"
+PEER = "peer"
+INBOUND = "inbound"
+OUTBOUND = "outbound"
+EXTERNAL = "external"
+DIALBACK = "dialback"
+PKIX = "pkix"
+TLS_1_3 = "TLSv1.3"
+LOUD = ("INFO", "WARN", "ERROR")
+
+
+@dataclass(frozen=True)
+class GateLog:
+    """The log of one fedgate, from a place on."""
+
+    path: Path
+    offset: int = 0
+
+    def now(self) -> "GateLog":
+        """The same log, without what is there already."""
+        return GateLog(self.path, self.path.stat().st_size)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All complete lines, the fields of the event on the top level."""
+        with self.path.open("rb") as log:
+            log.seek(self.offset)
+            text = log.read().decode(errors="replace")
+        flat = []
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            flat.append({**entry, **entry.get("fields", {})})
+        return flat
+
+    def streams(self, direction: str, *domains: str) -> list[dict[str, Any]]:
+        """Streams with peers, negotiated in this direction for a pair of these domains."""
+        return [
+            entry
+            for entry in self.entries()
+            if entry.get("message") == NEGOTIATED
+            and entry.get("side") == PEER
+            and entry.get("direction") == direction
+            and all(domain in str(entry.get("pair")) for domain in domains)
+        ]
+
+    async def expect_stream(self, direction: str, *domains: str, **fields: str) -> dict[str, Any]:
+        """A negotiated stream with these properties (`tls`, `auth`, `proof`)."""
+
+        def found() -> dict[str, Any] | None:
+            for entry in self.streams(direction, *domains):
+                if all(entry.get(key) == value for key, value in fields.items()):
+                    return entry
+            return None
+
+        what = f"a log line {NEGOTIATED!r}: {direction}, {' '.join(domains)}, {fields}"
+        return await until(found, 10, what)
+
+    async def expect_reason(self, domain: str) -> str:
+        """The loud line that names the domain and says why it did not work."""
+
+        def found() -> str | None:
+            for entry in self.entries():
+                loud = entry.get("level") in LOUD and entry.get("message") != NEGOTIATED
+                if loud and domain in json.dumps(entry):
+                    keep = ("message", "pair", "reason", "error")
+                    return ", ".join(str(entry[key]) for key in keep if key in entry)
+            return None
+
+        return await until(found, 10, f"a log line that says what is wrong with {domain}")

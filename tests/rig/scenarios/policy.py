@@ -1,0 +1,95 @@
+"""Who may not federate is refused, in both directions, at once and with an error."""
+
+import time
+
+from ..checks import deliver, exchange, recovers, refused, tag
+from ..plan import DENIED, ELSEWHERE, FAR_ADDRESS, LATE_DENIED
+from ..scene import Scene
+from ..wait import until
+from .base import Scenario
+from .odd import odd_peer
+
+# forbidden by policy; a legacy server that was told "no" in dialback says it in its own words
+REFUSALS = ("policy-violation", "forbidden", "not-allowed", "remote-server-timeout")
+REMOTE_REFUSALS = (*REFUSALS, "remote-server-not-found", "service-unavailable")
+PROMPT_SECONDS = 10
+EFFECT_SECONDS = 2
+
+
+async def denied_domain(scene: Scene) -> str:
+    rule = {"match": [DENIED], "allow": "none", "reason": "test"}
+    legacy = await scene.legacy("jabberd2", rules=[rule])
+    peer = await odd_peer(scene)
+    alice = await scene.login(legacy, "alice")
+    carol = await scene.login(peer, "carol", DENIED)
+    out = await refused(alice, carol.full, REFUSALS, PROMPT_SECONDS, unread_by=carol)
+    into = await refused(carol, alice.full, REMOTE_REFUSALS, unread_by=alice)
+    return f"out {out}; in {into}"
+
+
+async def denied_address(scene: Scene) -> str:
+    rule = {"address": [FAR_ADDRESS], "allow": "none"}
+    legacy = await scene.legacy("jabberd2", rules=[rule])
+    peer = await scene.server("prosody", scene.peer_settings(ELSEWHERE, FAR_ADDRESS))
+    alice = await scene.login(legacy, "alice")
+    carol = await scene.login(peer, "carol")
+    out = await refused(alice, carol.full, REFUSALS, PROMPT_SECONDS, unread_by=carol)
+    into = await refused(carol, alice.full, REMOTE_REFUSALS, unread_by=alice)
+    return f"out {out}; in {into}"
+
+
+async def late_rule(scene: Scene) -> str:
+    legacy = await scene.legacy("jabberd2")
+    peer = await odd_peer(scene)
+    other = await scene.peer("prosody")
+    alice = await scene.login(legacy, "alice")
+    bob = await scene.login(other, "bob")
+    carol = await scene.login(peer, "carol", LATE_DENIED)
+    await exchange(alice, bob, 5)
+    await deliver(alice, carol)
+    await exchange(alice, carol, 5)
+    assert legacy.gate is not None
+
+    peer_log = peer.server.home / "prosody.log"
+    before = peer_log.stat().st_size
+    rule = {"match": [LATE_DENIED], "allow": "none", "reason": "added while running"}
+    path = legacy.gate.add("50-late.yaml", {"rules": [rule]})
+    began = time.monotonic()
+    words: list[str] = []
+
+    def bounces() -> bool:
+        words.append(tag())
+        alice.send(carol.full, words[-1])
+        return any(alice.errors(word) for word in words)
+
+    await until(bounces, EFFECT_SECONDS, "the new rule to take effect")
+    effect = time.monotonic() - began
+    await until(
+        lambda: b"policy-violation" in peer_log.read_bytes()[before:],
+        EFFECT_SECONDS,
+        "policy-violation on the stream with the peer that is denied now",
+    )
+    await refused(alice, carol.full, REFUSALS, PROMPT_SECONDS, unread_by=carol)
+    await refused(carol, alice.full, REMOTE_REFUSALS, unread_by=alice)
+    await exchange(alice, bob, 5)
+
+    broken = legacy.gate.add("60-broken.yaml", {"no-such-key": True})
+    mark = legacy.log.now()
+    await until(
+        lambda: any(entry.get("level") == "ERROR" for entry in mark.entries()),
+        5,
+        "one error line for the broken file",
+    )
+    await refused(alice, carol.full, REFUSALS, PROMPT_SECONDS, unread_by=carol)
+    await exchange(alice, bob, 5)
+    broken.unlink()
+    path.unlink()
+    back = await recovers(alice, carol)
+    return f"in effect after {effect:.2f} s, broken file changed nothing, gone after {back:.2f} s"
+
+
+SCENARIOS = [
+    Scenario("denied-domain", "a denied domain is refused both ways", denied_domain),
+    Scenario("denied-address", "a denied address is refused both ways", denied_address),
+    Scenario("late-rule", "a rule added while fedgate runs takes effect at once", late_rule),
+]
