@@ -76,6 +76,8 @@ struct Inner {
     /// The keys that this server made, by stream id.
     keys: Mutex<HashMap<String, String>>,
     headers: Mutex<Vec<String>>,
+    /// What the gate said on streams that this server spoilt.
+    words: Mutex<String>,
     arrivals: mpsc::UnboundedSender<String>,
 }
 
@@ -107,6 +109,7 @@ impl Station {
             manner: Mutex::new(Manner::Honest),
             keys: Mutex::default(),
             headers: Mutex::default(),
+            words: Mutex::default(),
             arrivals: sender,
         });
         let mut tasks = JoinSet::new();
@@ -133,11 +136,6 @@ impl Station {
         *self.inner.manner.lock().unwrap() = manner;
     }
 
-    /// This server answers that it made this key for that stream.
-    pub(crate) fn vouch(&self, id: &str, key: &str) {
-        self.inner.keys.lock().unwrap().insert(id.to_owned(), key.to_owned());
-    }
-
     /// The next stanza that a stream delivered to it with the right to, as its bytes.
     pub(crate) async fn arrival(&mut self) -> String {
         super::conn::soon("a stanza", self.arrivals.recv()).await.unwrap()
@@ -151,6 +149,11 @@ impl Station {
     /// The headers of the streams that were opened to it, as they came.
     pub(crate) fn headers(&self) -> Vec<String> {
         self.inner.headers.lock().unwrap().clone()
+    }
+
+    /// What the gate said on streams that this server spoilt.
+    pub(crate) fn words(&self) -> String {
+        self.inner.words.lock().unwrap().clone()
     }
 
     /// Opens a stream to the gate that may carry stanzas to `target`.
@@ -199,9 +202,9 @@ impl Inner {
             Manner::Closes => return None,
             Manner::Garbage => {
                 stream.say("\u{1}garbage & more").await;
-                return stream.drain().await;
+                return self.listen(stream).await;
             }
-            Manner::Mute => return stream.drain().await,
+            Manner::Mute => return self.listen(stream).await,
             _ => {}
         }
         let (mut id, modern) = self.answer_header(stream).await?;
@@ -235,7 +238,10 @@ impl Inner {
                     match self.manner() {
                         Manner::ClosesOnRequest => return None,
                         Manner::MuteOnRequest => continue,
-                        Manner::GarbageOnRequest => stream.say("</nonsense>").await,
+                        Manner::GarbageOnRequest => {
+                            stream.say("</nonsense>").await;
+                            return self.listen(stream).await;
+                        }
                         Manner::Invalid => {
                             stream.say(&typed("result", &to, &from, "", "invalid")).await;
                         }
@@ -263,7 +269,7 @@ impl Inner {
                 Item::Element(..) => {}
                 Item::Stanza(_) if self.manner() == Manner::ErrorOnStanza => {
                     stream.say(INTERNAL_ERROR).await;
-                    return stream.drain().await;
+                    return self.listen(stream).await;
                 }
                 Item::Stanza(text) => {
                     let pair = (domain_of(&text, "from"), domain_of(&text, "to"));
@@ -276,6 +282,14 @@ impl Inner {
                     return None;
                 }
             }
+        }
+    }
+
+    /// Writes down all that the gate still says.
+    async fn listen(&self, stream: &mut Stream) -> Option<()> {
+        loop {
+            let chunk = stream.conn.chunk().await?;
+            self.words.lock().unwrap().push_str(&String::from_utf8_lossy(&chunk));
         }
     }
 
@@ -386,12 +400,6 @@ impl Stream {
         }
     }
 
-    /// Reads to the end and throws away.
-    async fn drain(&mut self) -> Option<()> {
-        loop {
-            self.conn.chunk().await?;
-        }
-    }
 }
 
 fn framer() -> Framer {
