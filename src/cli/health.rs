@@ -29,8 +29,14 @@ pub(super) fn health(dir: &Path) -> anyhow::Result<ExitCode> {
     };
     let address = config.listen.public.first().context("no public listener is configured")?;
     let domain = config.local_domains.keys().next().context("no local domain is configured")?;
-    ask(here(*address), domain).with_context(|| format!("ask {address}"))?;
-    Ok(ExitCode::SUCCESS)
+    let mut outcome = Ok(());
+    for address in here(*address) {
+        outcome = ask(address, domain).with_context(|| format!("ask {address}"));
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
 fn ask(address: SocketAddr, domain: &Domain) -> anyhow::Result<()> {
@@ -56,12 +62,15 @@ fn ask(address: SocketAddr, domain: &Domain) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A listener on all addresses is asked on loopback.
-fn here(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+/// Where to ask: a listener on all addresses is asked on loopback, and one of IPv6 on that of
+/// IPv4 too, for containers often have no other.
+fn here(address: SocketAddr) -> Vec<SocketAddr> {
+    let ips: Vec<IpAddr> = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into()],
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]
+        }
+        ip => vec![ip],
     };
-    SocketAddr::new(ip, address.port())
+    ips.into_iter().map(|ip| SocketAddr::new(ip, address.port())).collect()
 }

@@ -67,18 +67,16 @@ fn check_version(top: &Section<'_>, missing: Option<&str>, out: &mut Reports<'_>
 
 fn check_listen(top: &Section<'_>, out: &mut Reports<'_>) -> Listen {
     let section = top.section("listen", &["public", "direct_tls", "local", "dns"], out);
-    let mut all: Vec<(SocketAddr, At)> = Vec::new();
+    // a default has no place
+    let mut all: Vec<(SocketAddr, Option<At>)> = Vec::new();
     let mut read = |key: &str, default: &[SocketAddr], out: &mut Reports<'_>| {
         let given = section.as_ref().and_then(|s| s.list(key, value::listen_address, out));
-        let Some(given) = given else { return default.to_vec() };
-        for (address, at) in &given {
-            if let Some((other, place)) = all.iter().find(|(other, _)| overlap(*other, *address)) {
-                let wrong = format!("{address} is taken by {other} at {}", out.exact(*place));
-                out.error(*at, Wrong::new(wrong));
-            }
-            all.push((*address, *at));
-        }
-        given.into_iter().map(|(address, _)| address).collect()
+        let found: Vec<_> = match given {
+            Some(given) => given.into_iter().map(|(address, at)| (address, Some(at))).collect(),
+            None => default.iter().map(|address| (*address, None)).collect(),
+        };
+        all.extend(&found);
+        found.into_iter().map(|(address, _)| address).collect::<Vec<_>>()
     };
     let listen = Listen {
         public: read("public", &[SocketAddr::from(([0u16; 8], 5269))], out),
@@ -86,6 +84,21 @@ fn check_listen(top: &Section<'_>, out: &mut Reports<'_>) -> Listen {
         local: read("local", &[SocketAddr::from(([127, 0, 0, 1], 5268))], out),
         dns: read("dns", &[], out),
     };
+    for (n, (address, place)) in all.iter().enumerate() {
+        let mut before = all.iter().take(n);
+        let Some((other, earlier)) = before.find(|(other, _)| overlap(*other, *address)) else {
+            continue;
+        };
+        let (at, wrong) = match (place, earlier) {
+            (Some(at), Some(earlier)) => {
+                (at, format!("{address} is taken by {other} at {}", out.exact(*earlier)))
+            }
+            (Some(at), None) => (at, format!("{address} is taken by {other}, a default")),
+            (None, Some(at)) => (at, format!("{other} takes {address}, a default")),
+            (None, None) => continue,
+        };
+        out.error(*at, Wrong::new(wrong));
+    }
     let empty = |key: &str| section.as_ref().and_then(|s| s.empty_list(key));
     if let Some(at) = empty("local") {
         let wrong = Wrong::new("no local address to listen on");

@@ -121,8 +121,8 @@ impl Legacy {
                 model::HeaderVersion::None => "none",
             },
             refusals: match refusals {
-                model::Refusals::Bounce => "bounce",
                 model::Refusals::Dialback => "dialback",
+                model::Refusals::Bounce => "bounce",
             },
         }
     }

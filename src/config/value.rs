@@ -145,7 +145,11 @@ pub(super) fn host_port(text: &str) -> Result<HostPort, Wrong> {
         if address.port() == 0 || address.ip().is_unspecified() {
             return Err(wrong("nobody can be reached there"));
         }
-        return Ok(HostPort { host: address.ip().to_string(), port: address.port() });
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+            address => address.ip().to_string(),
+        };
+        return Ok(HostPort { host, port: address.port() });
     }
     if text.parse::<Ipv6Addr>().is_ok() {
         return Err(wrong("expected \"[IPv6 address]:port\""));

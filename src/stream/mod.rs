@@ -4,6 +4,7 @@
 //! [`Receiving`] is the accepting end of a stream, [`Initiating`] the opening one. Both serve both
 //! sides: towards the legacy server they speak the same protocol with another policy.
 
+mod challenge;
 mod dialback;
 mod failure;
 mod fault;
@@ -16,10 +17,9 @@ mod transcripts;
 #[cfg(test)]
 mod wire;
 
+pub use challenge::{Challenge, Question, Refusal, Verdict};
 pub use dialback::VerifyOutcome;
 pub use failure::{Failure, FailureKind};
 pub use fault::{Blame, Fault};
 pub use initiating::{Initiating, Purpose, Setup, Step};
-pub use receiving::{
-    Action, Authentication, Challenge, Question, Receiving, Refusal, StreamIds, Verdict,
-};
+pub use receiving::{Action, Authentication, Receiving, StreamIds};

@@ -87,7 +87,7 @@ impl<'a> Link<'a> {
             let cut = cuts.next().unwrap_or(u8::MAX);
             let size = usize::from(cut / 2) + 1;
             let first = cut % 2 == 0;
-            if !(self.deliver(first, size) || self.deliver(!first, size)) && !self.happen(answer) {
+            if !(self.deliver(first, size) || self.deliver(!first, size) || self.happen(answer)) {
                 return;
             }
         }

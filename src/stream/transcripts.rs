@@ -67,8 +67,8 @@ fn no_transcript_is_left_out() {
 }
 
 enum End {
-    Accepting(Accepting),
-    Opening(Opening),
+    Accepting(Box<Accepting>),
+    Opening(Box<Opening>),
 }
 
 /// One conversation: the machine, what comes in, and what it did that was not looked at yet.
@@ -161,7 +161,7 @@ impl Conversation {
         };
         let mut events = Vec::new();
         let end = match (words[0], &words[2..]) {
-            ("receiving", []) => End::Accepting(Accepting::new(side)),
+            ("receiving", []) => End::Accepting(Box::new(Accepting::new(side))),
             ("sending", [from, to, options @ ..]) => {
                 let mut setup = setup(side, from, to, Purpose::Send);
                 setup.external = options.contains(&"external");
@@ -171,13 +171,13 @@ impl Conversation {
                 }
                 let mut end = Opening::new(setup);
                 events = end.connected();
-                End::Opening(end)
+                End::Opening(Box::new(end))
             }
             ("asking", [from, to, id, key]) => {
                 let purpose = Purpose::Verify { id: (*id).into(), key: (*key).into() };
                 let mut end = Opening::new(setup(side, from, to, purpose));
                 events = end.connected();
-                End::Opening(end)
+                End::Opening(Box::new(end))
             }
             _ => panic!("{place}: {role}"),
         };

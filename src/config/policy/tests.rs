@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
+    dump,
     load::assemble,
+    model::Config,
     problem::{Problems, Reports, Source},
 };
 
@@ -218,6 +220,20 @@ proptest! {
         prop_assert_eq!(&one, &judged(&[&shuffled]));
         prop_assert_eq!(&one, &judged(&[first, second]));
     }
+
+    #[test]
+    fn rules_that_are_written_down_judge_the_same(
+        rules in prop::collection::vec(rule(), 0..12),
+        deny_out in prop::sample::subsequence(vec!["private", "loopback", "10.0.0.0/8", "::1"], 0..=4),
+    ) {
+        let quoted: Vec<_> = deny_out.iter().map(|network| format!("'{network}'")).collect();
+        let deny_out = format!("networks: {{ deny_out: [{}] }}\n", quoted.join(", "));
+        if let Ok(config) = read(&[with_server(&format!("{}{deny_out}", in_file(&rules)))]) {
+            let text = dump(&config).unwrap();
+            let again = read(std::slice::from_ref(&text)).unwrap();
+            prop_assert_eq!(verdicts(&again.policy), verdicts(&config.policy), "{}", text);
+        }
+    }
 }
 
 /// Rules that meet each other often.
@@ -245,8 +261,15 @@ type Judged = (Option<Option<Arc<str>>>, Option<Level>);
 
 /// What the rules, in files, say of everything; none if they conflict.
 fn judged(files: &[&[String]]) -> Option<Vec<Judged>> {
-    let text = |rules: &&[String]| format!("rules: [{}]\n", rules.join(", "));
-    let policy = build(&files.iter().map(text).collect::<Vec<_>>()).ok()?;
+    let policy = build(&files.iter().map(|rules| in_file(rules)).collect::<Vec<_>>()).ok()?;
+    Some(verdicts(&policy))
+}
+
+fn in_file(rules: &[String]) -> String {
+    format!("rules: [{}]\n", rules.join(", "))
+}
+
+fn verdicts(policy: &Policy) -> Vec<Judged> {
     let names = ["a.test", "b.a.test", "c.b.a.test", "test.example", "xa.test"];
     let addresses = ["10.0.0.1", "10.0.0.2", "192.0.2.1", "::1", "fd00::1", "::ffff:10.0.0.1"];
     let mut all = Vec::new();
@@ -259,7 +282,7 @@ fn judged(files: &[&[String]]) -> Option<Vec<Judged>> {
             all.push((policy.address(ip(address), direction).map(|d| d.reason), None));
         }
     }
-    Some(all)
+    all
 }
 
 fn policy(text: &str) -> Policy {
@@ -267,14 +290,20 @@ fn policy(text: &str) -> Policy {
 }
 
 fn build(files: &[String]) -> Result<Policy, Problems> {
+    read(&[files, &[with_server("")]].concat()).map(|config| config.policy)
+}
+
+fn with_server(text: &str) -> String {
+    format!("version: 1\nlegacy: {{ old: {{ address: 'a:1', domains: [legacy.test] }} }}\n{text}")
+}
+
+fn read(files: &[String]) -> Result<Config, Problems> {
     let name = |n: usize| format!("conf.d/{}.yaml", n + 1);
-    let mut sources: Vec<_> =
+    let sources: Vec<_> =
         files.iter().enumerate().map(|(n, text)| Source::new(name(n), text.clone())).collect();
-    let rest = "version: 1\nlegacy: { old: { address: 'a:1', domains: [legacy.test] } }\n";
-    sources.push(Source::new("conf.d/legacy.yaml", rest.to_owned()));
     let mut out = Reports::new(&sources);
     let config = assemble(Path::new("/conf.d"), "conf.d", &sources, true, &mut out);
-    out.finish().map(|_| config.policy)
+    out.finish().map(|_| config)
 }
 
 fn domain(text: &str) -> Domain {

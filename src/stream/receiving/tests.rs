@@ -1,11 +1,14 @@
 //! Every state and every kind of input of the accepting end, as tables; what is attempted against
 //! it is in [`attacks`].
 
-use super::*;
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::{pairs::CLEAR_DIALBACK_MAX, sasl::SASL_FAILURES_MAX, *};
 use crate::stream::wire::{
     Accepting, Event, Piece, Tls, assert_table, header, header_text, keys, piece, request, rows,
     samples, words,
 };
+use crate::xmpp::StanzaCondition;
 
 mod attacks;
 

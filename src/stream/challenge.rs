@@ -1,0 +1,79 @@
+//! What a stream must have found out, and the answers.
+//!
+//! A verdict exists only for a challenge that was issued, once: the answer to XEP-0220 §3.1,
+//! "Unsolicited Dialback".
+
+use super::dialback::VerifyOutcome;
+use crate::{
+    auth::Proof,
+    xmpp::{Domain, DomainPair, StanzaCondition},
+};
+
+/// Something that this stream must have found out. Not `Clone`: a verdict exists only for a
+/// challenge that was issued, once.
+#[derive(Debug)]
+pub struct Challenge {
+    question: Question,
+    /// The id of the stream that asks; an answer means nothing on another.
+    stream: String,
+}
+
+/// What a challenge asks.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// Does the certificate of the TLS peer prove this domain?
+    Certificate(Domain),
+    /// May this stream carry this pair, asked for with this dialback key for this stream id?
+    Pair {
+        /// Sender and target.
+        pair: DomainPair,
+        /// The key.
+        key: String,
+        /// The stream id we gave.
+        id: String,
+    },
+}
+
+/// The answer to one challenge.
+#[derive(Debug)]
+pub struct Verdict {
+    pub(super) question: Question,
+    pub(super) stream: String,
+    pub(super) result: Result<Proof, Refusal>,
+}
+
+/// Why a pair is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// What the dialback answer says.
+    pub outcome: VerifyOutcome,
+    /// What the operator reads.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal with a dialback error condition (XEP-0220 §2.5).
+    #[must_use]
+    pub fn error(condition: StanzaCondition, detail: impl Into<String>) -> Self {
+        Self { outcome: VerifyOutcome::Error(Some(condition)), detail: detail.into() }
+    }
+}
+
+impl Challenge {
+    /// The stream with this id asks.
+    pub(super) fn new(question: Question, stream: String) -> Self {
+        Self { question, stream }
+    }
+
+    /// What to find out.
+    #[must_use]
+    pub fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// Answers it.
+    #[must_use]
+    pub fn answer(self, result: Result<Proof, Refusal>) -> Verdict {
+        Verdict { question: self.question, stream: self.stream, result }
+    }
+}

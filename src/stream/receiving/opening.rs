@@ -1,0 +1,167 @@
+//! Stream headers and features, layer by layer: in the clear, under TLS, after SASL (RFC 6120
+//! §4.7, §4.3; protocol rules ST-1 to ST-15).
+
+use super::{Action, Authentication, Layer, Names, Outcome, Receiving, Stage, say};
+use crate::{
+    auth::TlsFacts,
+    stream::{Fault, challenge::Question},
+    xml::{
+        Header, Version,
+        writer::{self, Features, StreamLimits},
+    },
+    xmpp::{Domain, DomainPair, Side, StreamCondition},
+};
+
+impl Receiving {
+    /// A stream header came.
+    ///
+    /// # Errors
+    /// The [`Fault`] that ends the stream.
+    pub fn header(&mut self, header: &Header, out: &mut Vec<Action>) -> Outcome {
+        let Stage::Header(layer) = self.stage else {
+            return Err(Fault::remote(StreamCondition::BadFormat, "second stream header"));
+        };
+        self.id = (self.ids)();
+        // The answer names nobody before the names are known to be good.
+        self.names = Names::default();
+        let to = header.to.as_deref().map(Domain::parse);
+        let from = header.from.as_deref().map(Domain::parse);
+        let modern = header.version.is_some_and(|version| version.major >= 1);
+        if let Some(Ok(to)) = &to
+            && self.serves(to)
+        {
+            self.names.to = Some(to.clone());
+        }
+        if let Some(Ok(from)) = &from {
+            self.names.from = Some(from.clone());
+        }
+        out.push(say(|out| self.response_header(modern, out)));
+        self.header_sent = true;
+        match self.side {
+            Side::Legacy => self.legacy_header(to.is_some(), modern, out),
+            Side::Peer if !modern => Err(Fault::remote(
+                StreamCondition::UnsupportedVersion,
+                "stream without version 1.0",
+            )),
+            Side::Peer => {
+                if to.is_some() && self.names.to.is_none() {
+                    return Err(Fault::remote(
+                        StreamCondition::HostUnknown,
+                        "to is not served here",
+                    ));
+                }
+                if from.is_some() && self.names.from.is_none() {
+                    return Err(Fault::remote(
+                        StreamCondition::ImproperAddressing,
+                        "from is not a domain",
+                    ));
+                }
+                self.peer_header(layer, out)
+            }
+        }
+    }
+
+    fn legacy_header(&mut self, has_to: bool, modern: bool, out: &mut Vec<Action>) -> Outcome {
+        if has_to && self.names.to.is_none() {
+            return Err(Fault::remote(
+                StreamCondition::HostUnknown,
+                "to is no domain that is reached through this gate",
+            ));
+        }
+        // COMPAT(jabberd 1.4, jabberd2): features on a version-less stream break them.
+        if modern {
+            self.offer(out, Features { dialback: true, ..Features::default() });
+        }
+        self.stage = Stage::Open(Layer::Clear);
+        Ok(())
+    }
+
+    fn peer_header(&mut self, layer: Layer, out: &mut Vec<Action>) -> Outcome {
+        if let Some(from) = self.names.from.clone() {
+            if self.is_local(&from) {
+                return Err(Fault::remote(
+                    StreamCondition::NotAuthorized,
+                    "from is a domain that is served here",
+                ));
+            }
+            self.allow(&from)?;
+        }
+        match layer {
+            Layer::Clear => {
+                self.offer(out, Features { starttls: true, ..Features::default() });
+                self.stage = Stage::Open(Layer::Clear);
+            }
+            Layer::Tls => {
+                if self.names.to.is_none() {
+                    return Err(Fault::remote(StreamCondition::HostUnknown, "no to in the header"));
+                }
+                let has_certificate = self.tls.as_ref().is_some_and(TlsFacts::has_peer_certificate);
+                match &self.names.from {
+                    Some(from) if has_certificate => {
+                        let question = Question::Certificate(from.clone());
+                        out.push(self.challenge(question));
+                        self.stage = Stage::Judging;
+                    }
+                    _ => self.open_tls(out),
+                }
+            }
+            Layer::Sasl => self.after_sasl(out)?,
+        }
+        Ok(())
+    }
+
+    /// RFC 6120 §6.4.6: the names must be those that were authenticated.
+    fn after_sasl(&mut self, out: &mut Vec<Action>) -> Outcome {
+        let Some(proof) = self.external.clone() else {
+            return Err(Fault::us(StreamCondition::InternalServerError, "no proof after sasl"));
+        };
+        if self.names.from.as_ref() != Some(proof.domain()) {
+            return Err(Fault::remote(
+                StreamCondition::InvalidFrom,
+                "from changed after authentication",
+            ));
+        }
+        let Some(to) = self.names.to.clone() else {
+            return Err(Fault::remote(StreamCondition::HostUnknown, "no to in the header"));
+        };
+        self.stage = Stage::Open(Layer::Sasl);
+        self.offer(out, Features { dialback: true, limits: self.limits(), ..Features::default() });
+        let pair = DomainPair::new(proof.domain().clone(), to);
+        if !self.grant(pair, proof, Authentication::External, out) {
+            return Err(Fault::us(StreamCondition::InternalServerError, "no proof after sasl"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn open_tls(&mut self, out: &mut Vec<Action>) {
+        let external = self.certificate.is_some();
+        let limits = self.limits();
+        self.offer(out, Features { external, dialback: true, limits, ..Features::default() });
+        self.stage = Stage::Open(Layer::Tls);
+    }
+
+    pub(super) fn response_header(&self, modern: bool, out: &mut Vec<u8>) {
+        let to = self.names.from.as_ref().map(Domain::to_unicode);
+        // RFC 6120 §4.9.1.3: empty when the host is unspecified or unknown.
+        let nobody = || (self.side == Side::Peer).then(String::new);
+        let from = self.names.to.as_ref().map(Domain::to_unicode).or_else(nobody);
+        let header = writer::StreamHeader {
+            to: to.as_deref(),
+            from: from.as_deref(),
+            id: Some(&self.id),
+            // COMPAT(jabberd 1.4, jabberd2): answer like with like.
+            version: modern.then_some(Version::V1_0),
+            lang: modern.then_some("en"),
+        };
+        header.write(out);
+    }
+
+    fn offer(&self, out: &mut Vec<Action>, features: Features) {
+        out.push(say(|out| writer::features(out, &features)));
+    }
+
+    fn limits(&self) -> Option<StreamLimits> {
+        let max_bytes = self.config.limits.stanza as u64;
+        Some(StreamLimits { max_bytes: Some(max_bytes), idle_seconds: None })
+    }
+}

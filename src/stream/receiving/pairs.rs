@@ -1,0 +1,257 @@
+//! Domain pairs on an accepted stream: asked for by dialback, proven, granted, withdrawn
+//! (XEP-0220 §2.2; protocol rules DB-9 to DB-22).
+
+use std::sync::Arc;
+
+use super::{Action, Authentication, Layer, Outcome, Receiving, Stage, say};
+use crate::{
+    auth::Proof,
+    config::{model::Config, policy::Level},
+    stream::{
+        Fault,
+        challenge::{Question, Refusal, Verdict},
+        dialback::{Dialback, DialbackError, DialbackRequest, VerifyOutcome},
+    },
+    xml::{
+        Element, ElementName,
+        writer::{self, DialbackAnswer},
+    },
+    xmpp::{Direction, DomainPair, Side, StanzaCondition, StreamCondition},
+};
+
+/// Dialback elements in the clear that a peer may send before the stream ends (protocol §12.1).
+pub(super) const CLEAR_DIALBACK_MAX: u32 = 3;
+
+impl Receiving {
+    pub(super) fn dialback(
+        &mut self,
+        name: ElementName,
+        layer: Layer,
+        element: &Element,
+        out: &mut Vec<Action>,
+    ) -> Outcome {
+        let is_verify = name == ElementName::DbVerify;
+        let request = match Dialback::parse(element, is_verify) {
+            Ok(Dialback::Request(request)) => request,
+            // We ask nothing on streams that we accepted: an answer here was not asked for
+            // (XEP-0220 §3.1 "Unsolicited Dialback").
+            Ok(Dialback::Answer(_)) => return self.ignore(),
+            Err(error) => {
+                let condition = match error {
+                    DialbackError::Addressing => StreamCondition::ImproperAddressing,
+                    DialbackError::Id | DialbackError::Key | DialbackError::Type => {
+                        StreamCondition::BadFormat
+                    }
+                };
+                return Err(Fault::remote(condition, "malformed dialback element"));
+            }
+        };
+        if self.side == Side::Peer && layer == Layer::Clear {
+            self.clear_dialback += 1;
+            if self.clear_dialback > CLEAR_DIALBACK_MAX {
+                return Err(Fault::policy(StreamCondition::PolicyViolation, "tls required", None));
+            }
+            let outcome = VerifyOutcome::Error(Some(StanzaCondition::PolicyViolation));
+            out.push(answer(&request, outcome));
+            return Ok(());
+        }
+        if is_verify {
+            let outcome = self.check_key(&request);
+            out.push(answer(&request, outcome));
+            return Ok(());
+        }
+        self.request(request, out)
+    }
+
+    /// We are the authoritative server: of our domains towards peers, of everyone else's towards
+    /// the legacy server (XEP-0220 §2.2.2). Needs no authorization (protocol DB-18).
+    fn check_key(&self, request: &DialbackRequest) -> VerifyOutcome {
+        let (receiving, initiating) = (&request.pair.sender, &request.pair.target);
+        let id = request.id.as_deref().unwrap_or_default();
+        let secret = match (self.side, self.config.local_domains.get(receiving)) {
+            (Side::Peer, None) if self.is_local(initiating) => self.keys.public().clone(),
+            (Side::Legacy, Some(legacy)) if !self.is_local(initiating) => {
+                self.keys.local(&legacy.name)
+            }
+            _ => return VerifyOutcome::Error(Some(StanzaCondition::ItemNotFound)),
+        };
+        if secret.check(receiving, initiating, id, &request.key) {
+            VerifyOutcome::Valid
+        } else {
+            VerifyOutcome::Invalid
+        }
+    }
+
+    /// We are the receiving server (XEP-0220 §2.2.1).
+    fn request(&mut self, request: DialbackRequest, out: &mut Vec<Action>) -> Outcome {
+        let pair = request.pair.clone();
+        if self.pending.contains(&pair) {
+            return self.ignore(); // the answer to the first request answers this one too
+        }
+        if let Some(refusal) = self.objection(&pair) {
+            out.push(Action::Refused(pair, refusal.detail));
+            out.push(answer(&request, refusal.outcome));
+            return self.ignore();
+        }
+        if self.ledger.get(&pair).is_some() {
+            out.push(answer(&request, VerifyOutcome::Valid));
+        } else if self.pending.len() >= self.config.limits.pending_verifications
+            || self.ledger.len() + self.pending.len() >= self.config.limits.pairs_per_stream
+        {
+            let outcome = VerifyOutcome::Error(Some(StanzaCondition::ResourceConstraint));
+            out.push(answer(&request, outcome));
+        } else {
+            self.pending.insert(pair.clone());
+            let question = Question::Pair { pair, key: request.key, id: self.id.clone() };
+            out.push(self.challenge(question));
+        }
+        Ok(())
+    }
+
+    /// A challenge is answered.
+    ///
+    /// # Errors
+    /// The [`Fault`] that ends the stream.
+    pub fn verdict(&mut self, verdict: Verdict, out: &mut Vec<Action>) -> Outcome {
+        // Of a stream that was restarted meanwhile, or of another one, it is void.
+        if verdict.stream != self.id {
+            return Ok(());
+        }
+        match verdict.question {
+            Question::Certificate(domain) => {
+                if self.stage == Stage::Judging && self.names.from.as_ref() == Some(&domain) {
+                    self.certificate = verdict.result.ok().filter(|p| *p.domain() == domain);
+                    self.open_tls(out);
+                }
+                Ok(())
+            }
+            Question::Pair { pair, .. } => {
+                if !self.pending.remove(&pair) {
+                    return Ok(());
+                }
+                let accepted = verdict.result.and_then(|proof| self.accept(&pair, proof, out));
+                let mut outcome = match accepted {
+                    Ok(()) => VerifyOutcome::Valid,
+                    Err(refusal) => {
+                        out.push(Action::Refused(pair.clone(), refusal.detail));
+                        refusal.outcome
+                    }
+                };
+                // XEP-0220 §2.2.1: invalid ends the stream, so not while other pairs live on it.
+                if outcome == VerifyOutcome::Invalid && !self.ledger.is_empty() {
+                    outcome = VerifyOutcome::Error(Some(StanzaCondition::Forbidden));
+                }
+                let (from, to) = (pair.target.to_unicode(), pair.sender.to_unicode());
+                out.push(say(|out| {
+                    writer::dialback_result_answer(out, &from, &to, wire(outcome));
+                }));
+                if outcome == VerifyOutcome::Invalid {
+                    out.push(Action::Close);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The configuration changed: pairs that it no longer allows are withdrawn and returned.
+    ///
+    /// # Errors
+    /// A [`Fault`] when nothing is left that the stream may do.
+    pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<Vec<DomainPair>, Fault> {
+        self.config = config;
+        let mut rule = None;
+        let mut ledger = std::mem::take(&mut self.ledger);
+        let before = ledger.len();
+        let gone = ledger.retain(|grant| {
+            let pair = grant.pair();
+            if self.side == Side::Peer
+                && let Err(fault) = self.allow(&pair.sender)
+            {
+                rule = fault.rule().map(Into::into);
+            }
+            self.reaches_level(pair, grant.proof()) && self.objection(pair).is_none()
+        });
+        self.ledger = ledger;
+        if before > 0 && self.ledger.is_empty() {
+            return Err(Fault::policy(
+                StreamCondition::PolicyViolation,
+                "no longer allowed by policy",
+                rule,
+            ));
+        }
+        if self.side == Side::Peer
+            && let Some(from) = self.names.from.clone()
+        {
+            self.allow(&from)?;
+        }
+        Ok(gone)
+    }
+
+    /// A pair was proven: is that enough?
+    fn accept(
+        &mut self,
+        pair: &DomainPair,
+        proof: Proof,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        // The configuration may have changed since the request.
+        if let Some(refusal) = self.objection(pair) {
+            return Err(refusal);
+        }
+        if !self.reaches_level(pair, &proof) {
+            let detail = "the level trusted is not reached";
+            return Err(Refusal::error(StanzaCondition::NotAuthorized, detail));
+        }
+        if !self.grant(pair.clone(), proof, Authentication::Dialback, out) {
+            let detail = "the proof is of another domain";
+            return Err(Refusal::error(StanzaCondition::InternalServerError, detail));
+        }
+        Ok(())
+    }
+
+    fn reaches_level(&self, pair: &DomainPair, proof: &Proof) -> bool {
+        let level = || self.config.policy.domain(&pair.sender, Direction::Inbound).level;
+        self.side == Side::Legacy || proof.is_strong() || level() == Level::Encrypted
+    }
+
+    /// Why a pair may not be authorized here, however well it is proven.
+    fn objection(&self, pair: &DomainPair) -> Option<Refusal> {
+        if !self.serves(&pair.target) {
+            let detail = "the target is not served here";
+            return Some(Refusal::error(StanzaCondition::ItemNotFound, detail));
+        }
+        match (self.side, self.is_local(&pair.sender)) {
+            (Side::Legacy, true) => None,
+            (Side::Legacy, false) => {
+                Some(Refusal::error(StanzaCondition::NotAuthorized, "the sender is not local"))
+            }
+            (Side::Peer, true) => {
+                Some(Refusal::error(StanzaCondition::Forbidden, "the sender is served here"))
+            }
+            (Side::Peer, false) => self.allow(&pair.sender).err().map(|fault| {
+                let detail = format!("denied by {}", fault.rule().unwrap_or_default());
+                Refusal::error(StanzaCondition::Forbidden, detail)
+            }),
+        }
+    }
+}
+
+/// The answer to a request: from and to swapped, same id.
+fn answer(request: &DialbackRequest, outcome: VerifyOutcome) -> Action {
+    let from = request.pair.target.to_unicode();
+    let to = request.pair.sender.to_unicode();
+    say(|out| match &request.id {
+        Some(id) => writer::dialback_verify_answer(out, &from, &to, id, wire(outcome)),
+        None => writer::dialback_result_answer(out, &from, &to, wire(outcome)),
+    })
+}
+
+fn wire(outcome: VerifyOutcome) -> DialbackAnswer<'static> {
+    match outcome {
+        VerifyOutcome::Valid => DialbackAnswer::Valid,
+        VerifyOutcome::Invalid => DialbackAnswer::Invalid,
+        VerifyOutcome::Error(condition) => {
+            DialbackAnswer::Error(condition.unwrap_or(StanzaCondition::RemoteServerTimeout), None)
+        }
+    }
+}

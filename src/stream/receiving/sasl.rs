@@ -1,0 +1,76 @@
+//! SASL EXTERNAL, the receiving end (RFC 6120 §6, XEP-0178 §3; protocol rules EX-1 to EX-6).
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::{Action, Layer, Outcome, Receiving, Stage, say};
+use crate::{
+    auth::ledger::Ledger,
+    stream::Fault,
+    xml::{Element, writer},
+    xmpp::{Domain, Side, StreamCondition},
+};
+
+/// Failed SASL attempts before the stream ends (RFC 6120 §6.4.5: 2 to 5).
+pub(super) const SASL_FAILURES_MAX: u32 = 3;
+
+impl Receiving {
+    pub(super) fn auth(
+        &mut self,
+        layer: Layer,
+        element: &Element,
+        out: &mut Vec<Action>,
+    ) -> Outcome {
+        if self.side == Side::Legacy || layer == Layer::Clear {
+            return self.sasl_failure("encryption-required", out);
+        }
+        if layer == Layer::Sasl {
+            return Err(Fault::remote(StreamCondition::PolicyViolation, "second authentication"));
+        }
+        if element.attr("mechanism") != Some("EXTERNAL") {
+            return self.sasl_failure("invalid-mechanism", out);
+        }
+        // RFC 6120 §13.9.1: white space is no base64 either.
+        let authzid = match element.text() {
+            "" | "=" => None,
+            encoded => {
+                match STANDARD.decode(encoded).ok().and_then(|b| String::from_utf8(b).ok()) {
+                    Some(authzid) => Some(authzid),
+                    None => return self.sasl_failure("incorrect-encoding", out),
+                }
+            }
+        };
+        let Some(proof) = self.certificate.clone() else {
+            return self.sasl_failure("not-authorized", out);
+        };
+        // Protocol EX-3: an authorization identity may only repeat the header's from.
+        if let Some(authzid) = authzid
+            && Domain::parse(&authzid).ok().as_ref() != Some(proof.domain())
+        {
+            return self.sasl_failure("invalid-authzid", out);
+        }
+        self.allow(proof.domain())?;
+        out.push(say(writer::sasl_success));
+        out.push(Action::Restart);
+        self.external = Some(proof);
+        self.header_sent = false;
+        // The stream that the id, the requests and the pairs belonged to is over.
+        self.id.clear();
+        self.pending.clear();
+        self.ledger = Ledger::default();
+        self.stage = Stage::Header(Layer::Sasl);
+        Ok(())
+    }
+
+    pub(super) fn sasl_failure(
+        &mut self,
+        condition: &'static str,
+        out: &mut Vec<Action>,
+    ) -> Outcome {
+        self.sasl_failures += 1;
+        if self.sasl_failures > SASL_FAILURES_MAX {
+            return Err(Fault::remote(StreamCondition::PolicyViolation, "too many sasl attempts"));
+        }
+        out.push(say(|out| writer::sasl_failure(out, condition)));
+        Ok(())
+    }
+}
