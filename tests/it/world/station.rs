@@ -159,7 +159,13 @@ impl Station {
     /// Opens a stream to the gate that may carry stanzas to `target`.
     pub(crate) async fn open(&self, target: &str) -> Stream {
         let stream = super::conn::soon("a stream", self.inner.authorized(target)).await;
-        stream.unwrap_or_else(|| panic!("no stream from {} to {target}", self.domain))
+        stream.unwrap_or_else(|answer| panic!("from {} to {target}: {answer}", self.domain))
+    }
+
+    /// Asks the gate for the pair to `target`, which will not be had; the answer, in words.
+    pub(crate) async fn ask(&self, target: &str) -> String {
+        let stream = super::conn::soon("an answer", self.inner.authorized(target)).await;
+        stream.err().unwrap_or_else(|| panic!("{target} was valid"))
     }
 }
 
@@ -297,7 +303,7 @@ impl Inner {
     async fn check(&self, own: &mut Option<Stream>, asker: &str, id: &str, key: &str) -> bool {
         let stream = match self.style {
             Style::Modern => self.connected(asker).await.map(|(stream, _)| stream),
-            Style::Old => self.authorized(asker).await,
+            Style::Old => self.authorized(asker).await.ok(),
         };
         let Some(stream) = stream else { return false };
         let stream = own.insert(stream);
@@ -333,19 +339,23 @@ impl Inner {
     }
 
     /// A stream to the gate that may carry stanzas to `target`, by dialback.
-    async fn authorized(&self, target: &str) -> Option<Stream> {
-        let (mut stream, id) = self.connected(target).await?;
+    async fn authorized(&self, target: &str) -> Result<Stream, String> {
+        let (mut stream, id) = self.connected(target).await.ok_or("no stream")?;
         let key = format!("{:x}", rand());
         self.keys.lock().unwrap().insert(id, key.clone());
         let from = &self.domain;
         stream.say(&format!("<db:result from='{from}' to='{target}'>{key}</db:result>")).await;
         loop {
-            match stream.next().await? {
+            match stream.next().await.ok_or("the connection ended")? {
                 Item::Element(ElementName::DbResult, answer) => {
-                    let valid = answer.attr("type") == Some("valid");
-                    return valid.then_some(stream);
+                    let kind = answer.attr("type").unwrap_or_default();
+                    if kind == "valid" {
+                        return Ok(stream);
+                    }
+                    let error = answer.children().first().and_then(|e| e.children().first());
+                    return Err(format!("{kind} {}", error.map_or("", |error| &error.name)));
                 }
-                Item::Footer => return None,
+                Item::Footer => return Err("the stream ended".into()),
                 _ => {}
             }
         }
@@ -359,6 +369,17 @@ impl Stream {
 
     pub(crate) async fn say(&mut self, text: &str) {
         self.conn.say(text).await;
+    }
+
+    /// Sends what need not be text.
+    pub(crate) async fn say_bytes(&mut self, bytes: &[u8]) {
+        self.conn.say(bytes).await;
+    }
+
+    /// All that the gate says to the end.
+    pub(crate) async fn rest(&mut self) -> String {
+        let first = String::from_utf8(self.input.split().to_vec()).unwrap();
+        first + &self.conn.rest().await
     }
 
     fn restart(&mut self) {
