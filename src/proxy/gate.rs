@@ -52,6 +52,7 @@ pub(super) struct Gate {
     tracker: TaskTracker,
     routes_to: BySide<TaskTracker>,
     draining: CancellationToken,
+    ending: CancellationToken,
     stopping: BySide<CancellationToken>,
 }
 
@@ -87,6 +88,7 @@ impl Gate {
             tracker: TaskTracker::new(),
             routes_to: BySide::default(),
             draining: CancellationToken::new(),
+            ending: CancellationToken::new(),
             stopping: BySide::default(),
         })
     }
@@ -147,6 +149,12 @@ impl Gate {
     /// Accepted streams end: no more stanzas are taken.
     pub(super) fn draining(&self) -> &CancellationToken {
         &self.draining
+    }
+
+    /// The streams end that the legacy server opened after the others had to: by them it checks
+    /// the keys under which the last bounces go to it.
+    pub(super) fn ending(&self) -> &CancellationToken {
+        &self.ending
     }
 
     /// Resolves when the routes to a side have to end, after what they hold is written.
