@@ -10,6 +10,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{
@@ -120,6 +121,7 @@ pub(super) async fn serve(
     address: SocketAddr,
     entry: Entry,
     _permit: Option<Permit>,
+    draining: CancellationToken,
 ) {
     // From here on every change is seen, also one that comes during a handshake.
     let generation = gate.subscribe();
@@ -159,7 +161,7 @@ pub(super) async fn serve(
         closing: None,
         gate,
     };
-    let end = leg.run(generation).await;
+    let end = leg.run(generation, draining).await;
     leg.finish(end).await;
 }
 
@@ -200,9 +202,11 @@ fn stream_id() -> String {
 }
 
 impl Leg {
-    async fn run(&mut self, mut generation: watch::Receiver<u64>) -> End {
-        let gate = Arc::clone(&self.gate);
-        let draining = gate.draining().clone();
+    async fn run(
+        &mut self,
+        mut generation: watch::Receiver<u64>,
+        draining: CancellationToken,
+    ) -> End {
         loop {
             let (deadline, end) = match self.closing {
                 Some(until) => (until, Deadline::Closing),
@@ -284,7 +288,7 @@ impl Leg {
         let first = self.wire.input().first().copied().unwrap_or(b'<');
         // white space, and how UTF-8, UTF-16 and UTF-32 may begin
         let is_xml = matches!(first, b'<' | b' ' | b'\t' | b'\r' | b'\n' | 0 | 0xef | 0xfe | 0xff);
-        if in_stream || is_xml {
+        if in_stream || is_xml || self.side == Side::Legacy {
             return Fault::xml(fault).into();
         }
         End::Broken("not XMPP".into())

@@ -59,6 +59,7 @@ pub(super) struct Gate {
     tracker: TaskTracker,
     routes_to: BySide<TaskTracker>,
     draining: CancellationToken,
+    ending: CancellationToken,
     stopping: BySide<CancellationToken>,
 }
 
@@ -94,6 +95,7 @@ impl Gate {
             tracker: TaskTracker::new(),
             routes_to: BySide::default(),
             draining: CancellationToken::new(),
+            ending: CancellationToken::new(),
             stopping: BySide::default(),
         })
     }
@@ -154,6 +156,12 @@ impl Gate {
     /// Accepted streams end: no more stanzas are taken.
     pub(super) fn draining(&self) -> &CancellationToken {
         &self.draining
+    }
+
+    /// The streams end that the legacy server opened after the others had to: by them it checks
+    /// the keys under which the last bounces go to it.
+    pub(super) fn ending(&self) -> &CancellationToken {
+        &self.ending
     }
 
     /// Resolves when the routes to a side have to end, after what they hold is written.

@@ -214,7 +214,7 @@ impl Task {
             let gate = Arc::clone(&self.gate);
             let dialled = tokio::select! {
                 dialled = dial::open(&gate, self.side, &self.pair, self.lang.clone()) => dialled,
-                () = gate.stopping(self.side) => Err(shutdown()),
+                () = self.given_up() => Err(shutdown()),
             };
             let mut live = match dialled {
                 Ok(live) => live,
@@ -259,6 +259,15 @@ impl Task {
                 }
             }
             self.state.send_replace(State::Opening);
+        }
+    }
+
+    /// Resolves when the stream need not be opened any more, for fedgate ends. What a peer would
+    /// get goes back then; but what the legacy server is to get has nowhere else to go.
+    async fn given_up(&self) {
+        self.gate.stopping(self.side).await;
+        if self.side == Side::Legacy && !(self.unsent.is_empty() && self.queue.is_empty()) {
+            std::future::pending().await
         }
     }
 
