@@ -212,6 +212,11 @@ impl Wire {
         poll_fn(|cx| self.poll_write_out(cx)).await
     }
 
+    /// Lets go of what was put and is not written. What is written may end anywhere.
+    pub fn discard(&mut self) {
+        self.output.clear();
+    }
+
     /// Gives memory back that a burst needed.
     pub fn shrink(&mut self) {
         if self.input.is_empty() && self.input.capacity() > KEEP {

@@ -6,9 +6,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Buf;
 use tokio::{
     net::TcpStream,
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep_until, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{
@@ -97,6 +99,8 @@ struct Leg {
     partial: Option<Instant>,
     stanzas: u64,
     batch: Option<Batch>,
+    /// Until when a stream that has got its last words is read.
+    closing: Option<Instant>,
 }
 
 /// Stanzas of one pair, one behind the other in the input, that go as they are.
@@ -117,7 +121,10 @@ pub(super) async fn serve(
     address: SocketAddr,
     entry: Entry,
     _permit: Option<Permit>,
+    draining: CancellationToken,
 ) {
+    // From here on every change is seen, also one that comes during a handshake.
+    let generation = gate.subscribe();
     let config = gate.config();
     let now = Instant::now();
     let mut machine =
@@ -151,9 +158,10 @@ pub(super) async fn serve(
         partial: None,
         stanzas: 0,
         batch: None,
+        closing: None,
         gate,
     };
-    let end = leg.run().await;
+    let end = leg.run(generation, draining).await;
     leg.finish(end).await;
 }
 
@@ -174,7 +182,11 @@ async fn accept_tls(
     deadline: Instant,
 ) -> Result<(Wire, TlsFacts), String> {
     let services = gate.services();
-    match timeout_at(deadline, services.tls.accept(socket, how)).await {
+    let accepted = tokio::select! {
+        accepted = timeout_at(deadline, services.tls.accept(socket, how)) => accepted,
+        () = gate.draining().cancelled() => return Err("shutting down".into()),
+    };
+    match accepted {
         Ok(Ok(secured)) => Ok((Wire::tls(secured.stream), secured.facts)),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the TLS handshake took too long".into()),
@@ -190,13 +202,13 @@ fn stream_id() -> String {
 }
 
 impl Leg {
-    async fn run(&mut self) -> End {
-        let gate = Arc::clone(&self.gate);
-        let mut generation = gate.subscribe();
-        let draining = gate.draining().clone();
-        let mut closing: Option<Instant> = None;
+    async fn run(
+        &mut self,
+        mut generation: watch::Receiver<u64>,
+        draining: CancellationToken,
+    ) -> End {
         loop {
-            let (deadline, end) = match closing {
+            let (deadline, end) = match self.closing {
                 Some(until) => (until, Deadline::Closing),
                 None => self.deadline(),
             };
@@ -221,17 +233,17 @@ impl Leg {
                         return fault.into();
                     }
                 }
-                changed = generation.changed(), if closing.is_none() => {
+                changed = generation.changed(), if self.closing.is_none() => {
                     if changed.is_ok() && let Err(end) = self.reconfigure() {
                         return end;
                     }
                 }
-                () = draining.cancelled(), if closing.is_none() => {
+                () = draining.cancelled(), if self.closing.is_none() => {
                     let fault = Fault::us(StreamCondition::SystemShutdown, "shutting down");
                     let farewell = self.machine.farewell(&fault);
                     self.wire.put(&farewell);
                     // RFC 6120 §4.4: what comes until the other end closes still counts.
-                    closing = Some(Instant::now() + DRAIN_WAIT);
+                    self.closing = Some(Instant::now() + DRAIN_WAIT);
                 }
                 () = sleep_until(deadline) => return end.into(),
             }
@@ -276,7 +288,7 @@ impl Leg {
         let first = self.wire.input().first().copied().unwrap_or(b'<');
         // white space, and how UTF-8, UTF-16 and UTF-32 may begin
         let is_xml = matches!(first, b'<' | b' ' | b'\t' | b'\r' | b'\n' | 0 | 0xef | 0xfe | 0xff);
-        if in_stream || is_xml {
+        if in_stream || is_xml || self.side == Side::Legacy {
             return Fault::xml(fault).into();
         }
         End::Broken("not XMPP".into())
@@ -348,7 +360,7 @@ impl Leg {
                 self.machine.element(tag.name, &element, &mut actions)
             }
             TokenKind::Footer => {
-                self.wire.put(writer::FOOTER.as_bytes());
+                self.say(writer::FOOTER.as_bytes());
                 return Err(End::Closed("stream closed by the other end"));
             }
         };
@@ -357,11 +369,18 @@ impl Leg {
         Ok(outcome?)
     }
 
+    /// Puts text on the wire; nothing follows the last words.
+    fn say(&mut self, text: &[u8]) {
+        if self.closing.is_none() {
+            self.wire.put(text);
+        }
+    }
+
     /// Does what the machine says.
     async fn act(&mut self, actions: Vec<Action>) -> Result<(), End> {
         for action in actions {
             match action {
-                Action::Send(text) => self.wire.put(&text),
+                Action::Send(text) => self.say(&text),
                 Action::StartTls(to) => self.starttls(to).await?,
                 Action::Restart => self.frames = Frames::new(&self.gate.config().limits),
                 Action::Prove(challenge) => {
@@ -382,7 +401,7 @@ impl Leg {
                     info!(pair = %pair, detail, addr = %self.address.ip(), "domain pair refused");
                 }
                 Action::Close => {
-                    self.wire.put(writer::FOOTER.as_bytes());
+                    self.say(writer::FOOTER.as_bytes());
                     return Err(End::Refused);
                 }
             }
@@ -494,7 +513,7 @@ impl Leg {
         let (reason, blame, rule) = match &end {
             End::Fault(fault) => {
                 let farewell = self.machine.farewell(fault);
-                self.wire.put(&farewell);
+                self.say(&farewell);
                 (fault.reason(), fault.blame(), fault.rule())
             }
             End::Closed(reason) => (*reason, Blame::Remote, None),

@@ -122,7 +122,7 @@ impl App {
     }
 
     async fn end(&mut self) {
-        self.listeners.stop();
+        self.listeners.stop_public();
         self.gate.draining().cancel();
         self.legs.close();
         // Routes go on meanwhile, so that streams which wait for them can end.
@@ -130,9 +130,12 @@ impl App {
         if timeout(share, self.legs.wait()).await.is_err() {
             warn!("some accepted streams did not end in time");
         }
-        // What peers do not take goes back to the legacy server, so that side ends last.
+        // What peers do not take goes back to the legacy server, which may first want to check
+        // our keys; so that side ends last, and its listener after it.
         self.gate.stop(Side::Peer).await;
         self.gate.stop(Side::Legacy).await;
+        self.listeners.stop();
+        self.gate.ending().cancel();
         self.listeners.stop_dns();
         self.gate.tracker().close();
         self.gate.tracker().wait().await;

@@ -10,7 +10,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use socket2::{Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
@@ -25,11 +28,13 @@ use crate::{
         resolver::{ServersError, name_servers},
     },
     steer::dns,
-    xmpp::Direction,
+    xmpp::{Direction, Side},
 };
 
 /// Connections that the kernel holds ready.
 const BACKLOG: i32 = 1024;
+/// Strangers on the local listener that are told so at once; more of them are just cut off.
+const REFUSALS: usize = 64;
 /// How long accepting rests after an error such as having no file descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// A neighbour that vanished is noticed after this, and three probes.
@@ -120,8 +125,13 @@ impl Listeners {
             let local = listener.local_addr().unwrap_or(address);
             info!(addr = %local, entry = entry.as_str(), "listening");
             let stop = CancellationToken::new();
-            let acceptor =
-                Acceptor { gate: Arc::clone(gate), legs: legs.clone(), entry, stop: stop.clone() };
+            let acceptor = Acceptor {
+                gate: Arc::clone(gate),
+                legs: legs.clone(),
+                entry,
+                stop: stop.clone(),
+                refusals: Arc::new(Semaphore::new(REFUSALS)),
+            };
             gate.tracker().spawn(acceptor.run(listener));
             self.streams.insert((entry, address), Listening { local, stop });
         }
@@ -144,6 +154,17 @@ impl Listeners {
             gate.tracker().spawn(responder.run(stop.clone()));
             self.dns.insert(address, Listening { local, stop });
         }
+    }
+
+    /// Accepts nothing more from peers.
+    pub(super) fn stop_public(&mut self) {
+        self.streams.retain(|(entry, _), listening| {
+            let kept = entry.side() == Side::Legacy;
+            if !kept {
+                listening.stop.cancel();
+            }
+            kept
+        });
     }
 
     /// Accepts nothing more.
@@ -215,6 +236,8 @@ struct Acceptor {
     legs: TaskTracker,
     entry: Entry,
     stop: CancellationToken,
+    /// Places for the last words to strangers.
+    refusals: Arc<Semaphore>,
 }
 
 impl Acceptor {
@@ -239,6 +262,15 @@ impl Acceptor {
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }
+        }
+    }
+
+    /// The owner of the next stream, and what ends it.
+    fn owner(&self) -> (&TaskTracker, CancellationToken) {
+        if self.gate.draining().is_cancelled() {
+            (self.gate.tracker(), self.gate.ending().clone())
+        } else {
+            (&self.legs, self.gate.draining().clone())
         }
     }
 
@@ -280,7 +312,13 @@ impl Acceptor {
                     info!(addr = %ip, "local connection refused: not among the legacy sources");
                     // COMPAT(jabberd2): a connection that just closes is opened again at once,
                     // over and over; a stream error gives it pause.
-                    self.legs.spawn(accepted::refuse(Arc::clone(&self.gate), socket));
+                    if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
+                        let refusal = accepted::refuse(Arc::clone(&self.gate), socket);
+                        self.gate.tracker().spawn(async move {
+                            refusal.await;
+                            drop(place);
+                        });
+                    }
                     return;
                 }
             }
@@ -289,7 +327,8 @@ impl Acceptor {
             debug!(%error, "socket options");
         }
         let gate = Arc::clone(&self.gate);
-        self.legs.spawn(accepted::serve(gate, socket, address, self.entry, permit));
+        let (owner, end) = self.owner();
+        owner.spawn(accepted::serve(gate, socket, address, self.entry, permit, end));
     }
 }
 

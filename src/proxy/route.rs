@@ -98,6 +98,7 @@ impl Route {
             queue: receiver,
             state: state_sender,
             unsent: VecDeque::new(),
+            progress: false,
             limits,
         };
         gate.routes_to(side).spawn(task.run());
@@ -201,6 +202,8 @@ struct Task {
     state: watch::Sender<State>,
     /// Taken from the queue, not (wholly) written.
     unsent: VecDeque<Queued>,
+    /// Stanzas were wholly written on the last stream.
+    progress: bool,
     limits: Limits,
 }
 
@@ -211,7 +214,7 @@ impl Task {
             let gate = Arc::clone(&self.gate);
             let dialled = tokio::select! {
                 dialled = dial::open(&gate, self.side, &self.pair, self.lang.clone()) => dialled,
-                () = gate.stopping(self.side) => Err(shutdown()),
+                () = self.given_up() => Err(shutdown()),
             };
             let mut live = match dialled {
                 Ok(live) => live,
@@ -219,9 +222,8 @@ impl Task {
             };
             self.gate.routes().opened(self.side, &self.pair);
             self.state.send_replace(State::Open);
-            let before = live.wire.written_total();
-            let end = self.pump(&mut live).await;
-            if live.wire.written_total() > before {
+            let (end, whole) = self.pump(&mut live).await;
+            if std::mem::take(&mut self.progress) {
                 redials = 0;
             }
             match end {
@@ -234,11 +236,8 @@ impl Task {
                     }
                 }
                 End::Denied(failure) => {
-                    let mut error = Vec::new();
-                    writer::stream_error(&mut error, StreamCondition::PolicyViolation, None, None);
-                    live.wire.put(&error);
-                    live.wire.put(writer::FOOTER.as_bytes());
-                    live.wire.close(CLOSE_WAIT).await;
+                    let failure = failure.telling(StreamCondition::PolicyViolation);
+                    self.part(live, &failure, whole);
                     return self.fail(failure);
                 }
                 End::Broken(failure) => {
@@ -249,9 +248,7 @@ impl Task {
                         detail = %failure,
                         "stream closed"
                     );
-                    live.wire.put(writer::FOOTER.as_bytes());
-                    // What waits need not wait for a neighbour that may be dead.
-                    self.gate.tracker().spawn(live.wire.close(CLOSE_WAIT));
+                    self.part(live, &failure, whole);
                     if self.unsent.is_empty() && self.queue.is_empty() && self.finish() {
                         return;
                     }
@@ -265,27 +262,68 @@ impl Task {
         }
     }
 
+    /// Resolves when the stream need not be opened any more, for fedgate ends. What a peer would
+    /// get goes back then; but what the legacy server is to get has nowhere else to go.
+    async fn given_up(&self) {
+        self.gate.stopping(self.side).await;
+        if self.side == Side::Legacy && !(self.unsent.is_empty() && self.queue.is_empty()) {
+            std::future::pending().await
+        }
+    }
+
+    /// Says the last words on a stream and closes it, in the background: what waits need not wait
+    /// for a neighbour that may be dead. Inside a stanza there is nothing more to say.
+    fn part(&self, mut live: Live, failure: &Failure, whole: bool) {
+        if whole {
+            let farewell = live.farewell(failure);
+            live.wire.put(&farewell);
+        }
+        self.gate.tracker().spawn(live.wire.close(CLOSE_WAIT));
+    }
+
     /// Writes what comes out of the queue until the stream ends; what is not wholly written then
-    /// stands in `unsent` again.
-    async fn pump(&mut self, live: &mut Live) -> End {
+    /// stands in `unsent` again. Also says whether the stream did not end inside a stanza.
+    async fn pump(&mut self, live: &mut Live) -> (End, bool) {
         let mut writing = VecDeque::new();
         for queued in std::mem::take(&mut self.unsent) {
             put(live, &mut writing, queued);
         }
         let end = self.transfer(live, &mut writing).await;
-        settle(&mut writing, live.wire.written_total());
         let written = live.wire.written_total();
-        self.unsent =
-            writing.into_iter().filter_map(|(end, queued)| rest(queued, end, written)).collect();
-        end
+        self.settle(&mut writing, written);
+        let mut whole = live.wire.put_total() == written;
+        for (end, queued) in writing {
+            let stanzas = queued.stanzas.stanzas();
+            let Some(rest) = rest(queued, end, written) else { continue };
+            self.progress |= rest.stanzas.stanzas() < stanzas;
+            if self.unsent.is_empty() {
+                whole = end - rest.stanzas.bytes().len() as u64 == written;
+            }
+            self.unsent.push_back(rest);
+        }
+        // It goes over the next stream, or back to its senders, so not over this one too.
+        live.wire.discard();
+        (end, whole)
+    }
+
+    /// Lets go of what is written.
+    fn settle(&mut self, writing: &mut VecDeque<(u64, Queued)>, written: u64) {
+        while writing.front().is_some_and(|(end, _)| *end <= written) {
+            writing.pop_front();
+            self.progress = true;
+        }
     }
 
     async fn transfer(&mut self, live: &mut Live, writing: &mut VecDeque<(u64, Queued)>) -> End {
         let gate = Arc::clone(&self.gate);
         let mut generation = gate.subscribe();
         let mut used = Instant::now();
+        // The configuration may have changed while the stream was opened.
+        if let Err(failure) = self.still_allowed(live) {
+            return End::Denied(failure);
+        }
         loop {
-            settle(writing, live.wire.written_total());
+            self.settle(writing, live.wire.written_total());
             let idle = used + self.limits.idle;
             let deadline = live.wire.stalls_at(self.limits.write_stall).unwrap_or(idle);
             tokio::select! {
@@ -401,13 +439,6 @@ fn stalled() -> Failure {
 fn put(live: &mut Live, writing: &mut VecDeque<(u64, Queued)>, queued: Queued) {
     live.wire.put(queued.stanzas.bytes());
     writing.push_back((live.wire.put_total(), queued));
-}
-
-/// Lets go of what is written.
-fn settle(writing: &mut VecDeque<(u64, Queued)>, written: u64) {
-    while writing.front().is_some_and(|(end, _)| *end <= written) {
-        writing.pop_front();
-    }
 }
 
 /// The stanzas of a batch that ended at `end` of the output and were not wholly written: a stanza

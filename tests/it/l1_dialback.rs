@@ -1,7 +1,7 @@
 //! Dialback from peers (XEP-0220; protocol §5, §12.5; attack rows ): requests that are
 //! refused, answers that nobody asked for, authoritative servers that lie or fail.
 
-use crate::world::{Conn, Host, Identity, Plan, Service, World, assert_error, attribute, header};
+use crate::world::{Conn, Host, Identity, Plan, Service, World, attribute, header};
 
 /// Asks for a domain pair.
 fn request(from: &str, to: &str) -> String {
@@ -173,6 +173,12 @@ async fn malformed_dialback_elements_end_the_stream() {
         "<db:result from='a b.test' to='old.test'>k</db:result>",
         "<db:result from='localhost' to='old.test'>k</db:result>",
         "<db:result from='127.0.0.1' to='old.test'>k</db:result>",
+    ] {
+        let (mut conn, _) = world.unproven("evil.test").await;
+        conn.say(element).await;
+        conn.ends_with("improper-addressing").await;
+    }
+    for element in [
         "<db:result from='evil.test' to='old.test'/>",
         "<db:result from='evil.test' to='old.test' type='maybe'/>",
         "<db:verify from='evil.test' to='old.test'>k</db:verify>",
@@ -182,8 +188,7 @@ async fn malformed_dialback_elements_end_the_stream() {
     ] {
         let (mut conn, _) = world.unproven("evil.test").await;
         conn.say(element).await;
-        let text = conn.rest().await;
-        assert_error(&text, "improper-addressing");
+        conn.ends_with("bad-format").await;
     }
     world.is_alive().await;
 }
@@ -334,9 +339,9 @@ async fn a_flood_of_requests_is_bounded_and_answered() {
     }
     assert_eq!(refused, 992);
     assert!(!world.dns.was_asked("silent8.test"));
-    // the same request again and again is one request
+    // the same request again and again is one request, and soon ends the stream
     conn.say(request("silent0.test", "old.test").repeat(1000)).await;
-    conn.until(&refusal("remote-server-timeout")).await;
+    conn.ends_with("policy-violation").await;
     world.is_alive().await;
 }
 

@@ -1,1 +1,276 @@
-//! x
+//! The local listener (protocol §12.3; attack rows A-10, A-11): who may speak there, for whom, to
+//! whom, and how the answer looks to servers from before XMPP 1.0.
+
+use crate::{
+    l4_negotiation::{BOUNCE, sends},
+    world::{
+        Conn, FOOTER, Manner, Plan, STARTTLS, Style, World, assert_error, attribute, header,
+        header_with,
+    },
+};
+
+/// A stream on the local listener, without a version as old servers open it.
+async fn old_style(world: &World) -> (Conn, String) {
+    let mut conn = Conn::open(world.local(), "127.0.0.1").await;
+    conn.say(header_with("to='good.test'")).await;
+    let id = attribute(&conn.until("'>").await, "id");
+    (conn, id)
+}
+
+#[tokio::test]
+async fn who_is_no_legacy_source_is_told_so() {
+    let plan = Plan { legacy: "    sources: [192.0.2.0/24]", ..Plan::DEFAULT };
+    let world = World::with(plan).await;
+    let mut conn = Conn::open(world.local(), "127.0.0.1").await;
+    conn.ends_with_header_and("not-authorized").await;
+    let mut conn = Conn::open(world.local(), "127.0.0.1").await;
+    conn.say(header("old.test", "good.test")).await;
+    let text = conn.rest().await;
+    assert!(text.is_empty() || text.contains("<not-authorized "), "{text}");
+    drop(world.clear("evil.test").await); // peers are served
+}
+
+#[tokio::test]
+async fn a_key_that_the_legacy_server_did_not_make_is_invalid() {
+    // A-11: whoever reaches the port is not the legacy server
+    let mut world = World::start().await;
+    for key in ["guess", "0", "a".repeat(64).as_str()] {
+        let (mut conn, _) = old_style(&world).await;
+        conn.say(format!("<db:result from='old.test' to='good.test'>{key}</db:result>")).await;
+        assert_eq!(
+            conn.rest().await,
+            "<db:result from='good.test' to='old.test' type='invalid'/></stream:stream>"
+        );
+    }
+    assert!(!world.dns.was_asked("good.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn nothing_is_sent_for_a_domain_that_is_not_the_legacy_server_s() {
+    let mut world = World::start().await;
+    let (mut conn, _) = old_style(&world).await;
+    for (from, to, condition) in [
+        ("evil.test", "good.test", "not-authorized"),
+        ("good.test", "good.test", "not-authorized"),
+        ("old.test", "rooms.old.test", "item-not-found"), // no loop
+        ("old.test", "old.test", "item-not-found"),
+        ("evil.test", "old.test", "item-not-found"),
+    ] {
+        conn.say(format!("<db:result from='{from}' to='{to}'>k</db:result>")).await;
+        let text = conn.until("</db:result>").await;
+        assert!(text.contains(&format!("<{condition} ")), "{from} {to}: {text}");
+    }
+    assert!(!world.dns.was_asked("test."));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn stanzas_without_an_authorized_pair_end_the_stream() {
+    let mut world = World::start().await;
+    let (mut conn, _) = old_style(&world).await;
+    conn.say("<message from='bob@old.test' to='ann@good.test'/>").await;
+    conn.ends_with("not-authorized").await;
+    for (addresses, condition) in [
+        ("from='room@rooms.old.test' to='ann@good.test'", "invalid-from"),
+        ("from='ann@good.test' to='ann@good.test'", "invalid-from"),
+        ("from='bob@old.test' to='ann@other.test'", "invalid-from"),
+        ("from='bob@old.test' to='x@rooms.old.test'", "host-unknown"),
+        ("from='bob@old.test' to='x@old.test'", "host-unknown"),
+        ("from='bob@old.test'", "improper-addressing"),
+        ("to='ann@good.test'", "improper-addressing"),
+        ("from='bob@old.test' to=''", "improper-addressing"),
+    ] {
+        let mut stream = world.legacy.open("good.test").await;
+        stream.say(&format!("<message {addresses}/>")).await;
+        let text = stream.rest().await;
+        assert_error(&text, condition);
+    }
+    assert!(!world.dns.was_asked("other.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_key_of_one_side_is_worthless_on_the_other() {
+    // A-9, A-10, KEY-4: a key that the gate really made
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    let _stream = sends(&world, "evil.test").await;
+    let (_outbound, key) = host.accept_request().await;
+    let ours = format!("<db:verify from='evil.test' to='old.test' id='i1'>{key}</db:verify>");
+    let swapped = format!("<db:verify from='old.test' to='evil.test' id='i1'>{key}</db:verify>");
+    let (mut public, _) = world.unproven("evil.test").await;
+    public.say(&ours).await;
+    public.until("<db:verify from='old.test' to='evil.test' id='i1' type='valid'/>").await;
+    public.say(ours.replace("i1", "i2")).await;
+    public.until("id='i2' type='invalid'/>").await;
+    public.say(&swapped).await;
+    public.until("<item-not-found ").await;
+    let (mut local, _) = old_style(&world).await;
+    local.say(&swapped).await;
+    local.until("<db:verify from='evil.test' to='old.test' id='i1' type='invalid'/>").await;
+    local.say(&ours).await;
+    local.until("<item-not-found ").await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn the_answer_to_a_header_is_like_the_header() {
+    // ST-5; COMPAT: byte by byte, for old servers choke on attributes that they do not know
+    let mut world = World::start().await;
+    let declarations = "xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
+                        xmlns:db='jabber:server:dialback'";
+    for (asked, answered, features) in [
+        ("to='good.test'", "from='good.test'", ""),
+        ("from='old.test' to='good.test'", "from='good.test' to='old.test'", ""),
+        ("", "", ""),
+        (
+            "from='old.test' to='good.test' version='1.0'",
+            "from='good.test' to='old.test' xml:lang='en' version='1.0'",
+            "<stream:features><dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>\
+             </stream:features>",
+        ),
+    ] {
+        let mut conn = Conn::open(world.local(), "127.0.0.1").await;
+        conn.say(header_with(asked)).await;
+        conn.say("<db:verify from='old.test' to='good.test' id='1'>k</db:verify>").await;
+        let verdict = "<db:verify from='good.test' to='old.test' id='1' type='invalid'/>";
+        let text = conn.until(verdict).await;
+        let id = attribute(&text, "id");
+        assert_eq!(id.len(), 32);
+        let answered =
+            if answered.is_empty() { String::new() } else { format!(" {answered}") };
+        assert_eq!(
+            text,
+            format!(
+                "<?xml version='1.0'?><stream:stream {declarations} id='{id}'{answered}>\
+                 {features}{verdict}"
+            )
+        );
+        conn.say(FOOTER).await;
+        assert_eq!(conn.rest().await, FOOTER);
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_header_to_a_domain_of_ours_is_a_loop_and_refused() {
+    let mut world = World::start().await;
+    for (to, version) in [("old.test", ""), ("rooms.old.test", " version='1.0'"), ("x", "")] {
+        let mut conn = Conn::open(world.local(), "127.0.0.1").await;
+        conn.say(header_with(&format!("from='old.test' to='{to}'{version}"))).await;
+        let text = conn.rest().await;
+        assert_error(&text, "host-unknown");
+        let answered = text.replace("<?xml version='1.0'?>", "");
+        assert_eq!(answered.contains("version='1.0'"), !version.is_empty(), "{text}");
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn malformed_xml_from_the_legacy_side_ends_the_stream_with_the_right_error() {
+    let mut world = World::start().await;
+    let attacks: &[(&str, &[u8])] = &[
+        ("not-well-formed", b"<a></b>"),
+        ("not-well-formed", b"<a>\xff</a>"),
+        ("not-well-formed", b"<a>&#0;</a>"),
+        ("not-well-formed", b"<p:a/>"),
+        ("restricted-xml", b"<!DOCTYPE x>"),
+        ("restricted-xml", b"<a>&xxe;</a>"),
+        ("restricted-xml", b"<!-- c -->"),
+        ("bad-format", b"text"),
+        ("bad-namespace-prefix", b"<x:message xmlns:x='jabber:server'/>"),
+        ("invalid-namespace", b"<message xmlns='jabber:client'/>"),
+        ("policy-violation", &[b"<a>".as_slice(); 100].concat()),
+        ("policy-violation", &[b"<a x='".as_slice(), &[b'x'; 17 << 10]].concat()),
+    ];
+    for (condition, attack) in attacks {
+        let (mut conn, _) = old_style(&world).await;
+        conn.say(attack).await;
+        conn.ends_with(condition).await;
+        let mut stream = world.legacy.open("good.test").await;
+        if *condition != "policy-violation" || attack[2] == b'>' {
+            stream.say_bytes(attack).await;
+            assert_error(&stream.rest().await, condition);
+        }
+    }
+    for (condition, start) in [
+        ("not-well-formed", &b"<stream:stream>"[..]),
+        ("unsupported-encoding", b"\xff\xfe<\0"),
+        ("bad-format", b"hello"),
+        ("restricted-xml", b"<!DOCTYPE x>"),
+    ] {
+        let mut conn = Conn::open(world.local(), "127.0.0.1").await;
+        conn.say(start).await;
+        conn.ends_with_header_and(condition).await;
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn tls_and_sasl_are_not_for_the_local_listener() {
+    let mut world = World::start().await;
+    let (mut conn, _) = old_style(&world).await;
+    conn.say(STARTTLS).await;
+    assert_eq!(
+        conn.rest().await,
+        "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>"
+    );
+    let (mut conn, _) = old_style(&world).await;
+    conn.say(crate::world::EXTERNAL).await;
+    conn.until("</failure>").await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_reached_is_a_dialback_error_with_the_right_condition() {
+    // §12.6: what the legacy server is told that asks first
+    let config = "limits: { connect: 2s, tcp_connect: 1s }
+rules: [{ match: denied.test, allow: inbound, reason: 'x' }]";
+    let mut world = World::with(Plan { config, ..Plan::DEFAULT }).await;
+    world.dns.silence("silent.test");
+    drop(world.host("gone.test").await);
+    for (domain, condition) in [
+        ("nowhere.test", "remote-server-not-found"),
+        ("silent.test", "remote-server-timeout"),
+        ("gone.test", "remote-server-timeout"),
+        ("denied.test", "forbidden"),
+    ] {
+        let answer = world.legacy.ask(domain).await;
+        assert!(answer.contains(&format!("error {condition}")), "{domain}: {answer}");
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn an_old_server_that_wants_its_own_pair_first_gets_through_from_both_sides_at_once() {
+    // COMPAT(jabberd2), with a peer that has only dialback: neither waits for the other
+    let plan = Plan { style: Style::Old, external: false, ..Plan::DEFAULT };
+    let mut world = World::with(plan).await;
+    let (mut inbound, mut outbound) =
+        tokio::join!(world.good.open("old.test"), world.legacy.open("good.test"));
+    let there = "<message from='bob@old.test' to='ann@good.test'/>";
+    let back = "<message from='ann@good.test' to='bob@old.test'/>";
+    tokio::join!(inbound.say(back), outbound.say(there));
+    assert_eq!(world.legacy.arrival().await, back);
+    assert_eq!(world.good.arrival().await, there);
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn an_impostor_learns_nothing_while_the_legacy_server_is_down() {
+    let config = "limits: { connect: 2s, tcp_connect: 1s }";
+    let mut world = World::with(Plan { config, ..Plan::DEFAULT }).await;
+    for manner in [Manner::Closes, Manner::Garbage, Manner::Mute, Manner::NoId] {
+        world.legacy.behave(manner);
+        let (mut conn, _) = old_style(&world).await;
+        conn.say("<db:result from='old.test' to='good.test'>k</db:result>").await;
+        let answer = conn.until("</db:result>").await;
+        assert!(answer.contains("<remote-server-timeout "), "{manner:?}: {answer}");
+        conn.say("<message from='bob@old.test' to='ann@good.test'/>").await;
+        conn.ends_with("not-authorized").await;
+    }
+    world.legacy.behave(Manner::Honest);
+    assert!(!world.dns.was_asked("good.test"));
+    world.is_alive().await;
+}

@@ -1,1 +1,191 @@
-//! x
+//! Changes while streams are open, and the end (protocol AB-2, A-97, A-99, §1.3 `system-shutdown`).
+
+use crate::{
+    l4_negotiation::{BOUNCE, bounced, sends},
+    world::{Conn, FOOTER, Manner, Plan, PROCEED, STARTTLS, World, assert_error, header, soon},
+};
+
+const DENY: &str = "rules: [{ match: evil.test, allow: none, reason: 'spam' }]";
+
+#[tokio::test]
+async fn a_new_rule_ends_the_streams_that_it_denies_and_no_other() {
+    //
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    let _stream = sends(&world, "evil.test").await;
+    let mut outbound = host.accept_open().await;
+    outbound.until("</message>").await;
+    let mut clear = world.clear("evil.test").await;
+    let mut proven = world.proven("evil.test").await;
+    let mut inbound = world.authenticated("evil.test").await;
+    let mut other = world.authenticated("other.test").await;
+    world.reload(DENY).unwrap();
+    for conn in [&mut clear, &mut proven, &mut inbound, &mut outbound] {
+        conn.ends_with("policy-violation").await;
+    }
+    let stanza = "<message from='x@other.test' to='bob@old.test'/>";
+    other.say(stanza).await;
+    assert_eq!(world.legacy.arrival().await, stanza);
+    // from now on nobody gets there, and the sender learns why
+    let _stream = sends(&world, "evil.test").await;
+    bounced(&mut world, "evil.test", "forbidden").await;
+    let mut conn = world.connect().await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.ends_with_header_and("policy-violation").await;
+    world.is_alive().await;
+    // and back
+    world.reload("").unwrap();
+    drop(world.authenticated("evil.test").await);
+    let _stream = sends(&world, "evil.test").await;
+    host.accept_open().await.until("</message>").await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn one_pair_of_a_stream_can_go_and_the_others_stay() {
+    //
+    let mut world = World::start().await;
+    let identity = world.authority.issue(&["evil.test", "other.test"]);
+    let mut conn = world.secured(Some(&identity)).await;
+    conn.say(header("other.test", "old.test")).await;
+    conn.until("</stream:features>").await;
+    for domain in ["evil.test", "other.test"] {
+        conn.say(format!("<db:result from='{domain}' to='old.test'>k</db:result>")).await;
+        conn.until("type='valid'/>").await;
+    }
+    world.reload(DENY).unwrap();
+    let stanza = "<message from='x@other.test' to='bob@old.test'/>";
+    conn.say(stanza).await;
+    assert_eq!(world.legacy.arrival().await, stanza);
+    conn.say("<message from='m@evil.test' to='bob@old.test'/>").await;
+    conn.ends_with("invalid-from").await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn an_address_that_a_new_rule_denies_loses_its_streams() {
+    let mut world = World::start().await;
+    let mut denied = world.secured_from("127.0.0.66", None).await;
+    denied.say(header("evil.test", "old.test")).await;
+    denied.until("</stream:features>").await;
+    let mut other = world.authenticated("other.test").await;
+    world.reload("rules: [{ address: 127.0.0.66, allow: none }]").unwrap();
+    denied.ends_with("policy-violation").await;
+    other.say("<message from='x@other.test' to='bob@old.test'/>").await;
+    world.legacy.arrival().await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_rule_that_comes_during_a_handshake_holds_after_it() {
+    let mut world = World::with(BOUNCE).await;
+    // on the way in: direct TLS begun, STARTTLS agreed
+    let mut direct = Conn::open(world.direct(), "127.0.0.1").await;
+    let mut upgraded = world.clear("evil.test").await;
+    upgraded.say(STARTTLS).await;
+    upgraded.until(PROCEED).await;
+    // on the way out
+    let host = world.host("evil.test").await;
+    let _stream = sends(&world, "evil.test").await;
+    let mut outbound = host.accept_starttls().await;
+    world.is_alive().await; // the direct connection was accepted before those of this
+    world.reload(DENY).unwrap();
+    let identity = world.authority.issue(&["evil.test"]);
+    for conn in [&mut direct, &mut upgraded] {
+        let tls = world.authority.client(Some(&identity), &[]);
+        conn.connect_tls(tls, "old.test").await.unwrap();
+        conn.say(header("evil.test", "old.test")).await;
+        assert_error(&conn.rest().await, "policy-violation");
+    }
+    outbound.say(PROCEED).await;
+    outbound.accept_tls(host.identity.server()).await.unwrap();
+    host.greet(&mut outbound).await;
+    outbound.say("<stream:features/>").await;
+    outbound.until("</db:result>").await;
+    outbound.say("<db:result from='evil.test' to='old.test' type='valid'/>").await;
+    let text = outbound.rest().await;
+    assert!(!text.contains("<message"), "{text}");
+    assert_error(&text, "policy-violation");
+    bounced(&mut world, "evil.test", "forbidden").await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_broken_file_changes_nothing() {
+    let mut world = World::start().await;
+    let mut conn = world.authenticated("evil.test").await;
+    for broken in ["rules: [{ match: evil.test, alow: none }]", "a: [", "rules: 7", "\u{0}"] {
+        world.reload(broken).unwrap_err();
+        let stanza = "<message from='m@evil.test' to='bob@old.test'/>";
+        conn.say(stanza).await;
+        assert_eq!(world.legacy.arrival().await, stanza);
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn the_end_is_said_on_every_stream_once() {
+    // shutdown_timeout is far beyond what is waited for here
+    let plan = Plan { config: "shutdown_timeout: 10m", ..BOUNCE };
+    let mut world = World::with(plan).await;
+    let host = world.host("evil.test").await;
+    let mut legacy = sends(&world, "evil.test").await;
+    let mut outbound = host.accept_open().await;
+    outbound.until("</message>").await;
+    let clear = world.clear("evil.test").await;
+    let inbound = world.authenticated("evil.test").await;
+    let silent = world.connect().await;
+    let mut handshake = world.clear("evil.test").await;
+    handshake.say(STARTTLS).await;
+    handshake.until(PROCEED).await;
+    world.is_alive().await;
+    let end = tokio::spawn(world.app.shutdown());
+    for mut conn in [clear, inbound] {
+        let text = conn.until(FOOTER).await;
+        assert_error(&text, "system-shutdown");
+        conn.say(FOOTER).await;
+        conn.ends_silently().await;
+    }
+    let mut silent = silent;
+    silent.ends_with_header_and("system-shutdown").await;
+    assert!(!handshake.rest_bytes().await.contains(&b'<'));
+    let text = legacy.rest().await;
+    assert_error(&text, "system-shutdown");
+    assert_eq!(outbound.rest().await, FOOTER);
+    soon("the end", end).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_taken_before_the_end_is_delivered_and_what_cannot_be_comes_back() {
+    let plan = Plan { config: "shutdown_timeout: 10m", ..BOUNCE };
+    let mut world = World::with(plan).await;
+    let host = world.host("evil.test").await;
+    // the one peer is still being connected to, the other takes stanzas
+    let _stream = sends(&world, "evil.test").await;
+    let _half = host.accept_starttls().await;
+    let mut stream = world.legacy.open("good.test").await;
+    let stanza = |n| format!("<message from='bob@old.test' to='ann@good.test' id='{n}'/>");
+    stream.say(&(0..500).map(stanza).collect::<String>()).await;
+    assert_eq!(world.good.arrival().await, stanza(0));
+    let World { app, mut good, mut legacy, .. } = world;
+    let end = tokio::spawn(app.shutdown());
+    for n in 1..500 {
+        assert_eq!(good.arrival().await, stanza(n));
+    }
+    let bounce = legacy.arrival().await;
+    assert!(bounce.contains("<remote-server-timeout "), "{bounce}");
+    soon("the end", end).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_neighbour_that_is_deaf_does_not_hold_up_the_end() {
+    let plan = Plan { config: "shutdown_timeout: 2s\nlimits: { connect: 60s }", ..BOUNCE };
+    let world = World::with(plan).await;
+    let host = world.host("evil.test").await;
+    let _stream = sends(&world, "evil.test").await;
+    let _half = host.accept_starttls().await;
+    let mut _inbound = world.authenticated("evil.test").await;
+    world.legacy.behave(Manner::Mute);
+    _inbound.say("<message from='m@evil.test' to='bob@old.test'/>").await;
+    soon("the end", world.app.shutdown()).await;
+}

@@ -51,6 +51,11 @@ class Gate:
     process: Process | None = None
 
     @property
+    def key(self) -> Path:
+        """The private key, which fedgate's user can read."""
+        return self.home / "domain.key"
+
+    @property
     def log(self) -> Path:
         return self.home / "fedgate.log"
 
@@ -113,7 +118,7 @@ class Gate:
         os.chown(state, UID, UID)
         pair = self.settings.certificate
         if pair:
-            key = self.home / "domain.key"
+            key = self.key
             shutil.copy(pair.key, key)
             os.chown(key, UID, UID)
             key.chmod(0o600)
@@ -149,7 +154,7 @@ class Gate:
         if settings.rules:
             configuration["rules"] = list(settings.rules)
         if settings.certificate:
-            key = str(self.home / "domain.key")
+            key = str(self.key)
             configuration["certificates"] = [{"cert": str(settings.certificate.cert), "key": key}]
         return configuration
 

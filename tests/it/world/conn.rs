@@ -105,12 +105,15 @@ impl Conn {
 
     /// All up to and including `pattern`.
     pub(crate) async fn until(&mut self, pattern: &str) -> String {
+        let mut searched = 0;
         loop {
-            if let Some(at) = find(&self.buffer, pattern.as_bytes()) {
+            if let Some(at) = find(&self.buffer[searched..], pattern.as_bytes()) {
+                let at = at + searched;
                 let rest = self.buffer.split_off(at + pattern.len());
                 let text = std::mem::replace(&mut self.buffer, rest);
                 return String::from_utf8(text).unwrap();
             }
+            searched = self.buffer.len().saturating_sub(pattern.len());
             let more = timeout(PATIENCE, self.read()).await;
             if !matches!(more, Ok(Some(()))) {
                 let came = String::from_utf8_lossy(&self.buffer);

@@ -152,6 +152,16 @@ impl Host {
         conn
     }
 
+    /// The gate has sent a dialback request; the key is in what it said.
+    pub(crate) async fn accept_request(&self) -> (Conn, String) {
+        let mut conn = self.accept_secured().await;
+        self.greet(&mut conn).await;
+        conn.say("<stream:features/>").await;
+        let request = conn.until("</db:result>").await;
+        let key = request.trim_end_matches("</db:result>").rsplit('>').next().unwrap().to_owned();
+        (conn, key)
+    }
+
     /// The gate may send stanzas, by SASL EXTERNAL.
     pub(crate) async fn accept_open(&self) -> Conn {
         let mut conn = self.accept_auth().await;

@@ -76,6 +76,8 @@ struct Inner {
     /// The keys that this server made, by stream id.
     keys: Mutex<HashMap<String, String>>,
     headers: Mutex<Vec<String>>,
+    /// What the gate said on streams that this server spoilt.
+    words: Mutex<String>,
     arrivals: mpsc::UnboundedSender<String>,
 }
 
@@ -107,6 +109,7 @@ impl Station {
             manner: Mutex::new(Manner::Honest),
             keys: Mutex::default(),
             headers: Mutex::default(),
+            words: Mutex::default(),
             arrivals: sender,
         });
         let mut tasks = JoinSet::new();
@@ -133,11 +136,6 @@ impl Station {
         *self.inner.manner.lock().unwrap() = manner;
     }
 
-    /// This server answers that it made this key for that stream.
-    pub(crate) fn vouch(&self, id: &str, key: &str) {
-        self.inner.keys.lock().unwrap().insert(id.to_owned(), key.to_owned());
-    }
-
     /// The next stanza that a stream delivered to it with the right to, as its bytes.
     pub(crate) async fn arrival(&mut self) -> String {
         super::conn::soon("a stanza", self.arrivals.recv()).await.unwrap()
@@ -153,10 +151,21 @@ impl Station {
         self.inner.headers.lock().unwrap().clone()
     }
 
+    /// What the gate said on streams that this server spoilt.
+    pub(crate) fn words(&self) -> String {
+        self.inner.words.lock().unwrap().clone()
+    }
+
     /// Opens a stream to the gate that may carry stanzas to `target`.
     pub(crate) async fn open(&self, target: &str) -> Stream {
         let stream = super::conn::soon("a stream", self.inner.authorized(target)).await;
-        stream.unwrap_or_else(|| panic!("no stream from {} to {target}", self.domain))
+        stream.unwrap_or_else(|answer| panic!("from {} to {target}: {answer}", self.domain))
+    }
+
+    /// Asks the gate for the pair to `target`, which will not be had; the answer, in words.
+    pub(crate) async fn ask(&self, target: &str) -> String {
+        let stream = super::conn::soon("an answer", self.inner.authorized(target)).await;
+        stream.err().unwrap_or_else(|| panic!("{target} was valid"))
     }
 }
 
@@ -199,9 +208,9 @@ impl Inner {
             Manner::Closes => return None,
             Manner::Garbage => {
                 stream.say("\u{1}garbage & more").await;
-                return stream.drain().await;
+                return self.listen(stream).await;
             }
-            Manner::Mute => return stream.drain().await,
+            Manner::Mute => return self.listen(stream).await,
             _ => {}
         }
         let (mut id, modern) = self.answer_header(stream).await?;
@@ -235,7 +244,10 @@ impl Inner {
                     match self.manner() {
                         Manner::ClosesOnRequest => return None,
                         Manner::MuteOnRequest => continue,
-                        Manner::GarbageOnRequest => stream.say("</nonsense>").await,
+                        Manner::GarbageOnRequest => {
+                            stream.say("</nonsense>").await;
+                            return self.listen(stream).await;
+                        }
                         Manner::Invalid => {
                             stream.say(&typed("result", &to, &from, "", "invalid")).await;
                         }
@@ -263,7 +275,7 @@ impl Inner {
                 Item::Element(..) => {}
                 Item::Stanza(_) if self.manner() == Manner::ErrorOnStanza => {
                     stream.say(INTERNAL_ERROR).await;
-                    return stream.drain().await;
+                    return self.listen(stream).await;
                 }
                 Item::Stanza(text) => {
                     let pair = (domain_of(&text, "from"), domain_of(&text, "to"));
@@ -279,11 +291,19 @@ impl Inner {
         }
     }
 
+    /// Writes down all that the gate still says.
+    async fn listen(&self, stream: &mut Stream) -> Option<()> {
+        loop {
+            let chunk = stream.conn.chunk().await?;
+            self.words.lock().unwrap().push_str(&String::from_utf8_lossy(&chunk));
+        }
+    }
+
     /// Whether the gate made this key, over a stream of our own.
     async fn check(&self, own: &mut Option<Stream>, asker: &str, id: &str, key: &str) -> bool {
         let stream = match self.style {
             Style::Modern => self.connected(asker).await.map(|(stream, _)| stream),
-            Style::Old => self.authorized(asker).await,
+            Style::Old => self.authorized(asker).await.ok(),
         };
         let Some(stream) = stream else { return false };
         let stream = own.insert(stream);
@@ -319,19 +339,23 @@ impl Inner {
     }
 
     /// A stream to the gate that may carry stanzas to `target`, by dialback.
-    async fn authorized(&self, target: &str) -> Option<Stream> {
-        let (mut stream, id) = self.connected(target).await?;
+    async fn authorized(&self, target: &str) -> Result<Stream, String> {
+        let (mut stream, id) = self.connected(target).await.ok_or("no stream")?;
         let key = format!("{:x}", rand());
         self.keys.lock().unwrap().insert(id, key.clone());
         let from = &self.domain;
         stream.say(&format!("<db:result from='{from}' to='{target}'>{key}</db:result>")).await;
         loop {
-            match stream.next().await? {
+            match stream.next().await.ok_or("the connection ended")? {
                 Item::Element(ElementName::DbResult, answer) => {
-                    let valid = answer.attr("type") == Some("valid");
-                    return valid.then_some(stream);
+                    let kind = answer.attr("type").unwrap_or_default();
+                    if kind == "valid" {
+                        return Ok(stream);
+                    }
+                    let error = answer.children().first().and_then(|e| e.children().first());
+                    return Err(format!("{kind} {}", error.map_or("", |error| &error.name)));
                 }
-                Item::Footer => return None,
+                Item::Footer => return Err("the stream ended".into()),
                 _ => {}
             }
         }
@@ -345,6 +369,17 @@ impl Stream {
 
     pub(crate) async fn say(&mut self, text: &str) {
         self.conn.say(text).await;
+    }
+
+    /// Sends what need not be text.
+    pub(crate) async fn say_bytes(&mut self, bytes: &[u8]) {
+        self.conn.say(bytes).await;
+    }
+
+    /// All that the gate says to the end.
+    pub(crate) async fn rest(&mut self) -> String {
+        let first = String::from_utf8(self.input.split().to_vec()).unwrap();
+        first + &self.conn.rest().await
     }
 
     fn restart(&mut self) {
@@ -386,12 +421,6 @@ impl Stream {
         }
     }
 
-    /// Reads to the end and throws away.
-    async fn drain(&mut self) -> Option<()> {
-        loop {
-            self.conn.chunk().await?;
-        }
-    }
 }
 
 fn framer() -> Framer {

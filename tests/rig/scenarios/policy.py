@@ -1,10 +1,14 @@
 """Who may not federate is refused, in both directions, at once and with an error."""
 
+import os
+import shutil
 import time
+from pathlib import Path
 
 from ..checks import deliver, exchange, recovers, refused, tag
-from ..plan import DENIED, ELSEWHERE, FAR_ADDRESS, LATE_DENIED
-from ..scene import Scene
+from ..gate import DIRECT_TLS_PORT
+from ..plan import DENIED, ELSEWHERE, FAR_ADDRESS, LATE_DENIED, LEGACY
+from ..scene import Failed, Scene
 from ..wait import until
 from .base import Scenario
 from .odd import odd_peer
@@ -88,8 +92,60 @@ async def late_rule(scene: Scene) -> str:
     return f"in effect after {effect:.2f} s, broken file changed nothing, gone after {back:.2f} s"
 
 
+async def late_certificate(scene: Scene) -> str:
+    legacy = await scene.legacy("jabberd2")
+    peer = await scene.peer("prosody")
+    alice = await scene.login(legacy, "alice")
+    bob = await scene.login(peer, "bob")
+    await exchange(alice, bob, 5)
+    gate = legacy.gate
+    assert gate is not None and gate.settings.certificate is not None
+    log = legacy.log.now()
+    shown = f"openssl s_client -connect {gate.settings.address}:{DIRECT_TLS_PORT} "
+    shown += f"-servername {LEGACY} </dev/null 2>/dev/null | openssl x509 -noout -serial"
+
+    def serial() -> str:
+        return legacy.node.run("sh", "-c", shown)
+
+    old = serial()
+    renewed = scene.world.authority.issue("renewed", LEGACY)
+    # as renewals come: first one file, then the other
+    replace(renewed.cert, gate.settings.certificate.cert)
+    await until(
+        lambda: any(entry.get("level") == "ERROR" for entry in log.entries()),
+        5,
+        "one error line for a certificate without its key",
+    )
+    if serial() != old:
+        raise Failed("a certificate without its key is shown")
+    replace(renewed.key, gate.key)
+    began = time.monotonic()
+    await until(lambda: serial() != old, EFFECT_SECONDS, "the renewed certificate to be shown")
+    effect = time.monotonic() - began
+    await exchange(alice, bob, 5)
+    closed = [e for e in log.entries() if e.get("message") == "stream closed" and e.get("pair")]
+    if closed:
+        raise Failed(f"streams were closed: {closed}")
+    return f"in effect after {effect:.2f} s, no stream closed"
+
+
+def replace(source: Path, target: Path) -> None:
+    """Puts a copy in the place of a file, with its owner and mode, as a whole."""
+    before = target.stat()
+    fresh = target.with_suffix(".new")
+    shutil.copy(source, fresh)
+    os.chown(fresh, before.st_uid, before.st_gid)
+    fresh.chmod(before.st_mode)
+    fresh.rename(target)
+
+
 SCENARIOS = [
     Scenario("denied-domain", "a denied domain is refused both ways", denied_domain),
     Scenario("denied-address", "a denied address is refused both ways", denied_address),
     Scenario("late-rule", "a rule added while fedgate runs takes effect at once", late_rule),
+    Scenario(
+        "late-certificate",
+        "a renewed certificate is shown at once, streams go on",
+        late_certificate,
+    ),
 ]
