@@ -1,9 +1,11 @@
 //! A stream that somebody opened to us, from accept to end: pumps one socket through one
 //! [`Receiving`] machine, does what the machine says, and hands admitted stanzas to their routes.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod ending;
+mod intake;
 
-use bytes::Buf;
+use std::{net::SocketAddr, sync::Arc};
+
 use tokio::{
     net::TcpStream,
     sync::watch,
@@ -11,26 +13,26 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::info;
 
+use self::{
+    ending::{CLOSE_WAIT, DRAIN_WAIT, Deadline},
+    intake::Batch,
+};
 use super::{
     admission::Permit,
     frames::Frames,
     gate::Gate,
     prover::{self, Asker},
-    route::Route,
 };
 use crate::{
-    auth::{
-        TlsFacts,
-        ledger::{AuthorizedPair, Routable},
-    },
+    auth::{TlsFacts, ledger::AuthorizedPair},
     net::{
         tls::Accept,
         wire::{Event, Wire},
     },
-    stream::{Action, Authentication, Blame, Failure, Fault, Receiving, Verdict},
-    xml::{self, Span, Tag, Token, TokenKind, relay, writer},
+    stream::{Action, Authentication, Fault, Receiving, Verdict},
+    xml::writer,
     xmpp::{Direction, Domain, Side, StreamCondition},
 };
 
@@ -101,17 +103,6 @@ struct Leg {
     batch: Option<Batch>,
     /// Until when a stream that has got its last words is read.
     closing: Option<Instant>,
-}
-
-/// Stanzas of one pair, one behind the other in the input, that go as they are.
-struct Batch {
-    grant: AuthorizedPair,
-    route: Result<Arc<Route>, Arc<Failure>>,
-    /// The route's stream declares another language than ours: stanzas have to say theirs.
-    stamp: Option<Arc<str>>,
-    /// The batch is the input up to here.
-    end: usize,
-    stanzas: u32,
 }
 
 /// Serves one accepted connection to its end.
@@ -250,125 +241,6 @@ impl Leg {
         }
     }
 
-    /// Takes all complete tokens out of the input.
-    async fn read(&mut self) -> Result<(), End> {
-        loop {
-            let at = self.batch.as_ref().map_or(0, |batch| batch.end);
-            let rest = self.wire.input().get(at..).unwrap_or_default();
-            let step = match self.frames.framer().next(rest) {
-                Ok(None) => break,
-                Ok(Some(Token { len, kind: TokenKind::Element(tag) })) if tag.name.is_stanza() => {
-                    self.partial = None;
-                    self.stanza(&tag, at, len).await
-                }
-                Ok(Some(token)) => {
-                    self.partial = None;
-                    self.hand_over().await;
-                    self.token(token).await
-                }
-                Err(fault) => Err(self.unreadable(fault)),
-            };
-            if let Err(end) = step {
-                self.hand_over().await;
-                return Err(end);
-            }
-        }
-        self.hand_over().await;
-        if !self.wire.input().is_empty() {
-            self.partial.get_or_insert_with(Instant::now);
-        }
-        self.wire.shrink();
-        Ok(())
-    }
-
-    /// What does not even begin like XML comes from no XMPP server: a browser, a scanner, a TLS
-    /// client on the wrong port. It gets no answer (attack A-37).
-    fn unreadable(&mut self, fault: xml::Fault) -> End {
-        let in_stream = self.frames.framer().header().is_some() || self.machine.tls().is_some();
-        let first = self.wire.input().first().copied().unwrap_or(b'<');
-        // white space, and how UTF-8, UTF-16 and UTF-32 may begin
-        let is_xml = matches!(first, b'<' | b' ' | b'\t' | b'\r' | b'\n' | 0 | 0xef | 0xfe | 0xff);
-        if in_stream || is_xml || self.side == Side::Legacy {
-            return Fault::xml(fault).into();
-        }
-        End::Broken("not XMPP".into())
-    }
-
-    /// Admits the stanza that stands at `at` of the input, just behind the batch.
-    async fn stanza(&mut self, tag: &Tag, at: usize, len: usize) -> Result<(), End> {
-        let bytes = self.wire.input().get(at..at + len).unwrap_or_default();
-        let text = |span: Option<Span>| span.map(|span| span.text(bytes)).unwrap_or_default();
-        let grant = self.machine.stanza(&text(tag.from), &text(tag.to))?;
-        let Some(header) = self.frames.framer().header().cloned() else {
-            return Err(End::Broken("stanza without a stream header".into()));
-        };
-        self.used = Instant::now();
-        self.stanzas += 1;
-        if let Some(batch) = &mut self.batch
-            && batch.grant.is(grant)
-            && relay::is_verbatim(tag, &header, batch.stamp.as_deref())
-        {
-            batch.end += len;
-            batch.stanzas += 1;
-            return Ok(());
-        }
-        let grant = grant.clone();
-        self.hand_over().await;
-        let onward = self.onward();
-        let route = self.gate.routes().get(&self.gate, onward, grant.pair(), self.lang.as_ref());
-        let stamp = match &route {
-            Ok(route) if route.lang() != self.lang.as_deref() => self.lang.clone(),
-            Ok(_) | Err(_) => None,
-        };
-        if relay::is_verbatim(tag, &header, stamp.as_deref()) {
-            self.batch = Some(Batch { grant, route, stamp, end: len, stanzas: 1 });
-            return Ok(());
-        }
-        let bytes = self.wire.input().split_to(len).freeze();
-        let bytes = relay::outgoing(&bytes, tag, &header, stamp.as_deref());
-        let stanza = Routable::new(&grant, bytes, 1);
-        self.gate.counters().accepted(self.side, 1);
-        self.gate.deliver(route, onward, stanza, self.lang.as_ref()).await;
-        Ok(())
-    }
-
-    /// Hands the batch to its route.
-    async fn hand_over(&mut self) {
-        let Some(batch) = self.batch.take() else { return };
-        let bytes = self.wire.input().split_to(batch.end).freeze();
-        let stanzas = Routable::new(&batch.grant, bytes, batch.stanzas);
-        self.gate.counters().accepted(self.side, batch.stanzas);
-        self.gate.deliver(batch.route, self.onward(), stanzas, self.lang.as_ref()).await;
-    }
-
-    /// Takes a token that is no stanza from the front of the input.
-    async fn token(&mut self, token: Token) -> Result<(), End> {
-        let mut actions = Vec::new();
-        let outcome = match token.kind {
-            TokenKind::Declaration => Ok(()),
-            TokenKind::Space => {
-                self.used = Instant::now();
-                Ok(())
-            }
-            TokenKind::Header(header) => {
-                self.lang = header.lang.as_deref().map(Into::into);
-                self.machine.header(&header, &mut actions)
-            }
-            TokenKind::Element(tag) => {
-                let bytes = self.wire.input().get(..token.len).unwrap_or_default();
-                let element = self.frames.parse(bytes)?;
-                self.machine.element(tag.name, &element, &mut actions)
-            }
-            TokenKind::Footer => {
-                self.say(writer::FOOTER.as_bytes());
-                return Err(End::Closed("stream closed by the other end"));
-            }
-        };
-        self.wire.input().advance(token.len);
-        self.act(actions).await?;
-        Ok(outcome?)
-    }
-
     /// Puts text on the wire; nothing follows the last words.
     fn say(&mut self, text: &[u8]) {
         if self.closing.is_none() {
@@ -478,102 +350,4 @@ impl Leg {
             Side::Legacy => Side::Peer,
         }
     }
-
-    /// When something must have happened, and what it means if not.
-    fn deadline(&self) -> (Instant, Deadline) {
-        let limits = &self.gate.config().limits;
-        let mut first = (self.used + FOREVER, Deadline::Idle);
-        let mut at = |instant: Instant, why| {
-            if instant < first.0 {
-                first = (instant, why);
-            }
-        };
-        if let Some(stalls) = self.wire.stalls_at(limits.write_stall) {
-            at(stalls, Deadline::Stalled);
-        }
-        if let Some(partial) = self.partial {
-            at(partial + limits.negotiation, Deadline::Partial);
-        }
-        if !self.machine.is_authorized() && !self.machine.is_waiting() {
-            // Streams that only ask dialback questions never get further; they may come again.
-            let since = match self.side {
-                Side::Peer => self.accepted,
-                Side::Legacy => self.used,
-            };
-            at(since + limits.negotiation, Deadline::Negotiation);
-        } else if self.side == Side::Peer {
-            at(self.used + limits.idle, Deadline::Idle);
-        }
-        first
-    }
-
-    /// Last words, and the one line that tells the stream's story.
-    async fn finish(mut self, end: End) {
-        let stall = CLOSE_WAIT.min(self.gate.config().limits.write_stall);
-        let (reason, blame, rule) = match &end {
-            End::Fault(fault) => {
-                let farewell = self.machine.farewell(fault);
-                self.say(&farewell);
-                (fault.reason(), fault.blame(), fault.rule())
-            }
-            End::Closed(reason) => (*reason, Blame::Remote, None),
-            End::Refused => ("refused", Blame::Policy, None),
-            End::Broken(detail) => (detail.as_str(), Blame::Remote, None),
-        };
-        if self.stanzas == 0 && self.machine.claimed().is_none() && matches!(end, End::Closed(_)) {
-            // Somebody looked whether anybody is there: health checks do, every few seconds.
-            debug!(addr = %self.address.ip(), entry = self.entry.as_str(), reason, "stream closed");
-            self.wire.close(stall).await;
-            return;
-        }
-        info!(
-            side = self.side.as_str(),
-            addr = %self.address.ip(),
-            domain = self.machine.claimed().map(tracing::field::display),
-            reason,
-            blame = blame.as_str(),
-            rule,
-            condition = match &end {
-                End::Fault(fault) => Some(fault.condition().as_str()),
-                End::Closed(_) | End::Refused | End::Broken(_) => None,
-            },
-            stanzas = self.stanzas,
-            seconds = self.accepted.elapsed().as_secs(),
-            "stream closed"
-        );
-        self.jobs.shutdown().await;
-        self.wire.close(stall).await;
-    }
 }
-
-/// What a deadline was for.
-#[derive(Clone, Copy)]
-enum Deadline {
-    Closing,
-    Idle,
-    Negotiation,
-    Partial,
-    Stalled,
-}
-
-impl From<Deadline> for End {
-    fn from(deadline: Deadline) -> Self {
-        let timeout = |reason| Self::Fault(Fault::remote(StreamCondition::PolicyViolation, reason));
-        match deadline {
-            Deadline::Closing => Self::Closed("drained"),
-            Deadline::Idle => {
-                Self::Fault(Fault::policy(StreamCondition::ConnectionTimeout, "idle", None))
-            }
-            Deadline::Negotiation => timeout("not authenticated in time"),
-            Deadline::Partial => timeout("an element took too long"),
-            Deadline::Stalled => Self::Broken("the other end takes no bytes".into()),
-        }
-    }
-}
-
-/// No deadline at all.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How long, when fedgate ends, the other end may take to close its stream.
-const DRAIN_WAIT: Duration = Duration::from_secs(1);
-/// How long last words may take.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);

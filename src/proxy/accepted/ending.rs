@@ -1,0 +1,112 @@
+//! How an accepted stream comes to its end: deadlines, last words, and the line in the log.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use super::{End, Leg};
+use crate::{
+    stream::{Blame, Fault},
+    xmpp::{Side, StreamCondition},
+};
+
+/// What a deadline was for.
+#[derive(Clone, Copy)]
+pub(super) enum Deadline {
+    Closing,
+    Idle,
+    Negotiation,
+    Partial,
+    Stalled,
+}
+
+impl From<Deadline> for End {
+    fn from(deadline: Deadline) -> Self {
+        let timeout = |reason| Self::Fault(Fault::remote(StreamCondition::PolicyViolation, reason));
+        match deadline {
+            Deadline::Closing => Self::Closed("drained"),
+            Deadline::Idle => {
+                Self::Fault(Fault::policy(StreamCondition::ConnectionTimeout, "idle", None))
+            }
+            Deadline::Negotiation => timeout("not authenticated in time"),
+            Deadline::Partial => timeout("an element took too long"),
+            Deadline::Stalled => Self::Broken("the other end takes no bytes".into()),
+        }
+    }
+}
+
+impl Leg {
+    /// When something must have happened, and what it means if not.
+    pub(super) fn deadline(&self) -> (Instant, Deadline) {
+        let limits = &self.gate.config().limits;
+        let mut first = (self.used + FOREVER, Deadline::Idle);
+        let mut at = |instant: Instant, why| {
+            if instant < first.0 {
+                first = (instant, why);
+            }
+        };
+        if let Some(stalls) = self.wire.stalls_at(limits.write_stall) {
+            at(stalls, Deadline::Stalled);
+        }
+        if let Some(partial) = self.partial {
+            at(partial + limits.negotiation, Deadline::Partial);
+        }
+        if !self.machine.is_authorized() && !self.machine.is_waiting() {
+            // Streams that only ask dialback questions never get further; they may come again.
+            let since = match self.side {
+                Side::Peer => self.accepted,
+                Side::Legacy => self.used,
+            };
+            at(since + limits.negotiation, Deadline::Negotiation);
+        } else if self.side == Side::Peer {
+            at(self.used + limits.idle, Deadline::Idle);
+        }
+        first
+    }
+
+    /// Last words, and the one line that tells the stream's story.
+    pub(super) async fn finish(mut self, end: End) {
+        let stall = CLOSE_WAIT.min(self.gate.config().limits.write_stall);
+        let (reason, blame, rule) = match &end {
+            End::Fault(fault) => {
+                let farewell = self.machine.farewell(fault);
+                self.say(&farewell);
+                (fault.reason(), fault.blame(), fault.rule())
+            }
+            End::Closed(reason) => (*reason, Blame::Remote, None),
+            End::Refused => ("refused", Blame::Policy, None),
+            End::Broken(detail) => (detail.as_str(), Blame::Remote, None),
+        };
+        if self.stanzas == 0 && self.machine.claimed().is_none() && matches!(end, End::Closed(_)) {
+            // Somebody looked whether anybody is there: health checks do, every few seconds.
+            debug!(addr = %self.address.ip(), entry = self.entry.as_str(), reason, "stream closed");
+            self.wire.close(stall).await;
+            return;
+        }
+        info!(
+            side = self.side.as_str(),
+            addr = %self.address.ip(),
+            domain = self.machine.claimed().map(tracing::field::display),
+            reason,
+            blame = blame.as_str(),
+            rule,
+            condition = match &end {
+                End::Fault(fault) => Some(fault.condition().as_str()),
+                End::Closed(_) | End::Refused | End::Broken(_) => None,
+            },
+            stanzas = self.stanzas,
+            seconds = self.accepted.elapsed().as_secs(),
+            "stream closed"
+        );
+        self.jobs.shutdown().await;
+        self.wire.close(stall).await;
+    }
+}
+
+/// No deadline at all.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long, when fedgate ends, the other end may take to close its stream.
+pub(super) const DRAIN_WAIT: Duration = Duration::from_secs(1);
+/// How long last words may take.
+pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(2);
