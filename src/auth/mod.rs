@@ -1,5 +1,6 @@
 //! Layer 1: who may speak for which domain. Pure decisions.
 
+pub mod dane;
 pub mod dialback_key;
 pub mod ledger;
 pub mod pkix;

@@ -29,20 +29,27 @@ pub use self::{
     error::{Link, PkixError},
     summary::{CertificateInfo, Fingerprint},
 };
-use super::{Proof, Prooftype};
+use super::{Proof, Prooftype, proof::Evidence};
 use crate::xmpp::Domain;
 
 /// The CAs that are trusted to say which key belongs to a domain.
 #[derive(Clone, Debug, Default)]
 pub struct TrustRoots {
     anchors: Vec<TrustAnchor<'static>>,
+    /// Whole, in the order of `anchors`: a TLSA record may want one of them (RFC 7671 §5.4).
+    certificates: Vec<CertificateDer<'static>>,
 }
 
 /// The names by which a peer may prove itself (PK-2): DNS-ID, SRV-ID and XmppAddr of the source
-/// domain. Never a name out of an insecure DNS answer.
+/// domain; and DNS-ID of the hosts that DNSSEC says stand for it (RFC 7673 §4.1). Never a name out
+/// of an insecure DNS answer.
 #[derive(Clone, Copy, Debug)]
 pub struct ReferenceIds<'a> {
     source: &'a Domain,
+    /// The SRV target, and what it is an alias of.
+    hosts: [Option<&'a str>; 2],
+    /// Until when DNS says so.
+    delegated: Option<UnixTime>,
 }
 
 impl TrustRoots {
@@ -60,7 +67,21 @@ impl TrustRoots {
         let anchor =
             webpki::anchor_from_trusted_cert(certificate).map_err(|_| PkixError::Malformed)?;
         self.anchors.push(anchor.to_owned());
+        self.certificates.push(certificate.clone().into_owned());
         Ok(())
+    }
+
+    pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.anchors
+    }
+
+    /// The certificates behind a trust anchor.
+    pub(super) fn behind<'a>(
+        &'a self,
+        anchor: &'a TrustAnchor<'_>,
+    ) -> impl Iterator<Item = &'a CertificateDer<'static>> {
+        let all = self.anchors.iter().zip(&self.certificates);
+        all.filter(move |(known, _)| same_key(known, anchor)).map(|(_, certificate)| certificate)
     }
 
     /// How many CAs are trusted.
@@ -80,8 +101,27 @@ impl<'a> ReferenceIds<'a> {
     /// The identifiers of the domain that a stream header or a dialback element names.
     #[must_use]
     pub fn of(source: &'a Domain) -> Self {
-        Self { source }
+        Self { source, hosts: [None; 2], delegated: None }
     }
+
+    pub(super) fn source(&self) -> &'a Domain {
+        self.source
+    }
+
+    /// And the host names that DNSSEC-secure records delegate the domain to, until `expires`: the
+    /// target of a secure SRV record, and the host at the end of its secure aliases (RFC 7671 §7).
+    #[must_use]
+    pub fn delegated(self, hosts: [Option<&'a str>; 2], expires: UnixTime) -> Self {
+        Self { hosts, delegated: Some(expires), ..self }
+    }
+}
+
+/// What path and names of a chain say, when both are good.
+pub(super) struct Valid {
+    /// The first certificate of the path expires; or what DNS says of the name, if it hangs on that.
+    pub(super) expires: UnixTime,
+    /// The name that fits is that of a host, which only DNSSEC ties to the domain.
+    pub(super) is_delegated: bool,
 }
 
 /// Judges a certificate chain, leaf first, as it came from a peer that claims the source domain;
@@ -95,43 +135,65 @@ pub fn verify(
     reference: ReferenceIds<'_>,
     now: UnixTime,
 ) -> Result<Proof, PkixError> {
+    let valid = validate(chain, &roots.anchors, reference, now, &|_| Ok(()))?;
+    let leaf = chain.first().ok_or(PkixError::NoCertificate)?;
+    let evidence = Evidence { dnssec: valid.is_delegated, expires: valid.expires };
+    Ok(Proof::assertion(reference.source.clone(), Prooftype::Pkix, Fingerprint::of(leaf), evidence))
+}
+
+/// The same with any trust anchors, and with a say of the caller in each path.
+pub(super) fn validate(
+    chain: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'_>],
+    reference: ReferenceIds<'_>,
+    now: UnixTime,
+    accepts: &dyn Fn(&VerifiedPath<'_>) -> Result<(), webpki::Error>,
+) -> Result<Valid, PkixError> {
     let (leaf_der, intermediates) = chain.split_first().ok_or(PkixError::NoCertificate)?;
     check_bounds(chain)?;
     let leaf = parse(leaf_der)?;
     check_leaf(&leaf)?;
     check_ambiguity(intermediates)?;
+    let presented = Presented::of(&leaf)?;
+    let is_source = presented.matches(reference.source).is_some();
+    let is_host = reference.hosts.iter().flatten().any(|host| presented.names_host(host));
 
     let end_entity = EndEntityCert::try_from(leaf_der)
         .map_err(|error| PkixError::explain(error, chain, &leaf))?;
     let path = end_entity
         .verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,
-            &roots.anchors,
+            anchors,
             intermediates,
             now,
             ServerPurpose,
             None,
-            Some(&|path| check_path(path, reference.source)),
+            Some(&|path: &VerifiedPath<'_>| {
+                check_issuers(path)?;
+                // a host's name is a dNSName, and those webpki has held against the constraints
+                if !is_host && !may_speak_for(path, reference.source) {
+                    return Err(webpki::Error::NameConstraintViolation);
+                }
+                accepts(path)
+            }),
         )
         .map_err(|error| PkixError::explain(error, chain, &leaf))?;
-
-    let presented = Presented::of(&leaf)?;
-    if presented.matches(reference.source).is_none() {
+    if !is_source && !is_host {
         return Err(PkixError::Name {
             wanted: reference.source.clone(),
             presented: presented.to_string(),
         });
     }
-    Ok(Proof::assertion(
-        reference.source.clone(),
-        Prooftype::Pkix,
-        Fingerprint::of(leaf_der),
-        first_expiry(&leaf, &path)?,
-    ))
+    let is_delegated = !is_source || !may_speak_for(&path, reference.source);
+    let mut expires = first_expiry(&leaf, &path)?;
+    if let (true, Some(delegated)) = (is_delegated, reference.delegated) {
+        expires = expires.min(delegated);
+    }
+    Ok(Valid { expires, is_delegated })
 }
 
 /// what a peer may make us work on. rustls bounds the handshake message likewise.
-fn check_bounds(chain: &[CertificateDer<'_>]) -> Result<(), PkixError> {
+pub(super) fn check_bounds(chain: &[CertificateDer<'_>]) -> Result<(), PkixError> {
     if chain.len() > MAX_CERTIFICATES {
         return Err(PkixError::TooManyCertificates(chain.len()));
     }
@@ -174,14 +236,8 @@ fn check_ambiguity(intermediates: &[CertificateDer<'_>]) -> Result<(), PkixError
     }
 }
 
-/// What every CA of a path must fulfil beyond webpki's checks: `keyCertSign`, and that its name
-/// constraints permit the domain, by whichever identifier it is then proven (PK-6, A-44).
-fn check_path(path: &VerifiedPath<'_>, domain: &Domain) -> Result<(), webpki::Error> {
-    if let Some(subtrees) = &path.anchor().name_constraints
-        && !constraints::subtrees_permit(subtrees, domain)
-    {
-        return Err(webpki::Error::NameConstraintViolation);
-    }
+/// What webpki does not ask of the CAs of a path: `keyCertSign`.
+fn check_issuers(path: &VerifiedPath<'_>) -> Result<(), webpki::Error> {
     for issuer in path.intermediate_certificates() {
         let der = issuer.der();
         let issuer = parse(&der).map_err(|_| webpki::Error::BadDer)?;
@@ -192,11 +248,23 @@ fn check_path(path: &VerifiedPath<'_>, domain: &Domain) -> Result<(), webpki::Er
             Ok(_) => {}
             Err(_) => return Err(webpki::Error::BadDer),
         }
-        if !constraints::permits(&issuer, domain) {
-            return Err(webpki::Error::NameConstraintViolation);
-        }
     }
     Ok(())
+}
+
+/// Whether the name constraints of all CAs of a path permit the domain, by whichever identifier it
+/// is then proven (PK-6, A-44).
+fn may_speak_for(path: &VerifiedPath<'_>, domain: &Domain) -> bool {
+    let subtrees = path.anchor().name_constraints.as_ref();
+    subtrees.is_none_or(|subtrees| constraints::subtrees_permit(subtrees, domain))
+        && path
+            .intermediate_certificates()
+            .all(|issuer| parse(&issuer.der()).is_ok_and(|ca| constraints::permits(&ca, domain)))
+}
+
+/// Whether two trust anchors are one CA with one key.
+pub(super) fn same_key(a: &TrustAnchor<'_>, b: &TrustAnchor<'_>) -> bool {
+    a.subject == b.subject && a.subject_public_key_info == b.subject_public_key_info
 }
 
 fn first_expiry(
@@ -216,6 +284,11 @@ pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
         Ok(([], certificate)) => Ok(certificate),
         _ => Err(PkixError::Malformed),
     }
+}
+
+/// The first and the last moment at which a certificate is valid.
+pub(super) fn validity(certificate: &X509Certificate<'_>) -> (UnixTime, UnixTime) {
+    (summary::not_before(certificate), summary::not_after(certificate))
 }
 
 fn rsa_bits(certificate: &X509Certificate<'_>) -> Option<usize> {

@@ -14,6 +14,8 @@ use crate::xmpp::Domain;
 /// A mechanism by which a domain is proven (RFC 7712 §7).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Prooftype {
+    /// A certificate or key that the domain's DNSSEC-signed records name (RFC 7673, RFC 7712 §5.1).
+    Dane,
     /// The authoritative server confirmed a key (XEP-0220).
     Dialback,
     /// A certificate that a trusted CA issued for the domain (RFC 6120 §13.7.2).
@@ -27,6 +29,7 @@ impl Prooftype {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Dane => "dane",
             Self::Dialback => "dialback",
             Self::Pkix => "pkix",
             Self::Source => "source",
@@ -46,18 +49,27 @@ pub struct Proof {
     domain: Domain,
     prooftype: Prooftype,
     fingerprint: Option<Fingerprint>,
-    not_after: Option<UnixTime>,
+    evidence: Option<Evidence>,
+}
+
+/// How much and how long a certificate proves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::auth) struct Evidence {
+    /// Whether DNSSEC-secure records tie the certificate to the domain.
+    pub(in crate::auth) dnssec: bool,
+    /// When the first of all that was relied on expires: certificates, DNS records.
+    pub(in crate::auth) expires: UnixTime,
 }
 
 impl Proof {
-    /// States that the certificate with this fingerprint proves `domain` until `not_after`.
+    /// States that the certificate with this fingerprint proves `domain`, as far as `evidence`.
     pub(in crate::auth) fn assertion(
         domain: Domain,
         prooftype: Prooftype,
         fingerprint: Fingerprint,
-        not_after: UnixTime,
+        evidence: Evidence,
     ) -> Self {
-        Self { domain, prooftype, fingerprint: Some(fingerprint), not_after: Some(not_after) }
+        Self { domain, prooftype, fingerprint: Some(fingerprint), evidence: Some(evidence) }
     }
 
     /// States that the authoritative server of `domain` confirmed a key of this stream; `server`
@@ -68,14 +80,14 @@ impl Proof {
             domain,
             prooftype: Prooftype::Dialback,
             fingerprint: server.and_then(|server| server.fingerprint),
-            not_after: server.and_then(|server| server.not_after),
+            evidence: server.and_then(|server| server.evidence),
         }
     }
 
     /// States that the stream comes from an address whose users may speak for all local domains:
     /// the operator says so.
     pub(crate) fn source_address(domain: Domain) -> Self {
-        Self { domain, prooftype: Prooftype::Source, fingerprint: None, not_after: None }
+        Self { domain, prooftype: Prooftype::Source, fingerprint: None, evidence: None }
     }
 
     /// The domain that is proven, and no other: a wildcard certificate proves what was asked.
@@ -103,11 +115,19 @@ impl Proof {
         self.fingerprint
     }
 
-    /// When the first certificate of the validated chain expires: from then on the stream must
-    /// not go on by this proof (RFC 6120 §13.7.2.3, TLS-9). None without a certificate.
+    /// When the first of what it rests on expires, a certificate of the validated chain or a DNS
+    /// record: from then on the stream must not go on by this proof (RFC 6120 §13.7.2.3, TLS-9).
+    /// None without a certificate.
     #[must_use]
     pub fn expires(&self) -> Option<UnixTime> {
-        self.not_after
+        self.evidence.map(|evidence| evidence.expires)
+    }
+
+    /// Whether it rests on DNSSEC-secure records: TLSA, or an SRV delegation to a host that the
+    /// certificate names in place of the domain (RFC 7673 §4.1).
+    #[must_use]
+    pub fn rests_on_dnssec(&self) -> bool {
+        self.evidence.is_some_and(|evidence| evidence.dnssec)
     }
 }
 
@@ -122,5 +142,6 @@ mod tests {
         assert_eq!(proof.domain().as_str(), "montague.example");
         assert_eq!(proof.prooftype().as_str(), "dialback");
         assert_eq!((proof.fingerprint(), proof.expires()), (None, None));
+        assert!(!proof.rests_on_dnssec());
     }
 }

@@ -4,9 +4,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use super::{
-    model::{
-        CertificateFiles, Config, Listen, Log, LogFormat, Resolver, Roots, Steer, Tls, TlsVersion,
-    },
+    model::{CertificateFiles, Config, Listen, Log, LogFormat, Roots, Steer, Tls, TlsVersion},
     problem::{At, Reports, Wrong, quote},
     raw::{Kind, Node},
     read::{Section, items},
@@ -15,6 +13,7 @@ use super::{
 
 mod legacy;
 mod limits;
+mod resolver;
 pub(super) mod rules;
 
 /// Checks the merged files. `directory` is what relative paths are relative to; `missing` is what
@@ -36,7 +35,7 @@ pub(super) fn check(
         local_domains,
         certificates: check_certificates(&top, directory, out),
         tls: check_tls(&top, directory, out),
-        resolver: check_resolver(&top, &listen, out),
+        resolver: resolver::check(&top, &listen, directory, out),
         steer: check_steer(&top, &listen, out),
         policy: rules::check(&top, out),
         limits: limits::check(&top, out),
@@ -160,24 +159,6 @@ fn check_tls(top: &Section<'_>, directory: &Path, out: &mut Reports<'_>) -> Tls 
     }
 }
 
-fn check_resolver(top: &Section<'_>, listen: &Listen, out: &mut Reports<'_>) -> Resolver {
-    let section = top.section("resolver", &["servers", "timeout"], out);
-    let given = section.as_ref().and_then(|s| s.list("servers", value::name_server, out));
-    let servers = given.unwrap_or_default();
-    for (server, at) in &servers {
-        if listen.dns.iter().any(|own| overlap(*own, *server) && is_here(*own, *server)) {
-            let wrong = Wrong::new(format!("{server} is fedgate's own DNS responder"));
-            out.error(*at, wrong.hint("its answers lead back to fedgate"));
-        }
-    }
-    Resolver {
-        servers: without_places(servers),
-        timeout: section
-            .and_then(|s| s.text("timeout", |t| value::duration(t, &RESOLVER_RANGE), out))
-            .unwrap_or(RESOLVER_TIMEOUT),
-    }
-}
-
 /// Whether a connection to `target` ends at the listener `own`, as far as one can say.
 fn is_here(own: SocketAddr, target: SocketAddr) -> bool {
     own.ip() == target.ip() || (own.ip().is_unspecified() && target.ip().is_loopback())
@@ -252,9 +233,6 @@ const KEYS: [&str; 14] = [
 ];
 
 const STATE_DIR: &str = "/var/lib/fedgate";
-const RESOLVER_TIMEOUT: Duration = Duration::from_secs(5);
-const RESOLVER_RANGE: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_secs(60);
 /// Below the ten seconds after which compose kills a container.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 const SHUTDOWN_RANGE: std::ops::RangeInclusive<Duration> =

@@ -49,7 +49,7 @@ struct Config<'c> {
     listen: Listen,
     steer: Steer,
     tls: Tls<'c>,
-    resolver: Resolver,
+    resolver: Resolver<'c>,
     log: Log<'c>,
     shutdown_timeout: String,
     limits: Limits,
@@ -205,15 +205,24 @@ impl<'c> Tls<'c> {
 }
 
 #[derive(Serialize)]
-struct Resolver {
+struct Resolver<'c> {
     servers: Vec<String>,
     timeout: String,
+    dnssec: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust_anchor: Option<&'c Path>,
 }
 
-impl Resolver {
-    fn of(resolver: &model::Resolver) -> Self {
-        let model::Resolver { servers, timeout } = resolver;
-        Self { servers: texts(servers), timeout: value::show_duration(*timeout) }
+impl<'c> Resolver<'c> {
+    fn of(resolver: &'c model::Resolver) -> Self {
+        let model::Resolver { servers, timeout, dnssec } = resolver;
+        let (dnssec, trust_anchor) = match dnssec {
+            model::Dnssec::Off => ("off", None),
+            model::Dnssec::TrustAd => ("trust-ad", None),
+            model::Dnssec::Validate { trust_anchor } => ("validate", trust_anchor.as_deref()),
+        };
+        let timeout = value::show_duration(*timeout);
+        Self { servers: texts(servers), timeout, dnssec, trust_anchor }
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Config {
 
 impl Config {
     /// The files outside the configuration directory that matter as much as those in it:
-    /// certificates, keys and trust roots. For [`Watcher`](super::watch::Watcher).
+    /// certificates, keys, trust roots and trust anchors. For [`Watcher`](super::watch::Watcher).
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let certificates = self.certificates.iter().flat_map(|c| [&c.cert, &c.key]);
@@ -54,7 +54,11 @@ impl Config {
             Roots::System => None,
             Roots::File(path) => Some(path),
         });
-        certificates.chain(roots).cloned().collect()
+        let anchor = match &self.resolver.dnssec {
+            Dnssec::Validate { trust_anchor } => trust_anchor.as_ref(),
+            Dnssec::Off | Dnssec::TrustAd => None,
+        };
+        certificates.chain(roots).chain(anchor).cloned().collect()
     }
 }
 
@@ -178,8 +182,24 @@ pub enum TlsVersion {
 pub struct Resolver {
     /// Name servers; empty: those of the system's `resolv.conf`.
     pub servers: Vec<SocketAddr>,
-    /// How long one query may take, with its retries.
+    /// How long one query may take, with its retries and all that validates its answer.
     pub timeout: Duration,
+    /// Who says that an answer is its owner's.
+    pub dnssec: Dnssec,
+}
+
+/// What DNSSEC is used for, and who validates.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Dnssec {
+    /// Nothing: no answer is secure, so no proof rests on one. The default.
+    Off,
+    /// The name servers do, on this host, and mark what is secure with the AD bit.
+    TrustAd,
+    /// fedgate itself does.
+    Validate {
+        /// A file of DNSKEY or DS records; none: the keys of the root that are built in.
+        trust_anchor: Option<PathBuf>,
+    },
 }
 
 /// What the embedded DNS responder answers for `_xmpp-server._tcp.X` and `_jabber._tcp.X`.

@@ -7,6 +7,9 @@
 //! target 2 ── only when every address of target 1 has been tried
 //! ```
 //!
+//! Before any address of a target is tried, DNS is asked about its certificates, so that no
+//! connection is made where the answer forbids it (RFC 7673 §3; protocol §10.1).
+//!
 //! Promises: connects only to the very address that the filter saw, in its unmapped form; never to
 //! an own listener; leaves no connection attempt behind when it is dropped; names every cause, in
 //! the order tried.
@@ -30,10 +33,11 @@ use tokio::{
 
 use super::{
     own::OwnAddresses,
-    resolver::{ResolveError, Resolver},
+    resolver::{Addresses, ResolveError, Resolver},
     targets::Target,
 };
 use crate::{
+    auth::dane::{AddressState, DanePlan, Security, TlsaState, plan, wants_tlsa},
     config::{model::HostPort, policy::Denied},
     xmpp::StanzaCondition,
 };
@@ -47,7 +51,7 @@ pub struct Connector {
     rules: Rules,
     targets: VecDeque<Target>,
     /// The target whose addresses are being tried, and those not tried to the end.
-    current: Option<(Target, Vec<SocketAddr>)>,
+    current: Option<(Target, DanePlan, Vec<SocketAddr>)>,
     failures: Vec<ConnectFailure>,
 }
 
@@ -70,6 +74,8 @@ pub struct Connected {
     pub target: Target,
     /// The address that was connected to.
     pub address: SocketAddr,
+    /// By what its certificate is to be judged; never one of the plans not to connect.
+    pub plan: DanePlan,
 }
 
 /// Why one target or address gave no connection.
@@ -127,12 +133,12 @@ impl Connector {
         loop {
             if self.current.is_none() {
                 let target = self.targets.front()?;
-                let addresses = self.resolver.addresses(&target.host).await;
+                let found = examine(&self.resolver, target).await;
                 let target = self.targets.pop_front()?;
-                match addresses {
-                    Ok(addresses) => {
-                        let candidates = self.candidates(&target, addresses);
-                        self.current = Some((target, candidates));
+                match found {
+                    Ok((addresses, plan)) => {
+                        let candidates = self.candidates(&target, addresses.ips);
+                        self.current = Some((target, plan, candidates));
                     }
                     Err(error) => {
                         self.failures.push(ConnectFailure::Resolve(error));
@@ -140,10 +146,11 @@ impl Connector {
                     }
                 }
             }
-            let (target, candidates) = self.current.as_mut()?;
+            let (target, plan, candidates) = self.current.as_mut()?;
             let winner = race(candidates, &mut self.failures, self.rules.tcp_timeout).await;
             if let Some((stream, address)) = winner {
-                return Some(Connected { stream, target: target.clone(), address });
+                let (target, plan) = (target.clone(), plan.clone());
+                return Some(Connected { stream, target, address, plan });
             }
             self.current = None;
         }
@@ -237,6 +244,28 @@ impl fmt::Display for ConnectError {
         }
         Ok(())
     }
+}
+
+/// Asks DNS all that is to be known of a target before a connection is made.
+///
+/// # Errors
+/// The target is not to be used: it has no addresses, or an answer about it is missing.
+async fn examine(
+    resolver: &Resolver,
+    target: &Target,
+) -> Result<(Addresses, DanePlan), ResolveError> {
+    let addresses = resolver.addresses(&target.host).await?;
+    let state = match addresses.security {
+        Security::Insecure => AddressState::Insecure,
+        Security::Secure => AddressState::Secure,
+    };
+    let srv = target.delegation.state();
+    let tlsa = match wants_tlsa(srv, state) {
+        true => resolver.tlsa(target, &addresses).await?,
+        false => TlsaState::NotAsked,
+    };
+    let plan = plan(srv, state, tlsa);
+    Ok((addresses, plan))
 }
 
 /// Connects to the legacy server: a name is looked up by the system's resolver, now, and all its

@@ -1,7 +1,7 @@
 //! A name server for tests: UDP and TCP on one loopback port, answering from a table.
 //!
 //! A name that is not in the table does not exist; one that is there with another type has no
-//! data. An answer that is too long for UDP is truncated there and complete over TCP.
+//! data; unless another source of answers stands behind the table. An answer that is too long for UDP is truncated there and complete over TCP.
 
 use std::{
     collections::HashMap,
@@ -29,6 +29,14 @@ pub(crate) enum Reply {
     Answers(Vec<Record>),
     /// A response code and nothing else.
     Code(ResponseCode),
+    /// All of it.
+    Full {
+        code: ResponseCode,
+        answers: Vec<Record>,
+        authorities: Vec<Record>,
+        /// The AD bit.
+        authentic: bool,
+    },
     /// Bytes that are no DNS message, behind the right id.
     Garbage,
     /// Name servers of the zone instead of an answer.
@@ -46,7 +54,13 @@ pub(crate) struct FakeDns {
 
 /// The table, being filled.
 #[derive(Clone, Default)]
-pub(crate) struct Zone(HashMap<(Name, RecordType), Reply>);
+pub(crate) struct Zone {
+    table: HashMap<(Name, RecordType), Reply>,
+    behind: Option<Source>,
+}
+
+/// Answers what is not in the table.
+pub(crate) type Source = Arc<dyn Fn(&Name, RecordType) -> Reply + Send + Sync>;
 
 /// Name, type and transport of a question that came.
 pub(crate) type Question = (String, RecordType, Transport);
@@ -58,8 +72,13 @@ pub(crate) enum Transport {
 }
 
 impl Zone {
+    /// A table with nothing in it yet, and this behind it.
+    pub(crate) fn before(source: Source) -> Self {
+        Self { table: HashMap::new(), behind: Some(source) }
+    }
+
     pub(crate) fn reply(mut self, name: &str, kind: RecordType, reply: Reply) -> Self {
-        self.0.insert((fqdn(name), kind), reply);
+        self.table.insert((fqdn(name), kind), reply);
         self
     }
 
@@ -74,7 +93,7 @@ impl Zone {
             let data = RData::from(address.parse::<IpAddr>().unwrap());
             let record = Record::from_rdata(fqdn(name), 300, data);
             let kind = record.record_type();
-            match self.0.entry((fqdn(name), kind)).or_insert(Reply::Answers(Vec::new())) {
+            match self.table.entry((fqdn(name), kind)).or_insert(Reply::Answers(Vec::new())) {
                 Reply::Answers(answers) => answers.push(record),
                 other => *other = Reply::Answers(vec![record]),
             }
@@ -126,18 +145,26 @@ impl Zone {
         let question = query.queries.first().unwrap();
         let (name, kind) = (question.name().clone(), question.query_type());
         asked.lock().unwrap().push((name.to_string(), kind, transport));
-        let exists = self.0.keys().any(|(known, _)| *known == name);
-        let reply = self.0.get(&(name.clone(), kind)).cloned().unwrap_or(Reply::Code(if exists {
-            ResponseCode::NoError
-        } else {
-            ResponseCode::NXDomain
-        }));
+        let exists = self.table.keys().any(|(known, _)| *known == name);
+        let none = if exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
+        let reply = match (self.table.get(&(name.clone(), kind)), &self.behind) {
+            (Some(reply), _) => reply.clone(),
+            (None, Some(source)) => source(&name, kind),
+            (None, None) => Reply::Code(none),
+        };
         let mut message = query.clone();
         message.metadata.message_type = MessageType::Response;
         message.metadata.recursion_available = true;
+        message.metadata.authentic_data = false;
         message.additionals.clear();
         match reply {
             Reply::Answers(answers) => message.answers = answers,
+            Reply::Full { code, answers, authorities, authentic } => {
+                message.metadata.response_code = code;
+                message.metadata.authentic_data = authentic;
+                message.answers = answers;
+                message.authorities = authorities;
+            }
             Reply::Code(code) => {
                 message.metadata.response_code = code;
                 if matches!(code, ResponseCode::NoError | ResponseCode::NXDomain) {

@@ -7,6 +7,10 @@
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
+use rustls::pki_types::UnixTime;
+
+use crate::auth::dane::SrvState;
+
 /// How the stream on a target begins.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum TargetTls {
@@ -27,6 +31,43 @@ pub struct Target {
     pub tls: TargetTls,
     /// The SRV priority; lower is tried first.
     pub priority: u16,
+    /// Who says that this host stands for the domain.
+    pub delegation: Delegation,
+}
+
+/// On what it rests that a host stands for a domain (RFC 7673 §3.1).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Delegation {
+    /// On SRV records that anybody can have forged.
+    Insecure,
+    /// On nothing: the host is the domain.
+    None,
+    /// On SRV records that DNSSEC vouches for.
+    Secure {
+        /// When they have to be asked for again.
+        until: UnixTime,
+    },
+}
+
+impl Delegation {
+    /// The same without the time.
+    #[must_use]
+    pub fn state(self) -> SrvState {
+        match self {
+            Self::Insecure => SrvState::Insecure,
+            Self::None => SrvState::None,
+            Self::Secure { .. } => SrvState::Secure,
+        }
+    }
+
+    /// Until when it is secure; none if it is not.
+    #[must_use]
+    pub fn until(self) -> Option<UnixTime> {
+        match self {
+            Self::Insecure | Self::None => None,
+            Self::Secure { until } => Some(until),
+        }
+    }
 }
 
 impl fmt::Display for Target {
@@ -42,6 +83,7 @@ pub(crate) struct Srv {
     pub(crate) weight: u16,
     pub(crate) port: u16,
     pub(crate) target: String,
+    pub(crate) delegation: Delegation,
 }
 
 /// What one SRV query said.
@@ -124,6 +166,7 @@ pub(crate) fn order(
                 port: srv.port,
                 tls: *tls,
                 priority: srv.priority,
+                delegation: srv.delegation,
             });
         }
     }
@@ -132,7 +175,13 @@ pub(crate) fn order(
 
 /// The target of a domain without SRV records (RFC 6120 §3.2.2).
 pub(crate) fn fallback(domain: &str) -> Target {
-    Target { host: domain.into(), port: XMPP_SERVER, tls: TargetTls::StartTls, priority: 0 }
+    Target {
+        host: domain.into(),
+        port: XMPP_SERVER,
+        tls: TargetTls::StartTls,
+        priority: 0,
+        delegation: Delegation::None,
+    }
 }
 
 /// The host name in canonical form, if it is one: letters, digits, hyphens, and underscores, which
@@ -156,7 +205,7 @@ mod tests {
     use super::*;
 
     fn srv(priority: u16, weight: u16, port: u16, target: &str) -> Srv {
-        Srv { priority, weight, port, target: target.into() }
+        Srv { priority, weight, port, target: target.into(), delegation: Delegation::Insecure }
     }
 
     fn records(target: &str) -> Answer {

@@ -1,7 +1,11 @@
 //! Opening a stream: to a peer over the targets that its domain publishes, or to the legacy server
 //! at its configured address; until stanzas may flow, or a dialback question is answered.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     net::TcpStream,
@@ -15,14 +19,17 @@ use super::{
     reasons,
 };
 use crate::{
-    auth::Proof,
+    auth::{
+        Proof,
+        dane::{DanePlan, Unproven},
+    },
     config::{
         model::{Config, HeaderVersion},
         policy::Level,
     },
     net::{
         connector::{Connected, Connector, Rules, connect_legacy},
-        targets::TargetTls,
+        targets::{Target, TargetTls},
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
@@ -53,6 +60,16 @@ pub(super) struct Asked {
     pub(super) outcome: VerifyOutcome,
     /// What proves that it is the authoritative server.
     pub(super) proof: Option<Proof>,
+}
+
+/// Where a peer was reached, and what DNS says of it.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    address: SocketAddr,
+    /// Its host name and port, and who says that it stands for the domain.
+    pub(super) target: Target,
+    /// By what its certificate is to be judged.
+    pub(super) plan: DanePlan,
 }
 
 /// What a stream was opened for, reached.
@@ -217,7 +234,7 @@ impl<'a> Job<'a> {
                 let detail = format!("connect to {} at {}: {error}", legacy.name, legacy.address);
                 Failure::new(FailureKind::Unreachable, detail)
             })?;
-        self.attempt(socket, None, None).await
+        self.attempt(socket, None).await
     }
 
     async fn peer(&mut self) -> Result<(Live, Reached), Failure> {
@@ -264,10 +281,10 @@ impl<'a> Job<'a> {
     }
 
     async fn target(&mut self, connected: Connected) -> Result<(Live, Reached), Failure> {
-        let Connected { stream, target, address } = connected;
-        let direct = target.tls == TargetTls::Direct;
+        let Connected { stream, target, address, plan } = connected;
+        let endpoint = Endpoint { address, target, plan };
         self.setup.external = self.gate.offers_certificate(&self.setup.pair.target);
-        match self.attempt(stream, Some(address.ip()), Some(direct)).await {
+        match self.attempt(stream, Some(&endpoint)).await {
             Err(failure) if failure.kind() == FailureKind::Certificate && self.setup.external => {
                 // Protocol EKU-3: servers that want clientAuth in our certificate end the
                 // connection. Without a certificate dialback is left.
@@ -275,22 +292,22 @@ impl<'a> Job<'a> {
                 self.setup.external = false;
                 let again = timeout(self.config.limits.tcp_connect, TcpStream::connect(address));
                 let Ok(Ok(stream)) = again.await else { return Err(failure) };
-                self.attempt(stream, Some(address.ip()), Some(direct)).await
+                self.attempt(stream, Some(&endpoint)).await
             }
             outcome => outcome,
         }
     }
 
-    /// Negotiates on a connection. `direct`: with TLS, at once or by STARTTLS.
+    /// Negotiates on a connection with a peer's endpoint, or else with the legacy server.
     async fn attempt(
         &self,
         socket: TcpStream,
-        address: Option<IpAddr>,
-        direct: Option<bool>,
+        endpoint: Option<&Endpoint>,
     ) -> Result<(Live, Reached), Failure> {
         let mut machine = Initiating::new(self.setup.clone());
         let mut steps = Vec::new();
-        let wire = if direct == Some(true) {
+        let is_direct = endpoint.is_some_and(|e| e.target.tls == TargetTls::Direct);
+        let wire = if is_direct {
             let Secured { stream, facts } =
                 self.gate.connect_tls(socket, &self.setup, Connect::Direct, self.deadline).await?;
             machine.tls_up(facts, &mut steps);
@@ -300,8 +317,9 @@ impl<'a> Job<'a> {
             Wire::plain(socket)
         };
         let frames = Frames::new(&self.config.limits);
+        let address = endpoint.map(|e| e.address.ip());
         let mut live = Live { wire, address, proof: None, frames, machine };
-        match self.negotiate(&mut live, steps).await {
+        match self.negotiate(&mut live, endpoint, steps).await {
             Ok(reached) => Ok((live, reached)),
             Err(failure) => {
                 let farewell = live.farewell(&failure);
@@ -312,7 +330,12 @@ impl<'a> Job<'a> {
         }
     }
 
-    async fn negotiate(&self, live: &mut Live, mut steps: Vec<Step>) -> Result<Reached, Failure> {
+    async fn negotiate(
+        &self,
+        live: &mut Live,
+        endpoint: Option<&Endpoint>,
+        mut steps: Vec<Step>,
+    ) -> Result<Reached, Failure> {
         loop {
             let mut reached = None;
             while !steps.is_empty() {
@@ -323,7 +346,7 @@ impl<'a> Job<'a> {
                         Step::StartTls => self.starttls(live, &mut steps).await?,
                         Step::Restart => live.frames = Frames::new(&self.config.limits),
                         Step::Judge => {
-                            let verdict = self.judge(&live.machine);
+                            let verdict = self.judge(&live.machine, endpoint)?;
                             live.machine.judged(verdict, &mut steps)?;
                         }
                         Step::Opened(authentication) => {
@@ -374,9 +397,21 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    fn judge(&self, machine: &Initiating) -> Result<Proof, String> {
-        let tls = machine.tls().ok_or("no TLS")?;
-        self.gate.judge_certificate(tls.peer_chain(), &self.setup.pair.target)
+    /// Whether the certificate of the endpoint proves the peer's domain; why not is final where
+    /// DANE says so (RFC 7673 §4.2).
+    fn judge(
+        &self,
+        machine: &Initiating,
+        endpoint: Option<&Endpoint>,
+    ) -> Result<Result<Proof, String>, Failure> {
+        let (Some(tls), Some(endpoint)) = (machine.tls(), endpoint) else {
+            return Ok(Err("no TLS".into()));
+        };
+        match self.gate.judge_endpoint(tls.peer_chain(), &self.setup.pair.target, endpoint) {
+            Ok(proof) => Ok(Ok(proof)),
+            Err(Unproven::Pkix(why)) => Ok(Err(why.to_string())),
+            Err(Unproven::Dane(why)) => Err(Failure::new(FailureKind::NotProven, why.to_string())),
+        }
     }
 }
 

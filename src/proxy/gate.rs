@@ -18,6 +18,7 @@ use super::{
     admission::Admission,
     checking::Checking,
     counters::Counters,
+    dial::Endpoint,
     pieces,
     questions::Questions,
     route::{NotTaken, Route},
@@ -25,8 +26,14 @@ use super::{
     services::Services,
 };
 use crate::{
-    auth::{Proof, dialback_key::DialbackKeys, ledger::Routable, pkix},
-    config::model::Config,
+    auth::{
+        Proof,
+        dane::{self, Unproven},
+        dialback_key::DialbackKeys,
+        ledger::Routable,
+        pkix,
+    },
+    config::model::{Config, Dnssec},
     net::tls::{ClientCertificate, Connect, HandshakeError, Secured, is_certificate_alert},
     stream::{Failure, FailureKind, Setup},
     xmpp::{Domain, Side},
@@ -178,18 +185,64 @@ impl Gate {
         &self.questions
     }
 
-    /// Judges a certificate chain by PKIX, as of now.
+    /// Judges the certificate chain of a peer's endpoint, as of now.
+    pub(super) fn judge_endpoint(
+        &self,
+        chain: &[CertificateDer<'static>],
+        domain: &Domain,
+        endpoint: &Endpoint,
+    ) -> Result<Proof, Unproven> {
+        let Endpoint { target, plan, .. } = endpoint;
+        let services = self.services.load();
+        let delegated = target.delegation.until();
+        plan.judge(chain, domain, &target.host, delegated, &services.roots, UnixTime::now())
+    }
+
+    /// Judges the certificate chain of a client that claims a domain, as of now: by PKIX, and
+    /// where DNSSEC is used by what it says of the domain's own servers, which show the same
+    /// certificates (protocol DA-11, DA-12).
     ///
     /// # Errors
     /// Why not, in words for the operator.
-    pub(super) fn judge_certificate(
+    pub(super) async fn judge_client(
         &self,
         chain: &[CertificateDer<'static>],
         domain: &Domain,
     ) -> Result<Proof, String> {
-        let services = self.services.load();
-        let ids = pkix::ReferenceIds::of(domain);
-        pkix::verify(chain, &services.roots, ids, UnixTime::now()).map_err(|why| why.to_string())
+        if chain.is_empty() {
+            return Err("no certificate".into());
+        }
+        let services = self.services.load_full();
+        let mut ids = vec![pkix::ReferenceIds::of(domain)];
+        let mut targets = Vec::new();
+        if services.config.resolver.dnssec != Dnssec::Off {
+            let published = services.resolver.published(domain).await;
+            let published = published.map_err(|error| error.to_string())?;
+            match dane::verify_client(chain, &published.sets, domain, UnixTime::now()) {
+                dane::Outcome::Match(proof) => return Ok(proof),
+                dane::Outcome::Mismatch(why) => return Err(why.to_string()),
+                dane::Outcome::NoUsableRecords => {}
+            }
+            // Without all answers nobody knows whether the records would forbid it.
+            if let Some(error) = published.missing {
+                return Err(error.to_string());
+            }
+            targets = services.resolver.service(domain).await.unwrap_or_default();
+        }
+        for target in &targets {
+            if let Some(until) = target.delegation.until() {
+                let id = pkix::ReferenceIds::of(domain);
+                ids.push(id.delegated([Some(&*target.host), None], until));
+            }
+        }
+        let mut why = String::new();
+        for id in ids {
+            match pkix::verify(chain, &services.roots, id, UnixTime::now()) {
+                Ok(proof) => return Ok(proof),
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(why)
     }
 
     /// Whether we show our certificate to this peer.

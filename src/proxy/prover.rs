@@ -35,7 +35,8 @@ pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -
     let question = challenge.question().clone();
     let result = match question {
         Question::Certificate(domain) => gate
-            .judge_certificate(&asker.chain, &domain)
+            .judge_client(&asker.chain, &domain)
+            .await
             .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why)),
         Question::Pair { pair, key, id } => match asker.side {
             Side::Peer => peer_pair(&gate, &asker, &pair, key, id).await,
@@ -53,7 +54,7 @@ async fn peer_pair(
     key: String,
     id: String,
 ) -> Result<Proof, Refusal> {
-    let proof = match gate.judge_certificate(&asker.chain, &pair.sender) {
+    let proof = match gate.judge_client(&asker.chain, &pair.sender).await {
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
         Err(_) => dial_back(gate, asker, pair, key, id).await?,

@@ -17,6 +17,7 @@ impl From<ResolveError> for Failure {
     fn from(error: ResolveError) -> Self {
         match &error {
             ResolveError::NotFound { .. } => Self::new(FailureKind::NotFound, error.to_string()),
+            ResolveError::Bogus { .. } => Self::new(FailureKind::Resolution, error.to_string()),
             ResolveError::Temporary { cause, .. } => {
                 Self::new(FailureKind::Resolution, format!("{error}: {cause}"))
             }

@@ -2,6 +2,7 @@
 public authorities do now."""
 
 import datetime
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,14 @@ class Certificate:
 
     cert: Path
     key: Path
+
+
+def key_digest(certificate: Path) -> str:
+    """SHA-256 of its public key, as a TLSA record with selector 1 has it."""
+    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    encoding = serialization.Encoding.DER
+    der = key.public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
 
 
 class Authority:

@@ -95,18 +95,25 @@ class Dns:
     def publish(self, domain: str, host: str) -> None:
         """Adds a domain to the zone while the servers run."""
         service, port = STARTTLS
-        control = ("knotc", "-s", str(self._directory / "knot" / "run" / "knot.sock"))
-        self.node.run(*control, "zone-begin", "test.")
-        record = (f"{service}.{domain}.", "5", "SRV", f"10 10 {port} {host}.")
-        self.node.run(*control, "zone-set", "test.", *record)
-        self.node.run(*control, "zone-commit", "test.")
+        self.set(f"{service}.{domain}", "SRV", f"10 10 {port} {host}.")
 
     def withdraw(self, domain: str) -> None:
         """Takes a published domain away again."""
         service, _ = STARTTLS
+        self.unset(f"{service}.{domain}")
+
+    def set(self, name: str, kind: str, data: str) -> None:
+        """Adds a record, signed like the others."""
+        self._change("zone-set", f"{name}.", "5", kind, data)
+
+    def unset(self, name: str) -> None:
+        """Takes all records of a name away."""
+        self._change("zone-unset", f"{name}.")
+
+    def _change(self, verb: str, *record: str) -> None:
         control = ("knotc", "-s", str(self._directory / "knot" / "run" / "knot.sock"))
         self.node.run(*control, "zone-begin", "test.")
-        self.node.run(*control, "zone-unset", "test.", f"{service}.{domain}.")
+        self.node.run(*control, verb, "test.", *record)
         self.node.run(*control, "zone-commit", "test.")
 
     def ask(self, name: str, kind: str) -> str:

@@ -38,6 +38,7 @@ class GateSettings:
     level: str = "encrypted"
     rules: tuple[dict[str, Any], ...] = ()
     refusals: str = "dialback"
+    anchor: Path | None = None  # validate DNSSEC from here
 
 
 @dataclass
@@ -145,7 +146,7 @@ class Gate:
             "listen": listen,
             "legacy": {settings.legacy: legacy},
             "tls": {"roots": [str(settings.root)]},
-            "resolver": {"servers": [UNBOUND]},
+            "resolver": self._resolver(),
             "steer": {"address": "127.0.0.1", "port": LOCAL_PORT},
             "networks": {"deny_out": []},
             "defaults": {"allow": "both", "level": settings.level},
@@ -157,6 +158,12 @@ class Gate:
             key = str(self.key)
             configuration["certificates"] = [{"cert": str(settings.certificate.cert), "key": key}]
         return configuration
+
+    def _resolver(self) -> dict[str, Any]:
+        resolver: dict[str, Any] = {"servers": [UNBOUND]}
+        if self.settings.anchor:
+            resolver |= {"dnssec": "validate", "trust_anchor": str(self.settings.anchor)}
+        return resolver
 
 
 async def restart_all(*gates: Gate) -> None:

@@ -14,6 +14,7 @@ OUTBOUND = "outbound"
 EXTERNAL = "external"
 DIALBACK = "dialback"
 PKIX = "pkix"
+DANE = "dane"
 TLS_1_3 = "TLSv1.3"
 LOUD = ("INFO", "WARN", "ERROR")
 

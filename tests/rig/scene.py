@@ -109,6 +109,7 @@ class Scene:
         level: str = "encrypted",
         rules: Iterable[dict[str, Any]] = (),
         refusals: str = "dialback",
+        dnssec: bool = False,
     ) -> Site:
         """A server that speaks plain dialback only, behind a fedgate."""
         if self.world.fedgate is None:
@@ -132,6 +133,7 @@ class Scene:
                 level,
                 tuple(rules),
                 refusals,
+                self.world.dns.anchor if dnssec else None,
             ),
         )
         return await self._open(Site(node, self._server(kind, node, settings), gate))

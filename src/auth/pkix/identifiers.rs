@@ -61,6 +61,15 @@ impl Presented {
     pub(crate) fn matches(&self, domain: &Domain) -> Option<Match> {
         self.identifiers.iter().filter_map(|identifier| identifier.matches(domain)).min()
     }
+
+    /// Whether a DNS-ID names this host, given as an A-label name in lower case. An SRV-ID of a
+    /// host is no identifier (RFC 9525 §6.5).
+    pub(super) fn names_host(&self, host: &str) -> bool {
+        self.identifiers.iter().any(|identifier| match identifier {
+            Identifier::Dns(pattern) => pattern.matches(host).is_some(),
+            Identifier::Srv(_) | Identifier::XmppAddr(_) => false,
+        })
+    }
 }
 
 impl fmt::Display for Presented {
@@ -106,7 +115,7 @@ impl Identifier {
 
     fn matches(&self, domain: &Domain) -> Option<Match> {
         match self {
-            Self::Dns(pattern) | Self::Srv(pattern) => pattern.matches(domain),
+            Self::Dns(pattern) | Self::Srv(pattern) => pattern.matches(domain.as_str()),
             Self::XmppAddr(name) => (name == domain).then_some(Match::Exact),
         }
     }
@@ -126,11 +135,11 @@ impl Pattern {
         Some(Self { wildcard, name: name.to_ascii_lowercase().into() })
     }
 
-    fn matches(&self, domain: &Domain) -> Option<Match> {
+    fn matches(&self, name: &str) -> Option<Match> {
         if !self.wildcard {
-            return (*self.name == *domain.as_str()).then_some(Match::Exact);
+            return (*self.name == *name).then_some(Match::Exact);
         }
-        let (_, parent) = domain.as_str().split_once('.')?;
+        let (_, parent) = name.split_once('.')?;
         (*self.name == *parent).then_some(Match::Wildcard)
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     config::{model, policy::Place},
     net::{
         fake_dns::{FakeDns, Reply, Zone},
-        targets::TargetTls,
+        targets::{Delegation, TargetTls},
     },
 };
 
@@ -20,11 +20,21 @@ fn rules() -> Rules {
 }
 
 fn target(host: &str, port: u16) -> Target {
-    Target { host: host.into(), port, tls: TargetTls::StartTls, priority: 0 }
+    Target {
+        host: host.into(),
+        port,
+        tls: TargetTls::StartTls,
+        priority: 0,
+        delegation: Delegation::Insecure,
+    }
 }
 
 fn connector(dns: &FakeDns, targets: Vec<Target>, rules: Rules) -> Connector {
-    let config = model::Resolver { servers: vec![dns.address], timeout: Duration::from_secs(20) };
+    let config = model::Resolver {
+        servers: vec![dns.address],
+        timeout: Duration::from_secs(20),
+        dnssec: model::Dnssec::Off,
+    };
     let resolver = Resolver::new(&config, &OwnAddresses::default()).unwrap();
     Connector::new(resolver, targets, rules)
 }
@@ -221,4 +231,64 @@ async fn a_connector_may_be_driven_by_any_worker() {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move { connector.next().await.is_none() });
     assert!(tasks.join_next().await.unwrap().unwrap());
+}
+
+#[tokio::test]
+async fn a_target_whose_tlsa_answer_is_missing_is_not_connected_to() {
+    use hickory_proto::rr::{RData, Record};
+
+    use crate::{
+        auth::dane::{DanePlan, TlsaRecord},
+        net::fake_dns::fqdn,
+    };
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let record = |name: &str, kind, data: &str| {
+        let data = RData::try_from_str(kind, data).unwrap();
+        Record::from_rdata(fqdn(name), 300, data)
+    };
+    let signed = |name: &str, kind, data: &str| Reply::Full {
+        code: ResponseCode::NoError,
+        answers: vec![record(name, kind, data)],
+        authorities: vec![],
+        authentic: true,
+    };
+    let tlsa = |host: &str| format!("_{port}._tcp.{host}");
+    let digest = "07".repeat(32);
+    let zone = Zone::default()
+        .reply("broken.test", RecordType::A, signed("broken.test", RecordType::A, "127.0.0.1"))
+        .reply(&tlsa("broken.test"), RecordType::TLSA, Reply::Code(ResponseCode::ServFail))
+        .reply("good.test", RecordType::A, signed("good.test", RecordType::A, "127.0.0.1"))
+        .reply(
+            &tlsa("good.test"),
+            RecordType::TLSA,
+            signed(&tlsa("good.test"), RecordType::TLSA, &format!("3 1 1 {digest}")),
+        );
+    let dns = zone.serve().await;
+    let config = model::Resolver {
+        servers: vec![dns.address],
+        timeout: Duration::from_secs(20),
+        dnssec: model::Dnssec::TrustAd,
+    };
+    let resolver = Resolver::new(&config, &OwnAddresses::default()).unwrap();
+    let until = rustls::pki_types::UnixTime::now();
+    let secure = |host| Target { delegation: Delegation::Secure { until }, ..target(host, port) };
+    let rules = Rules {
+        filter: Box::new(|_| None),
+        own: OwnAddresses::default(),
+        tcp_timeout: Duration::from_secs(20),
+    };
+    let targets = vec![secure("broken.test"), secure("good.test"), target("good.test", port)];
+    let mut connector = Connector::new(resolver, targets, rules);
+    let connected = connector.next().await.unwrap();
+    assert_eq!(&*connected.target.host, "good.test");
+    let DanePlan::Match(set) = &connected.plan else { panic!("{connected:?}") };
+    let wanted = TlsaRecord { usage: 3, selector: 1, matching: 1, data: [7; 32].into() };
+    assert_eq!((&*set.base, &set.records), ("good.test", &vec![wanted]));
+    // the same endpoint without a delegation to rely on
+    let connected = connector.next().await.unwrap();
+    assert_eq!(connected.plan, DanePlan::NotApplicable);
+    let error = connector.into_error().to_string();
+    assert!(error.starts_with(&format!("TLSA _{port}._tcp.broken.test")), "{error}");
 }

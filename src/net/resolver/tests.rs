@@ -1,7 +1,12 @@
+use hickory_proto::op::ResponseCode;
+
 use super::*;
-use crate::net::{
-    fake_dns::{FakeDns, Reply, Transport, Zone, cname, srv},
-    targets::TargetTls,
+use crate::{
+    net::{
+        fake_dns::{FakeDns, Reply, Transport, Zone, cname, srv},
+        targets::TargetTls,
+    },
+    xmpp::StanzaCondition,
 };
 
 const DIRECT: &str = "_xmpps-server._tcp.peer.test";
@@ -12,7 +17,7 @@ fn resolver(dns: &FakeDns) -> Resolver {
 }
 
 fn resolver_with(dns: &FakeDns, timeout: Duration) -> Resolver {
-    let config = model::Resolver { servers: vec![dns.address], timeout };
+    let config = model::Resolver { servers: vec![dns.address], timeout, dnssec: Dnssec::Off };
     Resolver::new(&config, &OwnAddresses::default()).unwrap()
 }
 
@@ -24,11 +29,12 @@ async fn service(zone: Zone) -> Result<Vec<Target>, ResolveError> {
 async fn addresses(zone: Zone) -> Result<Vec<String>, ResolveError> {
     let dns = zone.serve().await;
     let addresses = resolver(&dns).addresses("host.test").await?;
-    Ok(addresses.iter().map(ToString::to_string).collect())
+    assert_eq!((addresses.security, &addresses.canonical), (Security::Insecure, &None));
+    Ok(addresses.ips.iter().map(ToString::to_string).collect())
 }
 
 fn target(tls: TargetTls, host: &str, port: u16, priority: u16) -> Target {
-    Target { host: host.into(), port, tls, priority }
+    Target { host: host.into(), port, tls, priority, delegation: Delegation::Insecure }
 }
 
 #[tokio::test]
@@ -48,7 +54,10 @@ async fn records_of_both_services_are_merged_by_priority() {
 
 #[tokio::test]
 async fn a_domain_without_srv_records_falls_back_to_itself() {
-    let domain = [target(TargetTls::StartTls, "peer.test", 5269, 0)];
+    let domain = [Target {
+        delegation: Delegation::None,
+        ..target(TargetTls::StartTls, "peer.test", 5269, 0)
+    }];
     assert_eq!(service(Zone::default()).await.unwrap(), domain);
     let no_data = Zone::default().addresses(DIRECT, &["127.0.0.1"]);
     assert_eq!(service(no_data).await.unwrap(), domain);
@@ -217,7 +226,8 @@ async fn a_name_that_does_not_fit_into_dns_is_not_found() {
 fn own_listeners_are_never_asked() {
     let own = OwnAddresses::new(["127.0.0.1:53".parse().unwrap()]);
     let servers = vec!["127.0.0.1:53".parse().unwrap(), "192.0.2.53:53".parse().unwrap()];
-    let mut config = model::Resolver { servers, timeout: Duration::from_secs(1) };
+    let mut config =
+        model::Resolver { servers, timeout: Duration::from_secs(1), dnssec: Dnssec::Off };
     assert_eq!(name_servers(&config, &own).unwrap(), ["192.0.2.53:53".parse().unwrap()]);
     config.servers.truncate(1);
     assert!(matches!(name_servers(&config, &own), Err(ServersError::OnlyOwn)));
