@@ -58,6 +58,27 @@ async fn an_element_that_is_never_complete_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn asking_for_ever_does_not_stand_for_authentication() {
+    // one domain after the other that nobody proves
+    let config = "limits: { negotiation: 1s, connect: 1s, tcp_connect: 1s }";
+    let mut world = World::with(Plan { config, ..Plan::DEFAULT }).await;
+    let (mut conn, _) = world.unproven("evil.test").await;
+    for n in 0..1000 {
+        world.dns.silence(&format!("silent{n}.test"));
+    }
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(50));
+    for n in 0.. {
+        let request = format!("<db:result from='silent{n}.test' to='old.test'>k</db:result>");
+        if conn.try_say(request.as_bytes()).await.is_err() {
+            break;
+        }
+        tick.tick().await;
+    }
+    assert!(conn.rest().await.contains("<policy-violation "));
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn white_space_does_not_stand_for_authentication() {
     // endless white space, before the header and after it
     let mut world = World::with(SLOW).await;

@@ -11,7 +11,11 @@ async fn ask(conn: &mut Conn, domain: &str) -> String {
     conn.say(format!("<db:result from='{domain}' to='old.test'>k</db:result>")).await;
     let start = conn.until("<db:result from='old.test' ").await;
     let end = conn.until(">").await;
-    if end.ends_with("/>") { start + &end } else { start + &end + &conn.until("</db:result>").await }
+    if end.ends_with("/>") {
+        start + &end
+    } else {
+        start + &end + &conn.until("</db:result>").await
+    }
 }
 
 #[tokio::test]
@@ -46,7 +50,10 @@ async fn a_pair_that_the_legacy_server_does_not_take_is_an_error_and_later_valid
             assert_error(&said[said.rfind("<stream:error>").unwrap()..], words);
         }
         world.legacy.behave(Manner::Honest);
-        // by itself, on the same stream, as soon as the gate tries again
+        if n > 0 {
+            world.reload("").unwrap(); // makes the gate try at once
+        }
+        // else by itself, on the same stream
         let mut tick = tokio::time::interval(std::time::Duration::from_millis(100));
         while !ask(&mut conn, &domain).await.contains("type='valid'") {
             tick.tick().await;
@@ -73,14 +80,16 @@ async fn stanzas_that_the_legacy_server_does_not_take_go_back_to_the_peer() {
         ),
         "{bounce}"
     );
-    assert!(bounce.contains("<remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"));
+    assert!(
+        bounce.contains("<remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>")
+    );
     // an error that cannot be delivered is not answered
     conn.say("<message type='error' from='ann@good.test/x' to='bob@old.test' id='9'/>").await;
     conn.say("<iq type='get' from='ann@good.test/x' to='bob@old.test' id='10'/>").await;
     let bounce = world.good.arrival().await;
     assert!(bounce.starts_with("<iq ") && bounce.contains("id='10'"), "{bounce}");
     world.legacy.behave(Manner::Honest);
-    world.reload("").unwrap(); // makes the gate try at once
+    world.reload("").unwrap();
     world.is_alive().await;
 }
 

@@ -1,12 +1,9 @@
 //! The local listener (protocol §12.3; attack rows ): who may speak there, for whom, to
 //! whom, and how the answer looks to servers from before XMPP 1.0.
 
-use crate::{
-    l4_negotiation::{BOUNCE, sends},
-    world::{
-        Conn, FOOTER, Manner, Plan, STARTTLS, Style, World, assert_error, attribute, header,
-        header_with,
-    },
+use crate::world::{
+    BOUNCE, Conn, FOOTER, Manner, Plan, STARTTLS, Style, World, assert_error, attribute, header,
+    header_with,
 };
 
 /// A stream on the local listener, without a version as old servers open it.
@@ -95,7 +92,7 @@ async fn a_key_of_one_side_is_worthless_on_the_other() {
     // KEY-4: a key that the gate really made
     let mut world = World::with(BOUNCE).await;
     let host = world.host("evil.test").await;
-    let _stream = sends(&world, "evil.test").await;
+    let _stream = world.sends("evil.test").await;
     let (_outbound, key) = host.accept_request().await;
     let ours = format!("<db:verify from='evil.test' to='old.test' id='i1'>{key}</db:verify>");
     let swapped = format!("<db:verify from='old.test' to='evil.test' id='i1'>{key}</db:verify>");
@@ -138,8 +135,7 @@ async fn the_answer_to_a_header_is_like_the_header() {
         let text = conn.until(verdict).await;
         let id = attribute(&text, "id");
         assert_eq!(id.len(), 32);
-        let answered =
-            if answered.is_empty() { String::new() } else { format!(" {answered}") };
+        let answered = if answered.is_empty() { String::new() } else { format!(" {answered}") };
         assert_eq!(
             text,
             format!(

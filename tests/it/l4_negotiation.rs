@@ -3,37 +3,8 @@
 //! the waiting stanza goes back to its sender over a stream that the legacy server has accepted.
 
 use crate::world::{
-    Conn, FOOTER, Host, Identity, MECHANISMS, PROCEED, Plan, Service, Stream, World, assert_error,
-    header_with,
+    BOUNCE, Conn, FOOTER, Host, MECHANISMS, PROCEED, World, assert_error, header_with, message_to,
 };
-
-/// The legacy server hands its stanzas over at once, and gets them back one by one.
-pub(crate) const BOUNCE: Plan = Plan {
-    legacy: "    refusals: bounce",
-    config: "limits: { connect: 3s, tcp_connect: 1s }",
-    ..Plan::DEFAULT
-};
-
-/// The legacy server sends a message to a domain.
-pub(crate) async fn sends(world: &World, domain: &str) -> Stream {
-    let mut stream = world.legacy.open(domain).await;
-    stream.say(&message(domain)).await;
-    stream
-}
-
-fn message(domain: &str) -> String {
-    format!("<message from='bob@old.test' to='m@{domain}' id='7'><body>hello</body></message>")
-}
-
-/// The message came back to the legacy server, with this condition.
-pub(crate) async fn bounced(world: &mut World, domain: &str, condition: &str) {
-    let bounce = world.legacy.arrival().await;
-    let start = format!("<message from='m@{domain}' to='bob@old.test' id='7' type='error'><error ");
-    assert!(bounce.starts_with(&start), "{bounce}");
-    let condition = format!("<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>");
-    assert!(bounce.contains(&condition), "{condition}: {bounce}");
-    assert!(!bounce.contains("hello"), "{bounce}");
-}
 
 /// How far the gate's stream has come; all that it said is read.
 #[derive(Clone, Copy, Debug)]
@@ -112,15 +83,16 @@ async fn a_peer_that_closes_at_any_step_costs_the_sender_a_bounce() {
     for stage in STAGES {
         for polite in [false, true] {
             let host = names.host(&world).await;
-            let _stream = sends(&world, &host.domain).await;
+            let _stream = world.sends(&host.domain).await;
             let mut conn = stage.reach(&host).await;
             // A-35: before the header there is no stream to end
-            if polite && !matches!(stage, Stage::Connected | Stage::SecuredHeader | Stage::Success) {
+            if polite && !matches!(stage, Stage::Connected | Stage::SecuredHeader | Stage::Success)
+            {
                 conn.say(FOOTER).await;
                 assert_eq!(conn.rest().await, FOOTER, "{stage:?}");
             }
             drop(conn);
-            bounced(&mut world, &host.domain, "remote-server-timeout").await;
+            world.bounced(&host.domain, "remote-server-timeout").await;
         }
     }
     world.is_alive().await;
@@ -139,13 +111,13 @@ async fn xml_that_is_not_allowed_is_answered_with_the_error_that_the_rfc_names()
             ("policy-violation", format!("<x a='{}", "x".repeat(17 << 10))),
         ] {
             let host = names.host(&world).await;
-            let _stream = sends(&world, &host.domain).await;
+            let _stream = world.sends(&host.domain).await;
             let mut conn = stage.reach(&host).await;
             conn.say(&attack).await;
             let text = conn.rest().await;
             assert!(text.starts_with("<stream:error>"), "{stage:?} {attack}: {text}");
             assert_error(&text, condition);
-            bounced(&mut world, &host.domain, "remote-server-timeout").await;
+            world.bounced(&host.domain, "remote-server-timeout").await;
         }
     }
     world.is_alive().await;
@@ -170,11 +142,11 @@ async fn headers_that_open_no_stream_are_refused() {
         for stage in [Stage::Connected, Stage::SecuredHeader, Stage::Success] {
             // before TLS the version decides; after it TLS is up already
             let host = names.host(&world).await;
-            let _stream = sends(&world, &host.domain).await;
+            let _stream = world.sends(&host.domain).await;
             let mut conn = stage.reach(&host).await;
             conn.say(&header).await;
             conn.ends_with(condition).await;
-            bounced(&mut world, &host.domain, "remote-server-timeout").await;
+            world.bounced(&host.domain, "remote-server-timeout").await;
         }
     }
     world.is_alive().await;
@@ -188,7 +160,7 @@ async fn a_peer_that_never_answers_costs_the_sender_a_bounce_in_time() {
     let mut waiting = Vec::new();
     for stage in STAGES {
         let host = names.host(&world).await;
-        let stream = sends(&world, &host.domain).await;
+        let stream = world.sends(&host.domain).await;
         let mut conn = stage.reach(&host).await;
         if matches!(stage, Stage::Header | Stage::SecuredFeatures) {
             conn.say("<stream:features><x>").await;
@@ -214,7 +186,7 @@ async fn tls_is_asked_for_whatever_is_offered_and_nothing_goes_without_it() {
     let mut names = Names(0);
     for answer in ["<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", MECHANISMS] {
         let host = names.host(&world).await;
-        let _stream = sends(&world, &host.domain).await;
+        let _stream = world.sends(&host.domain).await;
         let mut conn = host.accept().await;
         host.greet(&mut conn).await;
         conn.say("<stream:features/>").await;
@@ -222,7 +194,7 @@ async fn tls_is_asked_for_whatever_is_offered_and_nothing_goes_without_it() {
         conn.say(answer).await;
         let text = conn.rest().await;
         assert!(text.starts_with("<stream:error>") && text.ends_with(FOOTER), "{text}");
-        bounced(&mut world, &host.domain, "remote-server-timeout").await;
+        world.bounced(&host.domain, "remote-server-timeout").await;
     }
     world.is_alive().await;
 }
@@ -239,21 +211,21 @@ async fn bytes_behind_proceed_are_never_taken_for_what_comes_after_it() {
         format!("{PROCEED}<db:result from='evil.test' to='old.test' type='valid'/>"),
     ] {
         let host = names.host(&world).await;
-        let _stream = sends(&world, &host.domain).await;
+        let _stream = world.sends(&host.domain).await;
         let mut conn = host.accept_starttls().await;
         conn.say(&injected).await;
         assert_eq!(conn.rest().await, "", "{injected}");
-        bounced(&mut world, &host.domain, "remote-server-timeout").await;
+        world.bounced(&host.domain, "remote-server-timeout").await;
     }
     // in a segment of their own they meet the handshake
     let host = names.host(&world).await;
-    let _stream = sends(&world, &host.domain).await;
+    let _stream = world.sends(&host.domain).await;
     let mut conn = host.accept_starttls().await;
     conn.say(PROCEED).await;
     conn.say(&header).await;
     let text = conn.rest_bytes().await;
     assert!(!text.contains(&b'<'), "{text:?}");
-    bounced(&mut world, &host.domain, "remote-server-timeout").await;
+    world.bounced(&host.domain, "remote-server-timeout").await;
     world.is_alive().await;
 }
 
@@ -266,7 +238,7 @@ async fn what_is_injected_before_tls_counts_for_nothing_after_it() {
         ("b.test", "<message from='m@b.test' to='bob@old.test'/>"),
     ] {
         let host = world.host(domain).await;
-        let _stream = sends(&world, domain).await;
+        let _stream = world.sends(domain).await;
         let mut conn = host.accept().await;
         host.greet(&mut conn).await;
         conn.say(format!("{injected}{MECHANISMS}")).await;
@@ -278,7 +250,7 @@ async fn what_is_injected_before_tls_counts_for_nothing_after_it() {
         let said = conn.until("</db:result>").await; // no EXTERNAL, no stanza: it asks afresh
         assert!(!said.contains("<auth") && !said.contains("<message"), "{said}");
         conn.say(format!("<db:result from='{domain}' to='old.test' type='valid'/>")).await;
-        conn.until(&message(domain)).await;
+        conn.until(&message_to(domain)).await;
         conn.say(FOOTER).await;
         assert_eq!(conn.rest().await, FOOTER);
     }
@@ -305,7 +277,7 @@ async fn a_stream_error_from_the_peer_becomes_the_right_stanza_error() {
     ] {
         for stage in [Stage::Header, Stage::SecuredFeatures, Stage::Request] {
             let host = names.host(&world).await;
-            let _stream = sends(&world, &host.domain).await;
+            let _stream = world.sends(&host.domain).await;
             let mut conn = stage.reach(&host).await;
             conn.say(format!(
                 "<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'>\
@@ -313,16 +285,16 @@ async fn a_stream_error_from_the_peer_becomes_the_right_stanza_error() {
             ))
             .await;
             assert_eq!(conn.rest().await, FOOTER, "{condition}");
-            bounced(&mut world, &host.domain, bounce).await;
+            world.bounced(&host.domain, bounce).await;
         }
     }
     // from before XMPP had a name
     let host = names.host(&world).await;
-    let _stream = sends(&world, &host.domain).await;
+    let _stream = world.sends(&host.domain).await;
     let mut conn = host.accept_request().await.0;
     conn.say("<stream:error>Go away\u{7f}</stream:error>").await;
     assert_eq!(conn.rest().await, FOOTER);
-    bounced(&mut world, &host.domain, "remote-server-timeout").await;
+    world.bounced(&host.domain, "remote-server-timeout").await;
     world.is_alive().await;
 }
 
@@ -340,7 +312,7 @@ async fn a_refused_dialback_request_becomes_the_right_stanza_error() {
         ("no-such-condition", "remote-server-timeout"),
     ] {
         let host = names.host(&world).await;
-        let _stream = sends(&world, &host.domain).await;
+        let _stream = world.sends(&host.domain).await;
         let (mut conn, _) = host.accept_request().await;
         let from = &host.domain;
         conn.say(if answer == "invalid" {
@@ -353,109 +325,7 @@ async fn a_refused_dialback_request_becomes_the_right_stanza_error() {
         })
         .await;
         assert_eq!(conn.rest().await, FOOTER, "{answer}");
-        bounced(&mut world, from, bounce).await;
+        world.bounced(from, bounce).await;
     }
-    world.is_alive().await;
-}
-
-#[tokio::test]
-async fn a_refused_certificate_leaves_dialback_on_the_same_stream() {
-    // EX-9
-    let mut world = World::with(BOUNCE).await;
-    let host = world.host("evil.test").await;
-    let _stream = sends(&world, "evil.test").await;
-    let mut conn = host.accept_auth().await;
-    conn.say("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>").await;
-    let request = conn.until("</db:result>").await;
-    assert!(request.contains("<db:result from='old.test' to='evil.test'>"), "{request}");
-    conn.say("<db:result from='evil.test' to='old.test' type='valid'/>").await;
-    conn.until(&message("evil.test")).await;
-    world.is_alive().await;
-}
-
-#[tokio::test]
-async fn answers_to_another_question_open_nothing() {
-    // A-6, DB-5: on the right stream, with other names, swapped, or of the other kind
-    let mut world = World::with(BOUNCE).await;
-    let host = world.host("evil.test").await;
-    let _stream = sends(&world, "evil.test").await;
-    let (mut conn, _) = host.accept_request().await;
-    for wrong in [
-        "<db:result from='old.test' to='evil.test' type='valid'/>",
-        "<db:result from='good.test' to='old.test' type='valid'/>",
-        "<db:result from='evil.test' to='rooms.old.test' type='valid'/>",
-        "<db:verify from='evil.test' to='old.test' id='i1' type='valid'/>",
-        "<db:result from='evil.test' to='old.test'>k</db:result>",
-        "<db:result from='evil.test' to='old.test' type='maybe'/>",
-    ] {
-        conn.say(wrong).await;
-    }
-    conn.say("<db:result from='evil.test' to='old.test' type='invalid'/>").await;
-    assert_eq!(conn.rest().await, FOOTER);
-    bounced(&mut world, "evil.test", "internal-server-error").await;
-    world.is_alive().await;
-}
-
-#[tokio::test]
-async fn a_certificate_for_another_name_is_never_authenticated_to() {
-    // EX-7, A-41
-    let mut world = World::with(BOUNCE).await;
-    let mut host = world.host("evil.test").await;
-    host.identity = world.authority.issue(&["other.test"]);
-    let _stream = sends(&world, "evil.test").await;
-    let mut conn = host.accept_secured().await;
-    host.greet(&mut conn).await;
-    conn.say(MECHANISMS).await;
-    let said = conn.until("</db:result>").await;
-    assert!(!said.contains("<auth"), "{said}");
-    drop(conn);
-    bounced(&mut world, "evil.test", "remote-server-timeout").await;
-    world.is_alive().await;
-}
-
-#[tokio::test]
-async fn where_trust_is_asked_for_a_certificate_for_another_name_ends_it() {
-    let config = "limits: { connect: 3s, tcp_connect: 1s }
-rules: [{ match: '*.evil.test', level: trusted }]";
-    let mut world = World::with(Plan { config, ..BOUNCE }).await;
-    for (domain, identity) in [
-        ("a.evil.test", world.authority.issue(&["b.evil.test"])),
-        ("c.evil.test", Identity::self_signed("c.evil.test")),
-    ] {
-        let mut host = world.host(domain).await;
-        host.identity = identity;
-        let _stream = sends(&world, domain).await;
-        let mut conn = host.accept_secured().await;
-        conn.ends_silently().await;
-        bounced(&mut world, domain, "remote-server-timeout").await;
-    }
-    world.is_alive().await;
-}
-
-#[tokio::test]
-async fn the_next_server_of_a_domain_is_tried_when_one_is_of_no_use() {
-    let mut world = World::with(BOUNCE).await;
-    let identity = world.authority.issue(&["evil.test"]);
-    let bad = Host::bind("evil.test", identity.clone()).await;
-    let good = Host::bind("evil.test", identity).await;
-    world.dns.publish("evil.test", Service::StartTls, &[bad.address, good.address]);
-    let _stream = sends(&world, "evil.test").await;
-    let mut conn = bad.accept().await;
-    conn.say("</stream:stream>").await;
-    conn.rest().await;
-    let mut conn = good.accept_open().await;
-    conn.until(&message("evil.test")).await;
-    world.is_alive().await;
-}
-
-#[tokio::test]
-async fn nobody_is_dialled_at_an_address_that_is_guarded() {
-    // A-59
-    let config = "limits: { connect: 3s, tcp_connect: 1s }
-rules: [{ address: 127.0.0.66, allow: none }]";
-    let mut world = World::with(Plan { config, ..BOUNCE }).await;
-    world.dns.publish("evil.test", Service::StartTls, &["127.0.0.66:1".parse().unwrap()]);
-    let _stream = sends(&world, "evil.test").await;
-    bounced(&mut world, "evil.test", "forbidden").await;
     world.is_alive().await;
 }

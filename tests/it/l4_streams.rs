@@ -1,20 +1,13 @@
 //! Peers that misbehave on a stream that the gate may send on (protocol §12.2 M6; attack rows A-4,
 //! ), and streams that break: what was not written is sent again, once and in order.
 
-use crate::{
-    l4_negotiation::{BOUNCE, bounced, sends},
-    world::{Conn, FOOTER, Host, Plan, PROCEED, World, assert_error},
-};
-
-fn message(domain: &str) -> String {
-    format!("<message from='bob@old.test' to='m@{domain}' id='7'><body>hello</body></message>")
-}
+use crate::world::{BOUNCE, Conn, FOOTER, Host, PROCEED, Plan, World, assert_error, message_to};
 
 /// A stream that carries one message already.
 async fn open(world: &World, host: &Host) -> Conn {
-    let _stream = sends(world, &host.domain).await;
+    let _stream = world.sends(&host.domain).await;
     let mut conn = host.accept_open().await;
-    conn.until(&message(&host.domain)).await;
+    conn.until(&message_to(&host.domain)).await;
     conn
 }
 
@@ -40,8 +33,8 @@ async fn nothing_that_a_peer_says_on_our_stream_is_delivered_or_believed() {
         conn.say(said).await;
     }
     // the stream goes on
-    let _stream = sends(&world, "evil.test").await;
-    assert_eq!(conn.until("</message>").await, message("evil.test"));
+    let _stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
     world.is_alive().await;
 }
 
@@ -105,7 +98,9 @@ async fn a_peer_that_ends_our_stream_gets_the_next_stanza_over_another() {
 fn numbered(numbers: std::ops::Range<u32>) -> String {
     let padding = "x".repeat(1000);
     let one = |n| {
-        format!("<message from='bob@old.test' to='m@evil.test' id='{n}'><body>{padding}</body></message>")
+        format!(
+            "<message from='bob@old.test' to='m@evil.test' id='{n}'><body>{padding}</body></message>"
+        )
     };
     numbers.map(one).collect()
 }
@@ -171,7 +166,7 @@ async fn a_peer_that_breaks_inside_the_same_stanza_for_ever_is_given_up() {
         }
     };
     tokio::select! {
-        () = bounced(&mut world, "evil.test", "remote-server-timeout") => {}
+        () = world.bounced("evil.test", "remote-server-timeout") => {}
         () = breaks => {}
     }
     world.is_alive().await;
@@ -221,8 +216,8 @@ async fn an_error_that_cannot_be_delivered_is_not_answered() {
     ] {
         stream.say(quiet).await;
     }
-    stream.say(&message("nowhere.test")).await;
-    bounced(&mut world, "nowhere.test", "remote-server-not-found").await;
+    stream.say(&message_to("nowhere.test")).await;
+    world.bounced("nowhere.test", "remote-server-not-found").await;
     world.is_alive().await;
 }
 
@@ -230,15 +225,17 @@ async fn an_error_that_cannot_be_delivered_is_not_answered() {
 async fn tls_that_breaks_after_proceed_is_a_bounce_and_no_clear_text() {
     // TLS-2, A-36
     let mut world = World::with(BOUNCE).await;
-    for (domain, bytes) in [("a.test", &[0x15, 3, 3, 0, 2, 2, 40][..]), ("b.test", b"HTTP/1.1 200\r\n")] {
+    for (domain, bytes) in
+        [("a.test", &[0x15, 3, 3, 0, 2, 2, 40][..]), ("b.test", b"HTTP/1.1 200\r\n")]
+    {
         let host = world.host(domain).await;
-        let _stream = sends(&world, domain).await;
+        let _stream = world.sends(domain).await;
         let mut conn = host.accept_starttls().await;
         conn.say(PROCEED).await;
         conn.say(bytes).await;
         let said = conn.rest_bytes().await;
         assert!(!said.windows(4).any(|part| part == b"<mes"), "{said:?}");
-        bounced(&mut world, domain, "remote-server-timeout").await;
+        world.bounced(domain, "remote-server-timeout").await;
     }
     world.is_alive().await;
 }

@@ -1,8 +1,7 @@
 //! Changes while streams are open, and the end (protocol AB-2, A-97, A-99, §1.3 `system-shutdown`).
 
-use crate::{
-    l4_negotiation::{BOUNCE, bounced, sends},
-    world::{Conn, FOOTER, Manner, Plan, PROCEED, STARTTLS, World, assert_error, header, soon},
+use crate::world::{
+    BOUNCE, Conn, FOOTER, Manner, PROCEED, Plan, STARTTLS, World, assert_error, header, soon,
 };
 
 const DENY: &str = "rules: [{ match: evil.test, allow: none, reason: 'spam' }]";
@@ -12,7 +11,7 @@ async fn a_new_rule_ends_the_streams_that_it_denies_and_no_other() {
     //
     let mut world = World::with(BOUNCE).await;
     let host = world.host("evil.test").await;
-    let _stream = sends(&world, "evil.test").await;
+    let _stream = world.sends("evil.test").await;
     let mut outbound = host.accept_open().await;
     outbound.until("</message>").await;
     let mut clear = world.clear("evil.test").await;
@@ -27,8 +26,8 @@ async fn a_new_rule_ends_the_streams_that_it_denies_and_no_other() {
     other.say(stanza).await;
     assert_eq!(world.legacy.arrival().await, stanza);
     // from now on nobody gets there, and the sender learns why
-    let _stream = sends(&world, "evil.test").await;
-    bounced(&mut world, "evil.test", "forbidden").await;
+    let _stream = world.sends("evil.test").await;
+    world.bounced("evil.test", "forbidden").await;
     let mut conn = world.connect().await;
     conn.say(header("evil.test", "old.test")).await;
     conn.ends_with_header_and("policy-violation").await;
@@ -36,7 +35,7 @@ async fn a_new_rule_ends_the_streams_that_it_denies_and_no_other() {
     // and back
     world.reload("").unwrap();
     drop(world.authenticated("evil.test").await);
-    let _stream = sends(&world, "evil.test").await;
+    let _stream = world.sends("evil.test").await;
     host.accept_open().await.until("</message>").await;
     world.is_alive().await;
 }
@@ -86,7 +85,7 @@ async fn a_rule_that_comes_during_a_handshake_holds_after_it() {
     upgraded.until(PROCEED).await;
     // on the way out
     let host = world.host("evil.test").await;
-    let _stream = sends(&world, "evil.test").await;
+    let _stream = world.sends("evil.test").await;
     let mut outbound = host.accept_starttls().await;
     world.is_alive().await; // the direct connection was accepted before those of this
     world.reload(DENY).unwrap();
@@ -106,7 +105,7 @@ async fn a_rule_that_comes_during_a_handshake_holds_after_it() {
     let text = outbound.rest().await;
     assert!(!text.contains("<message"), "{text}");
     assert_error(&text, "policy-violation");
-    bounced(&mut world, "evil.test", "forbidden").await;
+    world.bounced("evil.test", "forbidden").await;
     world.is_alive().await;
 }
 
@@ -129,7 +128,7 @@ async fn the_end_is_said_on_every_stream_once() {
     let plan = Plan { config: "shutdown_timeout: 10m", ..BOUNCE };
     let mut world = World::with(plan).await;
     let host = world.host("evil.test").await;
-    let mut legacy = sends(&world, "evil.test").await;
+    let mut legacy = world.sends("evil.test").await;
     let mut outbound = host.accept_open().await;
     outbound.until("</message>").await;
     let clear = world.clear("evil.test").await;
@@ -161,7 +160,7 @@ async fn what_was_taken_before_the_end_is_delivered_and_what_cannot_be_comes_bac
     let mut world = World::with(plan).await;
     let host = world.host("evil.test").await;
     // the one peer is still being connected to, the other takes stanzas
-    let _stream = sends(&world, "evil.test").await;
+    let _stream = world.sends("evil.test").await;
     let _half = host.accept_starttls().await;
     let mut stream = world.legacy.open("good.test").await;
     let stanza = |n| format!("<message from='bob@old.test' to='ann@good.test' id='{n}'/>");
@@ -182,7 +181,7 @@ async fn a_neighbour_that_is_deaf_does_not_hold_up_the_end() {
     let plan = Plan { config: "shutdown_timeout: 2s\nlimits: { connect: 60s }", ..BOUNCE };
     let world = World::with(plan).await;
     let host = world.host("evil.test").await;
-    let _stream = sends(&world, "evil.test").await;
+    let _stream = world.sends("evil.test").await;
     let _half = host.accept_starttls().await;
     let mut _inbound = world.authenticated("evil.test").await;
     world.legacy.behave(Manner::Mute);

@@ -16,6 +16,7 @@ mod l1_xml;
 mod l2_legacy;
 mod l3_legacy;
 mod l4_negotiation;
+mod l4_proofs;
 mod l4_streams;
 mod life;
 mod relay;

@@ -18,7 +18,9 @@ async fn stanzas_arrive_byte_by_byte_as_they_were_sent() {
     let mut conn = world.authenticated("evil.test").await;
     let start = "<message from='m@evil.test' to='bob@old.test'";
     let stanzas = [
-        format!("{start}><body><![CDATA[<b>&amp;]]]]><![CDATA[></stream:stream>]]></body></message>"),
+        format!(
+            "{start}><body><![CDATA[<b>&amp;]]]]><![CDATA[></stream:stream>]]></body></message>"
+        ),
         format!("{start} \n a = \"1\"\tb='&#x41;&lt;'  ><body>&#233;&apos;\r\n</body ></message >"),
         format!("{start}/>"),
         format!("{start}><x xmlns='jabber:server:dialback'><result type='valid'/></x></message>"),
@@ -65,7 +67,8 @@ async fn the_language_of_the_old_header_goes_along() {
     // XML-10
     let mut world = World::start().await;
     let plain = "<message from='m@evil.test' to='bob@old.test'><body>x</body></message>";
-    let own = "<message from='m@evil.test' to='bob@old.test' xml:lang='fr'><body>x</body></message>";
+    let own =
+        "<message from='m@evil.test' to='bob@old.test' xml:lang='fr'><body>x</body></message>";
     // the first stream's language is that of the stream to the old server
     assert_eq!(relayed(&mut world, " xml:lang='de'", plain).await, plain);
     assert!(world.legacy.headers().iter().any(|header| header.contains("lang: Some(\"de\")")));
@@ -84,7 +87,8 @@ async fn a_thousand_stanzas_each_way_arrive_once_and_in_order() {
     let mut world = World::with(Plan { external: false, ..Plan::DEFAULT }).await;
     let mut inbound = world.good.open("old.test").await;
     let mut outbound = world.legacy.open("good.test").await;
-    let stanza = |from: &str, to: &str, n: u32| format!("<message from='{from}' to='{to}' id='{n}'/>");
+    let stanza =
+        |from: &str, to: &str, n: u32| format!("<message from='{from}' to='{to}' id='{n}'/>");
     let all = |from: &str, to: &str| (0..1000).map(|n| stanza(from, to, n)).collect::<String>();
     let (ann, bob) = ("ann@good.test", "bob@old.test");
     let (there, back) = (all(bob, ann), all(ann, bob));

@@ -52,13 +52,17 @@ impl Leg {
         if let Some(partial) = self.partial {
             at(partial + limits.negotiation, Deadline::Partial);
         }
-        if !self.machine.is_authorized() && !self.machine.is_waiting() {
+        if !self.machine.is_authorized() {
+            let waiting = self.machine.is_waiting();
             // Streams that only ask dialback questions never get further; they may come again.
             let since = match self.side {
                 Side::Peer => self.accepted,
                 Side::Legacy => self.used,
             };
-            at(since + limits.negotiation, Deadline::Negotiation);
+            // The proof of a pair takes its time: a place, a question, the legacy server. But who
+            // asks for one after the other that nobody proves does not stay for ever.
+            let grace = if waiting { limits.connect * 3 } else { Duration::ZERO };
+            at(since + limits.negotiation + grace, Deadline::Negotiation);
         } else if self.side == Side::Peer {
             at(self.used + limits.idle, Deadline::Idle);
         }

@@ -23,7 +23,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 pub(crate) struct Conn {
     io: Io,
     buffer: Vec<u8>,
-    local: SocketAddr,
 }
 
 enum Io {
@@ -43,8 +42,7 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 impl Conn {
     pub(crate) fn new(socket: TcpStream) -> Self {
         socket.set_nodelay(true).unwrap();
-        let local = socket.local_addr().unwrap();
-        Self { io: Io::Clear(socket), buffer: Vec::new(), local }
+        Self { io: Io::Clear(socket), buffer: Vec::new() }
     }
 
     /// Connects from a loopback address of one's choice.
@@ -59,10 +57,6 @@ impl Conn {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         Self::new(soon("connect", socket.connect(to)).await.unwrap())
-    }
-
-    pub(crate) fn local(&self) -> SocketAddr {
-        self.local
     }
 
     /// Sends text. That the other end closed meanwhile shows when reading.

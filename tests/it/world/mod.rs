@@ -5,7 +5,9 @@ mod authority;
 pub(crate) mod conn;
 mod dns;
 mod peer;
+mod sending;
 mod station;
+mod stream;
 
 use std::{
     fs,
@@ -22,7 +24,9 @@ pub(crate) use self::{
     conn::{Conn, FOOTER, assert_error, attribute, soon},
     dns::{Dns, Service},
     peer::{EXTERNAL, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
-    station::{Manner, Station, Stream, Style},
+    sending::{BOUNCE, message_to},
+    station::{Manner, Station, Style},
+    stream::Stream,
 };
 
 /// What a test's gate is made with.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::{Conn, Identity, Service, World, soon};
 
@@ -90,7 +90,7 @@ impl World {
 
     /// A server of `domain` that does what the test says.
     pub(crate) async fn host(&self, domain: &str) -> Host {
-        let host = Host::bind(domain, self.authority.issue(&[domain])).await;
+        let host = Host::bind(domain, self.authority.issue(&[domain]));
         self.dns.publish(domain, Service::StartTls, &[host.address]);
         host
     }
@@ -105,8 +105,12 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) async fn bind(domain: &str, identity: Identity) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub(crate) fn bind(domain: &str, identity: Identity) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        // what the gate writes soon waits in the gate
+        socket.set_recv_buffer_size(32 << 10).unwrap();
+        let listener = socket.listen(64).unwrap();
         let address = listener.local_addr().unwrap();
         Self { domain: domain.to_owned(), identity, address, listener }
     }

@@ -7,12 +7,14 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use bytes::BytesMut;
-use fedgate::xml::{Element, ElementName, Framer, Header, Limits, TokenKind};
+use fedgate::xml::{Element, ElementName};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
-use super::conn::{Conn, FOOTER};
+use super::{
+    conn::{Conn, FOOTER},
+    stream::{Item, Stream},
+};
 
 /// How a server behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,21 +81,6 @@ struct Inner {
     /// What the gate said on streams that this server spoilt.
     words: Mutex<String>,
     arrivals: mpsc::UnboundedSender<String>,
-}
-
-/// A stream as an honest server sees it.
-pub(crate) struct Stream {
-    conn: Conn,
-    input: BytesMut,
-    framer: Framer,
-}
-
-/// A piece of it.
-enum Item {
-    Header(Arc<Header>),
-    Element(ElementName, Element),
-    Stanza(String),
-    Footer,
 }
 
 impl Station {
@@ -218,8 +205,7 @@ impl Inner {
             stream.say(STARTTLS_FEATURE).await;
             let Item::Element(ElementName::StartTls, _) = stream.next().await? else { return None };
             stream.say("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
-            stream.restart();
-            stream.conn.accept_tls(Arc::clone(&tls.server)).await.ok()?;
+            stream.restart().accept_tls(Arc::clone(&tls.server)).await.ok()?;
             id = self.answer_header(stream).await?.0;
             stream.say(if tls.external { EXTERNAL_FEATURE } else { DIALBACK_FEATURE }).await;
         } else if modern {
@@ -284,7 +270,7 @@ impl Inner {
                 }
                 Item::Footer => {
                     stream.say(FOOTER).await;
-                    stream.conn.finish().await;
+                    stream.finish().await;
                     return None;
                 }
             }
@@ -294,7 +280,7 @@ impl Inner {
     /// Writes down all that the gate still says.
     async fn listen(&self, stream: &mut Stream) -> Option<()> {
         loop {
-            let chunk = stream.conn.chunk().await?;
+            let chunk = stream.chunk().await?;
             self.words.lock().unwrap().push_str(&String::from_utf8_lossy(&chunk));
         }
     }
@@ -331,8 +317,7 @@ impl Inner {
             let Item::Element(ElementName::TlsProceed, _) = stream.next().await? else {
                 return None;
             };
-            stream.restart();
-            stream.conn.connect_tls(Arc::clone(&tls.client), to).await.ok()?;
+            stream.restart().connect_tls(Arc::clone(&tls.client), to).await.ok()?;
             id = stream.begin(&self.header(Some(to), None, true), true).await?;
         }
         Some((stream, id))
@@ -360,71 +345,6 @@ impl Inner {
             }
         }
     }
-}
-
-impl Stream {
-    fn new(conn: Conn) -> Self {
-        Self { conn, input: BytesMut::new(), framer: framer() }
-    }
-
-    pub(crate) async fn say(&mut self, text: &str) {
-        self.conn.say(text).await;
-    }
-
-    /// Sends what need not be text.
-    pub(crate) async fn say_bytes(&mut self, bytes: &[u8]) {
-        self.conn.say(bytes).await;
-    }
-
-    /// All that the gate says to the end.
-    pub(crate) async fn rest(&mut self) -> String {
-        let first = String::from_utf8(self.input.split().to_vec()).unwrap();
-        first + &self.conn.rest().await
-    }
-
-    fn restart(&mut self) {
-        self.framer = framer();
-    }
-
-    /// Sends a header, takes the answer and, if there are to be any, the features.
-    async fn begin(&mut self, header: &str, features: bool) -> Option<String> {
-        self.say(header).await;
-        let Item::Header(header) = self.next().await? else { return None };
-        if features {
-            let Item::Element(ElementName::StreamFeatures, _) = self.next().await? else {
-                return None;
-            };
-        }
-        header.id.clone()
-    }
-
-    /// The next piece; none at the end, also of an XML that is not well-formed.
-    async fn next(&mut self) -> Option<Item> {
-        loop {
-            let Some(token) = self.framer.next(&self.input).ok()? else {
-                self.input.extend_from_slice(&self.conn.chunk().await?);
-                continue;
-            };
-            let bytes = self.input.split_to(token.len);
-            match token.kind {
-                TokenKind::Declaration | TokenKind::Space => {}
-                TokenKind::Header(header) => return Some(Item::Header(header)),
-                TokenKind::Footer => return Some(Item::Footer),
-                TokenKind::Element(tag) if tag.name.is_stanza() => {
-                    return Some(Item::Stanza(String::from_utf8(bytes.to_vec()).unwrap()));
-                }
-                TokenKind::Element(tag) => {
-                    let header = self.framer.header()?;
-                    return Some(Item::Element(tag.name, Element::parse(&bytes, header).ok()?));
-                }
-            }
-        }
-    }
-
-}
-
-fn framer() -> Framer {
-    Framer::new(Limits { header: 1 << 16, element: 1 << 24, depth: 1000, attributes: 1000 })
 }
 
 fn rand() -> u128 {

@@ -1,0 +1,102 @@
+//! The dialback request that a stream of ours is for, and its answer (XEP-0220 §2.1; protocol
+//! rules DB-4 to DB-8, DB-14).
+
+use super::{Initiating, Outcome, Purpose, State, Step, fail, say};
+use crate::{
+    stream::{
+        FailureKind,
+        dialback::{Answer, Dialback, VerifyOutcome},
+        receiving::Authentication,
+    },
+    xml::{
+        Element,
+        writer::{self, DialbackAnswer},
+    },
+    xmpp::{DomainPair, Side, StanzaCondition},
+};
+
+impl Initiating {
+    /// The dialback request that the stream is for.
+    pub(super) fn ask(&mut self, out: &mut Vec<Step>) {
+        let DomainPair { sender, target } = &self.setup.pair;
+        let (from, to) = (sender.to_unicode(), target.to_unicode());
+        match &self.setup.purpose {
+            Purpose::Send => {
+                let key = self.setup.secret.key(target, sender, &self.id);
+                out.push(say(|out| writer::dialback_result(out, &from, &to, &key)));
+                self.state = State::Result;
+            }
+            Purpose::Verify { id, key } => {
+                out.push(say(|out| writer::dialback_verify(out, &from, &to, id, key)));
+                self.state = State::Verify;
+            }
+        }
+    }
+
+    pub(super) fn dialback(
+        &mut self,
+        is_verify: bool,
+        element: &Element,
+        out: &mut Vec<Step>,
+    ) -> Outcome {
+        let answer = match Dialback::parse(element, is_verify) {
+            Ok(Dialback::Answer(answer)) => answer,
+            Ok(Dialback::Request(request)) if is_verify && self.setup.side == Side::Legacy => {
+                // Old servers may ask on any stream that is open (protocol §12.2, J6).
+                let (receiving, initiating) = (&request.pair.sender, &request.pair.target);
+                let ours = request.pair == self.setup.pair.reversed();
+                let id = request.id.as_deref().unwrap_or_default();
+                let kind = if !ours {
+                    DialbackAnswer::Error(StanzaCondition::ItemNotFound, None)
+                } else if self.setup.secret.check(receiving, initiating, id, &request.key) {
+                    DialbackAnswer::Valid
+                } else {
+                    DialbackAnswer::Invalid
+                };
+                let (from, to) = (initiating.to_unicode(), receiving.to_unicode());
+                out.push(say(|out| writer::dialback_verify_answer(out, &from, &to, id, kind)));
+                return Ok(());
+            }
+            Ok(Dialback::Request(_)) | Err(_) => return self.ignore(),
+        };
+        if answer.pair != self.setup.pair.reversed() {
+            return self.ignore();
+        }
+        match (self.state, &self.setup.purpose) {
+            (State::Result, Purpose::Send) if !is_verify => self.result(&answer, out),
+            (State::Verify, Purpose::Verify { id, .. })
+                if is_verify && answer.id.as_ref() == Some(id) =>
+            {
+                self.state = State::Done;
+                out.push(Step::Verified(answer.outcome));
+                Ok(())
+            }
+            _ => self.ignore(),
+        }
+    }
+
+    fn result(&mut self, answer: &Answer, out: &mut Vec<Step>) -> Outcome {
+        match answer.outcome {
+            VerifyOutcome::Valid => {
+                self.state = State::Open;
+                out.push(Step::Opened(Authentication::Dialback));
+                Ok(())
+            }
+            // XEP-0220 §2.1.1: what waits goes back with this condition.
+            VerifyOutcome::Invalid => {
+                Err(fail(FailureKind::Rejected, "our dialback key was called invalid")
+                    .with_condition(StanzaCondition::InternalServerError))
+            }
+            VerifyOutcome::Error(condition) => {
+                let kind = match condition {
+                    Some(StanzaCondition::ItemNotFound | StanzaCondition::RemoteServerNotFound) => {
+                        FailureKind::HostUnknown
+                    }
+                    _ => FailureKind::Rejected,
+                };
+                let name = condition.map_or("of no known kind", StanzaCondition::as_str);
+                Err(fail(kind, format!("dialback error {name}")))
+            }
+        }
+    }
+}
