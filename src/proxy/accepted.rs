@@ -312,12 +312,15 @@ impl Leg {
 
     async fn starttls(&mut self, to: Option<Domain>) -> Result<(), End> {
         let config = self.gate.config();
-        let broken = |error: std::io::Error| End::Broken(error.to_string());
-        self.wire.flush().await.map_err(broken)?;
+        let deadline = self.accepted + config.limits.negotiation;
+        match timeout_at(deadline, self.wire.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(End::Broken(error.to_string())),
+            Err(_) => return Err(Deadline::Negotiation.into()),
+        }
         let Some(socket) = self.wire.take_clean_socket() else {
             return Err(End::Broken("bytes in the clear behind <starttls/>".into()));
         };
-        let deadline = self.accepted + config.limits.negotiation;
         let (wire, facts) =
             accept_tls(&self.gate, socket, Accept::StartTls { to: to.as_ref() }, deadline)
                 .await

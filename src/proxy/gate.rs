@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::{
     net::TcpStream,
     sync::watch,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info};
@@ -39,6 +39,8 @@ use crate::{
     xmpp::{Domain, Side},
 };
 
+/// How long what DNS says of a client's certificate may keep it waiting (protocol §9.3 step 3).
+const DNS_WAIT: Duration = Duration::from_secs(5);
 /// How long a peer that ended TLS because of our certificate is not shown it again (EKU-3).
 const SUPPRESSION: Duration = Duration::from_secs(3600);
 /// Peers remembered for that.
@@ -216,7 +218,8 @@ impl Gate {
         let mut ids = vec![pkix::ReferenceIds::of(domain)];
         let mut targets = Vec::new();
         if services.config.resolver.dnssec != Dnssec::Off {
-            let published = services.resolver.published(domain).await;
+            let published = timeout(DNS_WAIT, services.resolver.published(domain)).await;
+            let published = published.map_err(|_| "DNS took too long".to_owned())?;
             let published = published.map_err(|error| error.to_string())?;
             match dane::verify_client(chain, &published.sets, domain, UnixTime::now()) {
                 dane::Outcome::Match(proof) => return Ok(proof),
@@ -227,6 +230,7 @@ impl Gate {
             if let Some(error) = published.missing {
                 return Err(error.to_string());
             }
+            // In the resolver's memory by now.
             targets = services.resolver.service(domain).await.unwrap_or_default();
         }
         for target in &targets {

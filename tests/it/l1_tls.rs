@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use crate::world::{Conn, EXTERNAL, PROCEED, Plan, STARTTLS, World, header};
+use crate::world::{Conn, EXTERNAL, PROCEED, Plan, STARTTLS, World, has_xml, header};
 
 #[tokio::test]
 async fn bytes_behind_starttls_are_never_taken_for_what_comes_after_it() {
@@ -29,7 +29,7 @@ async fn bytes_behind_starttls_are_never_taken_for_what_comes_after_it() {
     conn.until(PROCEED).await;
     conn.say(header("evil.test", "old.test")).await;
     let alert = conn.rest_bytes().await;
-    assert!(!alert.contains(&b'<'), "{alert:?}");
+    assert!(!has_xml(&alert), "{alert:?}");
     world.is_alive().await;
 }
 
@@ -57,7 +57,7 @@ async fn nonsense_in_place_of_tls_ends_the_connection_without_xmpp() {
             conn.say(nonsense).await;
             conn.finish().await;
             let end = conn.rest_bytes().await;
-            assert!(!end.contains(&b'<'), "{end:?}");
+            assert!(!has_xml(&end), "{end:?}");
         }
     }
     world.is_alive().await;

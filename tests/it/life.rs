@@ -1,7 +1,8 @@
 //! Changes while streams are open, and the end (protocol AB-2, A-97, A-99, §1.3 `system-shutdown`).
 
 use crate::world::{
-    BOUNCE, Conn, FOOTER, Manner, PROCEED, Plan, STARTTLS, World, assert_error, header, soon,
+    BOUNCE, Conn, FOOTER, Manner, PROCEED, Plan, STARTTLS, World, assert_error, has_xml, header,
+    soon,
 };
 
 const DENY: &str = "rules: [{ match: evil.test, allow: none, reason: 'spam' }]";
@@ -147,7 +148,7 @@ async fn the_end_is_said_on_every_stream_once() {
     }
     let mut silent = silent;
     silent.ends_with_header_and("system-shutdown").await;
-    assert!(!handshake.rest_bytes().await.contains(&b'<'));
+    assert!(!has_xml(&handshake.rest_bytes().await));
     let text = legacy.rest().await;
     assert_error(&text, "system-shutdown");
     assert_eq!(outbound.rest().await, FOOTER);

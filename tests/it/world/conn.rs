@@ -214,3 +214,10 @@ pub(crate) fn attribute(text: &str, name: &str) -> String {
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
+
+/// Whether anything of what we say in XML stands among these bytes. TLS records are random: a
+/// mere `<` says nothing.
+pub(crate) fn has_xml(bytes: &[u8]) -> bool {
+    let words = [&b"<?xml"[..], b"<stream:", b"</stream:", b"<db:", b"<starttls", b"<proceed"];
+    words.iter().any(|word| bytes.windows(word.len()).any(|part| part == *word))
+}

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use self::station::PeerTls;
 pub(crate) use self::{
     authority::{Authority, Identity},
-    conn::{Conn, FOOTER, assert_error, attribute, soon},
+    conn::{Conn, FOOTER, assert_error, attribute, has_xml, soon},
     dns::{Dns, Service},
     peer::{EXTERNAL, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
     sending::{BOUNCE, message_to},
