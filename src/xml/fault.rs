@@ -93,6 +93,8 @@ faults! {
     RootName: BadFormat, "root-name", "a root element that is not a stream";
     /// The root element is not in the namespace of streams.
     RootNamespace: InvalidNamespace, "root-namespace", "a root element of another namespace";
+    /// A stream header inside a stream.
+    SecondHeader: BadFormat, "second-header", "a stream header inside the stream";
     /// Something other than whitespace between first-level elements.
     StreamText: BadFormat, "stream-text", "text between the elements of the stream";
     /// Anything else that the grammar of tags does not allow.

@@ -526,6 +526,13 @@ fn what_xmpp_forbids_is_restricted_xml() {
 }
 
 #[test]
+fn a_header_inside_the_stream_is_refused_at_once() {
+    assert_eq!(fault("<stream:stream to='a'>"), Some(Fault::SecondHeader));
+    assert_eq!(fault(HEADER), Some(Fault::SecondHeader));
+    assert_eq!(Fault::SecondHeader.condition(), StreamCondition::BadFormat);
+}
+
+#[test]
 fn text_between_elements_is_bad_format() {
     for xml in ["a", "<message/>a", "&amp;", "<![CDATA[]]>", "\u{feff}", "\u{a0}", ">", "]]>"] {
         assert_eq!(fault(xml).map(Fault::condition), Some(StreamCondition::BadFormat), "{xml}");

@@ -139,6 +139,8 @@ impl Scanner {
             "" | CLIENT => Err(Fault::ContentNamespace),
             ns::SERVER if prefix.is_some() => Err(Fault::PrefixedStanza),
             ns::SERVER => Ok(ElementName::content(local)),
+            // it would be an element that never ends
+            ns::STREAM if local == b"stream" => Err(Fault::SecondHeader),
             other => Ok(ElementName::extension(other, local)),
         }
     }

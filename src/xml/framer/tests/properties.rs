@@ -110,6 +110,7 @@ fn is_stricter(fault: Fault) -> bool {
             | Fault::PrefixedStanza
             | Fault::RootName
             | Fault::RootNamespace
+            | Fault::SecondHeader
             | Fault::StreamText
     )
 }
