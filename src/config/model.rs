@@ -255,7 +255,7 @@ impl Default for Limits {
             connections: 10_000,
             pending_verifications: 32,
             pairs_per_stream: 1000,
-            queue: 1 << 20,
+            queue: 4 << 20,
             negotiation: Duration::from_secs(60),
             connect: Duration::from_secs(30),
             tcp_connect: Duration::from_secs(10),
