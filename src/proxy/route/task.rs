@@ -76,7 +76,9 @@ impl Task {
                     info!(side = self.side.as_str(), pair = %self.pair, reason, "stream closed");
                     live.wire.put(writer::FOOTER.as_bytes());
                     live.wire.close(self.limits.write_stall.min(CLOSE_WAIT)).await;
-                    if self.finish() {
+                    // What came while it closed goes over one more stream of this same route:
+                    // with another one beside it the pair's order would be lost.
+                    if self.queue.is_empty() && self.finish() {
                         return;
                     }
                 }
