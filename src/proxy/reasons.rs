@@ -2,7 +2,10 @@
 
 use crate::{
     config::policy::Denied,
-    net::{connector::ConnectError, resolver::ResolveError},
+    net::{
+        connector::{ConnectError, ConnectFailure},
+        resolver::ResolveError,
+    },
     stream::{Failure, FailureKind},
     xmpp::StanzaCondition,
 };
@@ -30,8 +33,18 @@ impl From<ConnectError> for Failure {
         let kind = match error.condition() {
             StanzaCondition::Forbidden => FailureKind::Denied,
             StanzaCondition::RemoteServerNotFound => FailureKind::NotFound,
+            _ if error.failures.is_empty() => FailureKind::Unreachable,
+            _ if error.failures.iter().all(is_unresolved) => FailureKind::Resolution,
             _ => FailureKind::Unreachable,
         };
         Self::new(kind, error.to_string())
     }
+}
+
+/// Whether nothing was tried to connect to, for DNS gave no answer that can be used.
+fn is_unresolved(failure: &ConnectFailure) -> bool {
+    matches!(
+        failure,
+        ConnectFailure::Resolve(ResolveError::Bogus { .. } | ResolveError::Temporary { .. })
+    )
 }
