@@ -348,9 +348,6 @@ impl Leg {
 
     /// The side that stanzas of this stream go to.
     fn onward(&self) -> Side {
-        match self.side {
-            Side::Peer => Side::Legacy,
-            Side::Legacy => Side::Peer,
-        }
+        self.side.other()
     }
 }

@@ -334,11 +334,7 @@ impl Gate {
             "stanzas bounced"
         );
         let Some(replies) = replies else { return };
-        let back = match side {
-            Side::Peer => Side::Legacy,
-            Side::Legacy => Side::Peer,
-        };
-        let lost = match self.routes.get(self, back, replies.pair(), None) {
+        let lost = match self.routes.get(self, side.other(), replies.pair(), None) {
             Ok(route) => match route.try_send(replies) {
                 Ok(()) => return,
                 Err(NotTaken::Ended(replies) | NotTaken::Failed(replies, _)) => replies,

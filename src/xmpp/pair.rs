@@ -43,6 +43,15 @@ pub enum Side {
 }
 
 impl Side {
+    /// The side across from it: where stanzas of this one go, and where their errors come from.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Legacy => Self::Peer,
+            Self::Peer => Self::Legacy,
+        }
+    }
+
     /// The word for logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
