@@ -2,6 +2,7 @@
 //! with TLS, the judgement of the certificate, and a deadline.
 
 use tokio::{net::TcpStream, time::timeout_at};
+use tracing::info;
 
 use super::{Endpoint, FAREWELL, Job, Live, Reached};
 use crate::{
@@ -128,7 +129,12 @@ impl Job<'_> {
         };
         match self.gate.judge_endpoint(tls.peer_chain(), &self.setup.pair.target, endpoint) {
             Ok(proof) => Ok(Ok(proof)),
-            Err(Unproven::Pkix(why)) => Ok(Err(why.to_string())),
+            Err(Unproven::Pkix(why)) => {
+                let detail = why.to_string();
+                let addr = endpoint.address.ip();
+                info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
+                Ok(Err(detail))
+            }
             Err(Unproven::Dane(why)) => Err(Failure::new(FailureKind::NotProven, why.to_string())),
         }
     }
