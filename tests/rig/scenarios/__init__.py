@@ -1,6 +1,6 @@
 """All scenarios by name, in the order in which they run."""
 
-from . import faults, federation, matrix, pairs, policy, proofs, selftest, shutdown
+from . import faults, federation, hosting, matrix, pairs, policy, proofs, selftest, shutdown
 from .base import Scenario
 
 ALL: list[Scenario] = [
@@ -9,6 +9,7 @@ ALL: list[Scenario] = [
     *pairs.SCENARIOS,
     *proofs.SCENARIOS,
     *matrix.SCENARIOS,
+    *hosting.SCENARIOS,
     *policy.SCENARIOS,
     *faults.SCENARIOS,
     *shutdown.SCENARIOS,
