@@ -5,11 +5,15 @@ from cryptography import x509
 from .ca import Authority, Certificate
 from .gate import DIRECT_TLS_PORT, PUBLIC_PORT
 from .player import Listener, Player
+from .posh import Subject
 from .rows import Named, Row, record
 from .scene import Scene
+from .web import Web
 from .zones import INSECURE, Zones
 
 PEER_ADDRESS = "10.77.0.31"
+WEB_ADDRESS = "10.77.0.32"
+FORBIDDEN_ADDRESS = "10.77.0.33"  # the same HTTPS server, where fedgate must not connect to
 
 
 class Bench:
@@ -30,6 +34,7 @@ class Bench:
         self._authorities["below-stranger"] = Authority(home, "strange intermediate", stranger)
         self._stranger = stranger.mint("stranger", [x509.DNSName("stranger.example")]).leaf
         self.zones = Zones(scene.world.network, scene.directory / "zones")
+        self._web = Web(scene.directory / "web")
         self.certificates: dict[str, Certificate] = {}
         for row in table:
             self._add(row)
@@ -42,6 +47,10 @@ class Bench:
             Listener(PEER_ADDRESS, DIRECT_TLS_PORT, direct_tls=True),
         ]
         return await self._scene.player("peer", node, listeners, self.certificates)
+
+    async def web(self) -> None:
+        """The HTTPS server of all rows."""
+        await self._scene.web(self._web, self._scene.bare("web", WEB_ADDRESS, FORBIDDEN_ADDRESS))
 
     def _add(self, row: Row) -> None:
         issuer = self._authorities[row.issuer]
@@ -64,6 +73,28 @@ class Bench:
                 ("stranger", self._stranger),
             ],
         )
+
+        if row.web:
+            self._add_site(row, Subject(row.domain, certificate.leaf, self._stranger))
+
+    def _add_site(self, row: Row, subject: Subject) -> None:
+        assert row.web is not None
+        names = {
+            subject.domain: FORBIDDEN_ADDRESS if row.https_forbidden else WEB_ADDRESS,
+            subject.web: WEB_ADDRESS,
+            subject.forbidden: FORBIDDEN_ADDRESS,
+        }
+        certificate = self._authorities[row.https].mint(
+            f"https-{row.name}",
+            row.https_names(row.domain, row.host)
+            if row.https_names
+            else [x509.DNSName(name) for name in names],
+            days=row.https_days,
+            self_signed=row.https == "self",
+        )
+        for name, address in names.items():
+            self._web.add(name, certificate, row.web(subject))
+            self.zones.add(name, "A", address)
 
     def _publish(self, row: Row, certificates: list[tuple[Named, x509.Certificate]]) -> None:
         zones, host = self.zones, row.host

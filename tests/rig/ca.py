@@ -77,6 +77,11 @@ class Authority:
         self.root = directory / f"{name.replace(' ', '-')}.crt"
         self.root.write_bytes(_pem(self.certificate))
 
+    def age(self) -> float:
+        """Seconds since it was made, from when the days of its certificates count."""
+        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        return (now - self._now).total_seconds()
+
     def issue(self, label: str, *domains: str, expired: bool = False) -> Certificate:
         """A certificate for `domains`, valid now or a day too old."""
         days = (-10, -1) if expired else (-10, 20)

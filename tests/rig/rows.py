@@ -6,7 +6,8 @@ from typing import Literal
 
 from cryptography import x509
 
-from .gatelog import DANE, PKIX
+from . import posh
+from .gatelog import DANE, PKIX, POSH
 from .zones import EXPIRED, INSECURE, SECURE
 
 Issuer = Literal["trusted", "intermediate", "stranger", "below-stranger", "self"]
@@ -110,6 +111,12 @@ class Row:
     alias: Literal["srv", "host", "tlsa", None] = None  # leads through the insecure zone
     secure_alias: bool = False  # the TLSA records stand elsewhere in the secure zone
     forged: str | None = None  # the type of record whose signature does not match
+    web: posh.Published | None = None  # what its HTTPS server has; None: there is no such server
+    https: Issuer = "trusted"  # that server's certificate
+    https_days: tuple[float, float] = (-10, 20)
+    https_names: Names | None = None  # None: the domain and its second name
+    https_forbidden: bool = False  # whether it is at an address that fedgate must not connect to
+    older_form: bool = False  # of POSH, which only the fedgate at the level `encrypted` knows
 
     @property
     def domain(self) -> str:
@@ -122,7 +129,7 @@ class Row:
 
 def rows() -> list[Row]:
     """The whole table."""
-    table = [*_pkix(), *_not_pkix(), *_dane(), *_not_dane()]
+    table = [*_pkix(), *_not_pkix(), *_dane(), *_not_dane(), *_posh(), *_not_posh()]
     assert len({row.name for row in table}) == len(table), "two rows of one name"
     return table
 
@@ -283,6 +290,76 @@ def _not_dane() -> list[Row]:
         _both("pkix-bogus-srv", not_validated, forged="SRV"),
         _both("pkix-bogus-address", not_validated, forged="A"),
         _both("pkix-expired-signatures", not_validated, zone=EXPIRED),
+    ]
+
+
+def _posh() -> list[Row]:
+    def row(name: str, published: posh.Published, **more: object) -> Row:
+        # neither the chain nor the names count
+        options = {"issuer": "self", "names": dns_id_of_another, "zone": INSECURE, **more}
+        return _both(f"posh-{name}", Proven(POSH), web=published, **options)
+
+    return [
+        row("fingerprint", posh.fingerprint),
+        row("stranger", posh.fingerprint, issuer="stranger"),
+        row("signed-zone", posh.fingerprint, zone=SECURE),
+        row("two-hashes", posh.two_hashes),
+        row("roll-over", posh.roll_over),
+        row("reference", posh.referred),
+        row("redirect", posh.redirected),
+        row("direct-tls", posh.fingerprint, direct_tls=True),
+        row("older-json", posh.older_json, older_form=True),
+        row("older-certificate", posh.older_certificate, older_form=True),
+        # a failure of POSH takes nothing from PKIX
+        _both("posh-mismatch-but-pkix", Proven(PKIX), web=posh.of_another, zone=INSECURE),
+        _both("posh-error-but-pkix", Proven(PKIX), web=posh.server_error, zone=INSECURE),
+        # nor does its success give anything back that DANE has taken
+        _both(
+            "posh-but-dane-mismatch",
+            Unproven("matches no TLSA record", dialback=False),
+            web=posh.fingerprint,
+            issuer="self",
+            tlsa=(Tlsa(3, 1, 1, "stranger"),),
+        ),
+    ]
+
+
+def _not_posh() -> list[Row]:
+    def row(name: str, published: posh.Published, why: str, **more: object) -> Row:
+        unproven = Unproven(why, dialback=bool(more.pop("dialback", True)))
+        options = {"issuer": "self", "zone": INSECURE, **more}
+        return _both(f"posh-{name}", unproven, web=published, **options)
+
+    def published(name: str, document: posh.Published, **more: object) -> Row:
+        """The domain says that it has other certificates: dialback does not help."""
+        return row(name, document, "publishes by POSH", dialback=False, **more)
+
+    https = "POSH: TLS with"
+    return [
+        published("mismatch", posh.of_another),
+        published("weaker-hash-only", posh.weaker_hash_only),
+        published("expired-certificate", posh.fingerprint, days=(-10, -1)),
+        row("not-found", posh.no_document, "certificate is self-signed"),
+        row("broken-hash-only", posh.broken_hash_only, "POSH: nothing that can be used"),
+        row("expires-now", posh.expires_now, "holds no longer"),
+        row("reference-expires-now", posh.reference_expires_now, "holds no longer"),
+        row("expires-in-words", posh.expires_in_words, '\\"expires\\" is missing or no whole'),
+        row("both-kinds", posh.both_kinds, "has both"),
+        row("second-reference", posh.second_reference, "refers to one that refers to a third"),
+        row("too-large", posh.too_large, "has more than"),
+        row("redirect-to-http", posh.to_http, "not https"),
+        row("reference-to-http", posh.to_http_by_reference, "no https URL"),
+        row("loop", posh.loop, "redirects lead back to"),
+        row("many-redirects", posh.many_redirects, "too many redirects"),
+        row("no-json", posh.no_json, "is not JSON as it should be"),
+        row("server-error", posh.server_error, "was answered with status 503"),
+        row("slow", posh.slow, "no complete answer within 5 s"),
+        row("https-self-signed", posh.fingerprint, https, https="self"),
+        row("https-stranger", posh.fingerprint, https, https="stranger"),
+        row("https-expired", posh.fingerprint, https, https_days=(-10, -1)),
+        row("https-wrong-name", posh.fingerprint, https, https_names=dns_id_of_another),
+        row("private-address", posh.fingerprint, "denied", https_forbidden=True),
+        row("redirect-to-private-address", posh.to_forbidden_address, "denied"),
     ]
 
 

@@ -17,6 +17,7 @@ from .plan import EJA, EJA_ADDRESS, LEGACY, LEGACY_ADDRESS, MODERN, MODERN_ADDRE
 from .player import Listener, Player
 from .process import Process, tail
 from .servers import KINDS, Server, Settings
+from .web import Web
 from .zones import Zones
 
 STUB = Path(__file__).with_name("stub.py")
@@ -174,9 +175,14 @@ class Scene:
         await client.online()
         return client
 
-    def bare(self, name: str, address: str) -> Node:
+    async def web(self, web: Web, node: Node) -> None:
+        """An HTTPS server."""
+        self._cleanup.push_async_callback(web.stop)
+        await web.start(node)
+
+    def bare(self, name: str, *addresses: str) -> Node:
         """A node on which nothing runs."""
-        node = self.world.network.node(name, address)
+        node = self.world.network.node(name, *addresses)
         self._cleanup.callback(self.world.network.remove, node)
         return node
 

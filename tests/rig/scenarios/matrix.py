@@ -7,13 +7,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..bench import PEER_ADDRESS, Bench
-from ..gate import LOCAL_PORT, PUBLIC_PORT, Gate, GateSettings
+from ..bench import FORBIDDEN_ADDRESS, Bench
+from ..gate import LEGACY_PORT, LOCAL_PORT, PUBLIC_PORT, Gate, GateSettings
 from ..gatelog import DIALBACK, INBOUND, NEGOTIATED, OUTBOUND, GateLog
-from ..gate import LEGACY_PORT
-from ..player import Listener, Player
 from ..plan import LEGACY_ADDRESS, OTHER_ADDRESS
-from ..rows import Expected, Proven, Row, rows
+from ..player import Listener, Player
+from ..rows import Expected, Proven, Row, Unproven, rows
 from ..scene import Failed, Scene
 from ..wait import TimedOut, until
 from ..zones import UNBOUND
@@ -59,6 +58,8 @@ class Cell:
 
     @property
     def expected(self) -> Expected:
+        if self.row.older_form and self.site.level == TRUSTED:
+            return Unproven("certificate is self-signed")
         return self.row.out if self.role == OUTBOUND else self.row.into
 
     @property
@@ -76,6 +77,7 @@ async def matrix(scene: Scene) -> str:
     table = rows()
     bench = Bench(scene, table)
     await scene.zones(bench.zones)
+    await bench.web()
     peer = await bench.peer()
     sites = await asyncio.gather(*(_site(scene, bench, level) for level in ADDRESSES))
     cells = [
@@ -122,7 +124,11 @@ async def _site(scene: Scene, bench: Bench, level: str) -> Site:
         refusals="bounce",
         anchor=bench.zones.anchor,
         resolver=UNBOUND,
-        sections={"limits": {"connections_per_address": 1000}},
+        sections={
+            "limits": {"connections_per_address": 1000},
+            "networks": {"deny_out": [f"{FORBIDDEN_ADDRESS}/32"]},
+            "posh": {"fetch": True, "older_forms": level == ENCRYPTED},
+        },
     )
     gate = await scene.gate(level, node, settings)
     return Site(level, domain, address, legacy, gate)
@@ -218,4 +224,3 @@ SCENARIOS = [
         matrix,
     )
 ]
-__all__ = ["PEER_ADDRESS", "SCENARIOS"]
