@@ -8,6 +8,7 @@ mod counters;
 mod dial;
 mod frames;
 mod gate;
+mod judge;
 mod listeners;
 mod pieces;
 mod prover;

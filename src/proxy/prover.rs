@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 use tracing::info;
 
-use super::{dial, gate::Gate};
+use super::{dial, gate::Gate, judge::Unproven};
 use crate::{
     auth::Proof,
     config::model::{LocalTrust, Refusals},
@@ -37,7 +37,8 @@ pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -
     let result = match question {
         Question::Certificate(domain) => match gate.judge_client(&asker.chain, &domain).await {
             Ok(proof) => Ok(proof),
-            Err(detail) => {
+            Err(why) => {
+                let detail = why.to_string();
                 info!(domain = %domain, detail, addr = %asker.address, "peer not proven by its certificate");
                 Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
             }
@@ -61,7 +62,13 @@ async fn peer_pair(
     let proof = match gate.judge_client(&asker.chain, &pair.sender).await {
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
-        Err(_) => dial_back(gate, asker, pair, key, id).await?,
+        Err(why) => {
+            let proof = dial_back(gate, asker, pair, key, id).await?;
+            if let (Unproven::Contradicted(why), false) = (why, proof.is_strong()) {
+                return Err(Refusal::error(StanzaCondition::NotAcceptable, why));
+            }
+            proof
+        }
     };
     let route = gate
         .routes()

@@ -6,13 +6,13 @@ use tracing::info;
 
 use super::{Endpoint, FAREWELL, Job, Live, Reached};
 use crate::{
-    auth::{Proof, dane::Unproven},
+    auth::Proof,
     net::{
         targets::TargetTls,
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
-    proxy::frames::Frames,
+    proxy::{frames::Frames, judge::Unproven},
     stream::{Failure, FailureKind, Initiating, Step},
     xmpp::StreamCondition,
 };
@@ -66,7 +66,7 @@ impl Job<'_> {
                         Step::StartTls => self.starttls(live, &mut steps).await?,
                         Step::Restart => live.frames = Frames::new(&self.config.limits),
                         Step::Judge => {
-                            let verdict = self.judge(&live.machine, endpoint)?;
+                            let verdict = self.judge(&live.machine, endpoint).await?;
                             live.machine.judged(verdict, &mut steps)?;
                         }
                         Step::Opened(authentication) => {
@@ -118,8 +118,8 @@ impl Job<'_> {
     }
 
     /// Whether the certificate of the endpoint proves the peer's domain; why not is final where
-    /// DANE says so (RFC 7673 §4.2).
-    fn judge(
+    /// the domain says that it has other certificates.
+    async fn judge(
         &self,
         machine: &Initiating,
         endpoint: Option<&Endpoint>,
@@ -127,15 +127,15 @@ impl Job<'_> {
         let (Some(tls), Some(endpoint)) = (machine.tls(), endpoint) else {
             return Ok(Err("no TLS".into()));
         };
-        match self.gate.judge_endpoint(tls.peer_chain(), &self.setup.pair.target, endpoint) {
+        let (chain, domain) = (tls.peer_chain(), &self.setup.pair.target);
+        match self.gate.judge_endpoint(chain, domain, endpoint, self.deadline).await {
             Ok(proof) => Ok(Ok(proof)),
-            Err(Unproven::Pkix(why)) => {
-                let detail = why.to_string();
+            Err(Unproven::Open(detail)) => {
                 let addr = endpoint.address.ip();
                 info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
                 Ok(Err(detail))
             }
-            Err(Unproven::Dane(why)) => Err(Failure::new(FailureKind::NotProven, why.to_string())),
+            Err(Unproven::Contradicted(why)) => Err(Failure::new(FailureKind::NotProven, why)),
         }
     }
 }
