@@ -9,6 +9,7 @@ mod dial;
 mod embark;
 mod frames;
 mod gate;
+mod intake;
 mod lanes;
 mod listeners;
 mod opened;

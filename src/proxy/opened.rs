@@ -3,20 +3,22 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use bytes::Buf;
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use super::{
     dial::{self, Live},
     gate::Gate,
+    intake::Intake,
     lanes::{Call, End, LaneId, Lanes, Stage},
     sharing::{Join, Registered},
 };
 use crate::{
     auth::Proof,
     net::wire::Event,
-    stream::{Failure, FailureKind, Step},
-    xml::writer,
+    stream::{Failure, FailureKind, Fault, Step},
+    xml::{Span, Tag, Token, TokenKind, writer},
     xmpp::{Direction, DomainPair, Side, StreamCondition},
 };
 
@@ -33,6 +35,10 @@ struct Opened {
     live: Live,
     lanes: Lanes,
     registered: Option<Registered>,
+    /// Stanzas that come, on a bidirectional stream.
+    intake: Intake,
+    /// When the last of them came.
+    came: Instant,
     /// Pairs that wait to be asked for.
     unasked: VecDeque<LaneId>,
     stopping: bool,
@@ -56,6 +62,11 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Live, join: Join) -> Op
     let lane = lanes.board(boarding);
     lanes.open(lane);
     gate.routes().opened(side, &first);
+    let mut intake = Intake::new(gate, side.other());
+    let mut live = live;
+    if let Some(header) = live.frames.framer().header() {
+        intake.set_lang(header);
+    }
     let opened = Opened {
         gate: Arc::clone(gate),
         side,
@@ -63,6 +74,8 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Live, join: Join) -> Op
         live,
         lanes,
         registered,
+        intake,
+        came: Instant::now(),
         unasked: VecDeque::new(),
         stopping: false,
         parting: End::Missed,
@@ -77,7 +90,15 @@ impl Opened {
         let end = self.carry().await;
         // Nobody joins any more.
         self.registered = None;
-        let Self { lanes, mut live, side, first, gate, .. } = self;
+        // What was admitted goes on its way.
+        loop {
+            self.intake.delivered().await;
+            self.intake.hand_over(self.live.wire.input());
+            if !self.intake.is_busy() {
+                break;
+            }
+        }
+        let Self { lanes, mut live, side, first, gate, intake, .. } = self;
         let pairs = lanes.len();
         let whole = lanes.end(&mut live.wire, &end);
         let (reason, failure) = match end {
@@ -91,6 +112,7 @@ impl Opened {
             side = side.as_str(),
             pair = %first,
             pairs,
+            stanzas = live.machine.is_bidirectional().then(|| intake.stanzas()),
             reason,
             detail = failure.as_ref().map(tracing::field::display),
             "stream closed"
@@ -124,8 +146,9 @@ impl Opened {
             }
             let stalls = self.live.wire.stalls_at(limits.write_stall);
             let deadline = stalls.map_or(self.check, |stalls| stalls.min(self.check));
+            let busy = self.intake.is_busy();
             tokio::select! {
-                event = self.live.wire.event() => match event {
+                event = self.live.wire.event_reading(!busy) => match event {
                     Ok(Event::Read) => if let Err(failure) = self.read() {
                         return End::Broken(failure);
                     },
@@ -134,6 +157,9 @@ impl Opened {
                         FailureKind::Stream, "the other end closed the connection")),
                     Err(error) => return End::Broken(Failure::new(
                         FailureKind::Stream, error.to_string())),
+                },
+                () = self.intake.delivered(), if busy => if let Err(failure) = self.read() {
+                    return End::Broken(failure);
                 },
                 Some(call) = self.lanes.call() => {
                     self.call(call);
@@ -183,7 +209,10 @@ impl Opened {
             let Some(lane) = self.lanes.get(id) else { continue };
             if matches!(lane.stage, Stage::Waiting) {
                 let pair = lane.route.pair().clone();
-                self.live.machine.request(pair, &mut steps);
+                let allowed =
+                    dial::allowed(&self.gate.config(), &pair.target, Direction::Inbound).is_ok();
+                let inbound = lane.proof.clone().filter(|_| allowed);
+                self.live.machine.request(pair, inbound, &mut steps);
                 self.lanes.ask(id);
             }
         }
@@ -234,22 +263,67 @@ impl Opened {
         }
     }
 
-    /// Handles what came in while stanzas flow the other way.
+    /// Takes what came in out of the input, or as much as routes have room for.
     fn read(&mut self) -> Result<(), Failure> {
-        let mut steps = Vec::new();
-        let live = &mut self.live;
-        while let Some(frame) =
-            live.frames.next(live.wire.input()).map_err(|fault| Failure::malformed(&fault))?
-        {
-            let outcome = live.take(frame, &mut steps);
-            if let Err(failure) = outcome {
-                self.blame();
-                return Err(failure);
+        while !self.intake.is_busy() {
+            let at = self.intake.offset();
+            let rest = self.live.wire.input().get(at..).unwrap_or_default();
+            let token = self.live.frames.framer().next(rest);
+            match token.map_err(|fault| Failure::malformed(&Fault::xml(fault)))? {
+                None => {
+                    self.intake.hand_over(self.live.wire.input());
+                    break;
+                }
+                Some(Token { len, kind: TokenKind::Element(tag) }) if tag.name.is_stanza() => {
+                    self.stanza(&tag, at, len)?;
+                }
+                Some(token) => {
+                    self.intake.hand_over(self.live.wire.input());
+                    self.token(token)?;
+                }
             }
         }
-        live.wire.shrink();
-        self.say(steps);
+        self.live.wire.shrink();
         Ok(())
+    }
+
+    /// Admits the stanza that stands at `at` of the input.
+    fn stanza(&mut self, tag: &Tag, at: usize, len: usize) -> Result<(), Failure> {
+        let Live { wire, frames, machine, .. } = &mut self.live;
+        let bytes = wire.input().get(at..at + len).unwrap_or_default();
+        let text = |span: Option<Span>| span.map(|span| span.text(bytes)).unwrap_or_default();
+        let grant = machine.stanza(&text(tag.from), &text(tag.to))?;
+        match (grant, frames.framer().header()) {
+            (Some(grant), Some(header)) => {
+                self.intake.stanza(wire.input(), header, tag, len, grant);
+                self.came = Instant::now();
+            }
+            // Without a grant nothing is batched, so it stands at the front.
+            _ => wire.input().advance(len),
+        }
+        Ok(())
+    }
+
+    /// Takes a token that is no stanza from the front of the input.
+    fn token(&mut self, token: Token) -> Result<(), Failure> {
+        let Live { wire, frames, machine, .. } = &mut self.live;
+        let mut steps = Vec::new();
+        let outcome = match token.kind {
+            TokenKind::Declaration | TokenKind::Space => Ok(()),
+            TokenKind::Header(header) => machine.header(&header, &mut steps),
+            TokenKind::Element(tag) => {
+                let bytes = wire.input().get(..token.len).unwrap_or_default();
+                let element = frames.parse(bytes).map_err(|fault| Failure::malformed(&fault))?;
+                machine.element(tag.name, &element, &mut steps)
+            }
+            TokenKind::Footer => Err(machine.footer()),
+        };
+        wire.input().advance(token.len);
+        if outcome.is_err() {
+            self.blame();
+        }
+        self.say(steps);
+        outcome
     }
 
     /// The peer ends the stream. Did it because of a pair that joined?
@@ -287,6 +361,9 @@ impl Opened {
         let mut gone = Vec::new();
         for (id, lane) in self.lanes.iter() {
             let (due, end) = match lane.stage {
+                Stage::Open if self.live.machine.is_bidirectional() => {
+                    (lane.used.max(self.came) + limits.idle, End::Done("idle"))
+                }
                 Stage::Open => (lane.used + limits.idle, End::Done("idle")),
                 Stage::Waiting => continue,
                 Stage::Asked => {
@@ -329,6 +406,12 @@ impl Opened {
                 verdict.err().map(|failure| (id, failure))
             })
             .collect();
+        let config = self.gate.config();
+        for pair in self.live.machine.retain_inbound(|grant| {
+            dial::allowed(&config, &grant.pair().sender, Direction::Inbound).is_ok()
+        }) {
+            info!(pair = %pair, "domain pair withdrawn by policy");
+        }
         for (id, failure) in verdicts {
             self.leave(id, End::Denied(failure.telling(StreamCondition::PolicyViolation)));
         }

@@ -48,6 +48,8 @@ const APART_MAX: usize = 10_000;
 pub(super) struct Sharing {
     streams: DashMap<SocketAddr, Vec<Arc<Shared>>>,
     opening: DashMap<Place, Opening>,
+    /// Bidirectional streams of peers, by the pairs that can be sent on them.
+    offers: DashMap<DomainPair, mpsc::UnboundedSender<Call>>,
     apart: DashMap<SocketAddr, Instant>,
 }
 
@@ -115,7 +117,33 @@ struct Guard {
     _ended: watch::Sender<()>,
 }
 
+/// A pair can be sent on a stream that the peer opened, while this lives.
+pub(super) struct Offer {
+    gate: Arc<Gate>,
+    pair: DomainPair,
+    calls: mpsc::UnboundedSender<Call>,
+}
+
 impl Sharing {
+    /// Puts a pair on the bidirectional stream that its target has opened to us, if there is one
+    /// (XEP-0288).
+    ///
+    /// # Errors
+    /// The boarding again, if there is none.
+    pub(super) fn board_return(&self, boarding: Boarding) -> Result<(), Boarding> {
+        // Our header there declares English.
+        let lang = boarding.route.lang().map(|lang| &**lang);
+        if !matches!(lang, None | Some("en")) {
+            return Err(boarding);
+        }
+        let offer = self.offers.get(boarding.route.pair()).map(|offer| offer.clone());
+        let Some(calls) = offer else { return Err(boarding) };
+        match calls.send(Call::Board(boarding)) {
+            Err(mpsc::error::SendError(Call::Board(boarding))) => Err(boarding),
+            Ok(()) | Err(mpsc::error::SendError(Call::Stanzas(..))) => Ok(()),
+        }
+    }
+
     /// The peer at this address ended a stream over a pair that joined it.
     pub(super) fn keep_apart(&self, address: SocketAddr) {
         info!(%address, "peer bears no further pairs on a stream: each gets one of its own");
@@ -171,6 +199,30 @@ impl Drop for Registered {
             there.retain(|shared| !Arc::ptr_eq(shared, &self.shared));
             there.is_empty()
         });
+    }
+}
+
+impl Offer {
+    /// Routes of this pair may board by `calls`.
+    pub(super) fn new(
+        gate: &Arc<Gate>,
+        pair: DomainPair,
+        calls: mpsc::UnboundedSender<Call>,
+    ) -> Self {
+        gate.sharing().offers.insert(pair.clone(), calls.clone());
+        Self { gate: Arc::clone(gate), pair, calls }
+    }
+
+    /// The pair.
+    pub(super) fn pair(&self) -> &DomainPair {
+        &self.pair
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        let offers = &self.gate.sharing().offers;
+        offers.remove_if(&self.pair, |_, calls| calls.same_channel(&self.calls));
     }
 }
 
