@@ -10,6 +10,7 @@ mod embark;
 mod frames;
 mod gate;
 mod intake;
+mod judge;
 mod lanes;
 mod listeners;
 mod opened;

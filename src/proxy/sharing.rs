@@ -318,7 +318,10 @@ impl Join {
                     target: at.target.clone(),
                     plan: at.plan.clone(),
                 };
-                match gate.judge_endpoint(&shared.chain, &self.pair.target, &endpoint) {
+                let deadline = Instant::now() + gate.config().limits.connect;
+                let judged =
+                    gate.judge_endpoint(&shared.chain, &self.pair.target, &endpoint, deadline);
+                match judged.await {
                     Ok(proof) => {
                         if self.call(&shared, proof) {
                             return true;
