@@ -15,6 +15,7 @@ EXTERNAL = "external"
 DIALBACK = "dialback"
 PKIX = "pkix"
 DANE = "dane"
+POSH = "posh"
 TLS_1_3 = "TLSv1.3"
 LOUD = ("INFO", "WARN", "ERROR")
 

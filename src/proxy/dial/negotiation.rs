@@ -2,6 +2,7 @@
 //! with TLS, the judgement of the certificate, and a deadline.
 
 use tokio::{net::TcpStream, time::timeout_at};
+use tracing::info;
 
 use super::{Endpoint, FAREWELL, Job, Live, Outcome, Reached};
 use crate::{
@@ -130,7 +131,11 @@ impl Job<'_> {
         let (chain, domain) = (tls.peer_chain(), &self.setup.pair.target);
         match self.gate.judge_endpoint(chain, domain, endpoint, self.deadline).await {
             Ok(proof) => Ok(Ok(proof)),
-            Err(Unproven::Open(why)) => Ok(Err(why)),
+            Err(Unproven::Open(detail)) => {
+                let addr = endpoint.address.ip();
+                info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
+                Ok(Err(detail))
+            }
             Err(Unproven::Contradicted(why)) => Err(Failure::new(FailureKind::NotProven, why)),
         }
     }
