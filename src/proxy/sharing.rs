@@ -244,7 +244,6 @@ impl Join {
         let certificate = gate
             .offers_certificate(&pair.target)
             .then(|| services.tls.store().for_domain(&pair.sender))
-            .flatten()
             .and_then(|key| key.cert.first().cloned());
         Self {
             pair: pair.clone(),
