@@ -171,7 +171,7 @@ fn check_posh(top: &Section<'_>, out: &mut Reports<'_>) -> Posh {
     let default = Posh::default();
     let keys = ["fetch", "older_forms", "port"];
     let Some(section) = top.section("posh", &keys, out) else { return default };
-    let mut flag = |key| section.text(key, |t| value::word(t, key, &FLAGS), out);
+    let mut flag = |key| section.text(key, value::flag, out);
     let (fetch, older_forms) = (flag("fetch"), flag("older_forms"));
     if let (Some(false), Some(true), Some(pair)) = (fetch, older_forms, section.pair("older_forms"))
     {
@@ -253,7 +253,6 @@ const KEYS: [&str; 15] = [
     "shutdown_timeout",
 ];
 
-const FLAGS: [(&str, bool); 2] = [("true", true), ("false", false)];
 const STATE_DIR: &str = "/var/lib/fedgate";
 /// Below the ten seconds after which compose kills a container.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
