@@ -11,6 +11,7 @@ use crate::stream::wire::{
 use crate::xmpp::StanzaCondition;
 
 mod attacks;
+mod renewal;
 
 const PEER: &str = "from='capulet.example' to='montague.example' version='1.0'";
 
