@@ -284,7 +284,11 @@ impl Leg {
             match action {
                 Action::Send(text) => self.say(&text),
                 Action::StartTls(to) => self.starttls(to).await?,
-                Action::Restart => self.frames = Frames::new(&self.gate.config().limits),
+                Action::Restart => {
+                    self.frames = Frames::new(&self.gate.config().limits);
+                    // The pairs of the stream before are over.
+                    self.judge_return();
+                }
                 Action::Prove(challenge) => {
                     let asker = Asker {
                         side: self.side,

@@ -307,14 +307,16 @@ impl Lanes {
     /// The lane comes to its end: nothing more is taken for it, and its route gets it back as soon
     /// as what is on its way is written.
     pub(super) fn leave(&mut self, id: LaneId, end: End) {
-        // What was sent before goes back in order.
-        self.fetch();
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if matches!(lane.stage, Stage::Asked) {
             self.asked.remove(lane.route.pair());
         }
-        lane.route.disembark(std::mem::take(&mut lane.waiting));
         lane.stage = Stage::Leaving(end);
+        // From here on stanzas wait in the route again, behind those that are here already.
+        lane.route.disembark();
+        self.fetch();
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.route.requeue(std::mem::take(&mut lane.waiting));
         self.release(id);
     }
 
@@ -343,7 +345,7 @@ impl Lanes {
         for lane in self.lanes.values_mut() {
             if !matches!(lane.stage, Stage::Leaving(_)) {
                 // From here on stanzas wait in the route again.
-                lane.route.disembark(VecDeque::new());
+                lane.route.disembark();
             }
         }
         self.calls.close();

@@ -144,6 +144,10 @@ impl Opened {
         let limits = gate.config().limits.clone();
         // The configuration may have changed while the stream was opened.
         self.judge();
+        // Stanzas may stand right behind what opened it.
+        if let Err(failure) = self.read() {
+            return End::Broken(failure);
+        }
         loop {
             self.lanes.settle(self.live.wire.written_total());
             self.lanes.fill(&mut self.live.wire);
@@ -203,7 +207,10 @@ impl Opened {
             Call::Board(boarding) => {
                 let lane = self.lanes.board(boarding);
                 self.check = Instant::now();
-                if self.stopping {
+                // Several may have joined at the same time.
+                let full = self.lanes.len() > self.gate.config().limits.pairs_per_stream;
+                if self.stopping || full {
+                    self.count();
                     self.leave(lane, End::Missed);
                     return;
                 }

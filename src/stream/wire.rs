@@ -583,6 +583,13 @@ impl Opening {
         words(&self.take(&Piece::Header(header(&header_text(attributes)))))
     }
 
+    /// Asks for one more pair on the open stream.
+    pub(super) fn request(&mut self, pair: DomainPair, inbound: Option<Proof>) -> String {
+        let mut out = Vec::new();
+        self.machine.request(pair, inbound, &mut out);
+        words(&self.done(out, Ok(())))
+    }
+
     fn done(&mut self, out: Vec<Step>, outcome: Result<(), Failure>) -> Vec<Event> {
         let mut events = Vec::new();
         for step in out {
@@ -708,7 +715,7 @@ pub(super) fn samples(sender: &str, target: &str) -> Vec<(String, Piece)> {
 }
 
 /// All of them; [`samples`] does not compile without a new one.
-const ELEMENTS: [ElementName; 19] = [
+const ELEMENTS: [ElementName; 20] = [
     ElementName::StartTls,
     ElementName::TlsProceed,
     ElementName::TlsFailure,
@@ -723,6 +730,7 @@ const ELEMENTS: [ElementName; 19] = [
     ElementName::StreamFeatures,
     ElementName::StreamError,
     ElementName::Compress,
+    ElementName::Bidi,
     ElementName::Other,
     ElementName::UnknownStanza,
     ElementName::Iq,
