@@ -21,7 +21,7 @@ fn client(web: &Web, older_forms: bool) -> PoshClient {
 /// Some certificate, and a document that lists it.
 fn listed(web: &Web, expires: u64) -> (CertificateDer<'static>, Reply) {
     let leaf = web.ca.server(&["hoster.test"]).certificate;
-    let text = write(&[leaf.clone()], Duration::from_secs(expires));
+    let text = write(std::slice::from_ref(&leaf), Duration::from_secs(expires));
     (leaf, Reply::body(text))
 }
 
