@@ -65,6 +65,22 @@ async fn what_is_known_is_not_fetched_again_until_it_expires() {
 }
 
 #[tokio::test]
+async fn what_expires_this_second_is_fetched_again() {
+    let web = Web::of(&["p.test"]).await;
+    let client = client(&web, false);
+    let (leaf, document) = listed(&web, 600);
+    web.https.answer(PLACE, document);
+    let before = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() - 60));
+    let text = write(std::slice::from_ref(&leaf), Duration::from_secs(60));
+    let Document::Fingerprints(list) = Document::parse(text.as_bytes()).unwrap() else { panic!() };
+    let (now, stale) = (std::time::Instant::now(), list.material(None, before));
+    client.known.put(domain(), Known::Material(stale), now + Duration::from_secs(60), now);
+    let material = client.material(&domain()).await.unwrap().unwrap();
+    assert!(proves(&material, &leaf));
+    assert_eq!(web.https.asked(), [PLACE]);
+}
+
+#[tokio::test]
 async fn a_reference_is_followed_once_and_the_shorter_time_holds() {
     let web = Web::of(&["p.test", "hoster.test"]).await;
     let refer = |expires: u64| {
