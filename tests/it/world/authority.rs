@@ -83,7 +83,7 @@ impl Identity {
         Arc::new(config.with_single_cert(self.chain(), self.private_key()).unwrap())
     }
 
-    fn chain(&self) -> Vec<CertificateDer<'static>> {
+    pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
         vec![CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()]
     }
 

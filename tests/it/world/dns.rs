@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
 };
 
@@ -67,6 +67,13 @@ impl Dns {
             zone.records.insert(host, vec![address]);
         }
         zone.records.insert(name, targets);
+    }
+
+    /// Publishes an address of a host.
+    pub(crate) fn address(&self, host: &str, address: IpAddr) {
+        let host = fqdn(host);
+        let record = Record::from_rdata(host.clone(), 300, RData::from(address));
+        self.zone.lock().unwrap().records.insert(host, vec![record]);
     }
 
     /// Questions about the servers of `domain` get no answer.
