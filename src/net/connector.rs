@@ -156,6 +156,12 @@ impl Connector {
         }
     }
 
+    /// What has failed so far.
+    #[must_use]
+    pub fn failures(&self) -> &[ConnectFailure] {
+        &self.failures
+    }
+
     /// Why there was no connection, or no other.
     #[must_use]
     pub fn into_error(self) -> ConnectError {

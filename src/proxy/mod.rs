@@ -6,7 +6,7 @@ mod app;
 mod checking;
 mod counters;
 mod dial;
-mod frames;
+pub(crate) mod frames;
 mod gate;
 mod listeners;
 mod pieces;
@@ -15,7 +15,7 @@ mod questions;
 mod reasons;
 mod route;
 mod routes;
-mod services;
+pub(crate) mod services;
 
 pub use app::{Addresses, App, AppError};
 pub use listeners::ListenError;

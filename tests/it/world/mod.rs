@@ -97,6 +97,16 @@ impl World {
         Ok(())
     }
 
+    /// The configuration as it is on disk.
+    pub(crate) fn config(&self) -> config::model::Config {
+        config::load(&self.path()).unwrap().config
+    }
+
+    /// Where the configuration is.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("conf.d")
+    }
+
     pub(crate) fn public(&self) -> SocketAddr {
         self.app.addresses().public[0]
     }
