@@ -198,3 +198,6 @@ impl Item {
         self.is(state, Failure::from(error).detail())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -354,6 +354,6 @@ const MAX_ALIASES: usize = 8;
 #[cfg(test)]
 mod dnssec_tests;
 #[cfg(test)]
-mod signed_zones;
+pub(crate) mod signed_zones;
 #[cfg(test)]
 mod tests;
