@@ -131,7 +131,7 @@ impl Survey<'_> {
         }
         let endpoints = self.srv(domain, &mut report).await;
         self.tlsa(domain, &shown.cert, &endpoints, &mut report).await?;
-        self.posh(domain, leaf, &mut report).await?;
+        self.posh(domain, &shown.cert, &mut report).await?;
         if self.options.domains.len() == 1 {
             self.subdomains(domain, &mut report).await;
         }

@@ -191,7 +191,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn versions(min: TlsVersion) -> Vec<&'static SupportedProtocolVersion> {
+pub(super) fn versions(min: TlsVersion) -> Vec<&'static SupportedProtocolVersion> {
     match min {
         TlsVersion::V1_2 => vec![&TLS13, &TLS12],
         TlsVersion::V1_3 => vec![&TLS13],

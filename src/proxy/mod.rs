@@ -8,6 +8,7 @@ mod counters;
 mod dial;
 pub(crate) mod frames;
 mod gate;
+pub(crate) mod judge;
 mod listeners;
 mod pieces;
 mod prover;

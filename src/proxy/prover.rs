@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
-use super::{dial, gate::Gate};
+use super::{dial, gate::Gate, judge::Unproven};
 use crate::{
     auth::Proof,
     config::model::{LocalTrust, Refusals},
@@ -37,7 +37,7 @@ pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -
         Question::Certificate(domain) => gate
             .judge_client(&asker.chain, &domain)
             .await
-            .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why)),
+            .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why.to_string())),
         Question::Pair { pair, key, id } => match asker.side {
             Side::Peer => peer_pair(&gate, &asker, &pair, key, id).await,
             Side::Legacy => legacy_pair(&gate, &asker, &pair, key, id).await,
@@ -57,7 +57,13 @@ async fn peer_pair(
     let proof = match gate.judge_client(&asker.chain, &pair.sender).await {
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
-        Err(_) => dial_back(gate, asker, pair, key, id).await?,
+        Err(why) => {
+            let proof = dial_back(gate, asker, pair, key, id).await?;
+            if let (Unproven::Contradicted(why), false) = (why, proof.is_strong()) {
+                return Err(Refusal::error(StanzaCondition::NotAcceptable, why));
+            }
+            proof
+        }
     };
     let route = gate
         .routes()

@@ -10,12 +10,15 @@ use crate::{
     config::model::{CertificateFiles, Config},
     net::{
         certificates::{CertificateError, CertificateStore, CertificateWarning},
+        connector::Rules,
+        fetch::Fetcher,
         own::OwnAddresses,
+        posh::PoshClient,
         resolver::{Resolver, ServersError},
         roots::{self, RootsError},
         tls::TlsContext,
     },
-    xmpp::Domain,
+    xmpp::{Direction, Domain},
 };
 
 /// Everything that a configuration turns into.
@@ -25,6 +28,8 @@ pub(crate) struct Services {
     pub(crate) tls: TlsContext,
     pub(crate) roots: TrustRoots,
     pub(crate) resolver: Resolver,
+    /// What domains publish over HTTPS; none: it is not asked for.
+    pub(crate) posh: Option<PoshClient>,
     /// The addresses that fedgate itself listens on, which are never dialled.
     pub(crate) own: OwnAddresses,
 }
@@ -80,6 +85,21 @@ impl Services {
         let own = OwnAddresses::new(own.into_iter().flatten().copied());
         let dns = OwnAddresses::new(listen.dns.iter().copied());
         let resolver = Resolver::new(&config.resolver, &dns)?;
-        Ok(Self { config, tls, roots, resolver, own })
+        let rules = Self::rules(&config, &own);
+        let fetcher = Fetcher::new(resolver.clone(), &roots, config.tls.min_version, rules);
+        let fetcher = Arc::new(fetcher.map_err(ServicesError::Tls)?);
+        let posh = config.posh.fetch.then(|| PoshClient::new(fetcher, config.posh));
+        Ok(Self { config, tls, roots, resolver, posh, own })
+    }
+
+    /// What holds for every connection to an address that a stranger named.
+    fn rules(config: &Arc<Config>, own: &OwnAddresses) -> Rules {
+        let tcp_timeout = config.limits.tcp_connect;
+        let config = Arc::clone(config);
+        Rules {
+            filter: Box::new(move |ip| config.policy.address(ip, Direction::Outbound)),
+            own: own.clone(),
+            tcp_timeout,
+        }
     }
 }

@@ -276,6 +276,12 @@ impl Advice<'_> {
             self.hint(status, "the peer's TLSA records are not those of its certificate: its administrator has to publish the new key, nothing here may pass it over");
             return;
         }
+        if let Some(posh) = of("posh")
+            && posh.result == ProofResult::Fails
+        {
+            self.hint(status, "the peer publishes other certificates by POSH than it shows: its administrator has to publish this one, nothing here may pass it over");
+            return;
+        }
         let pkix = of("pkix").and_then(|proof: &ProofReport| proof.reason).unwrap_or_default();
         let what = match pkix {
             "expired" => "the peer's certificate has expired: it has to be renewed there".to_owned(),

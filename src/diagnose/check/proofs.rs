@@ -2,6 +2,7 @@
 //! (RFC 7712; protocol §9.4).
 
 use rustls::pki_types::{CertificateDer, UnixTime};
+use tokio::time::timeout_at;
 
 use super::{
     Endpoint, Walk,
@@ -10,10 +11,12 @@ use super::{
 use crate::{
     auth::{
         Proof,
-        dane::{AddressState, DanePlan, SrvState, TlsaState, Unproven},
-        pkix,
+        dane::{self, AddressState, DanePlan, SrvState, TlsaState},
+        pkix, posh,
     },
     config::model::Dnssec,
+    net::posh::PATH,
+    proxy::judge::Unproven,
     stream::{Failure, FailureKind},
 };
 
@@ -37,9 +40,8 @@ pub(super) async fn judge(
         let (domain, roots) = (&walk.pair.target, &walk.services.roots);
         plan.judge(chain, domain, &target.host, target.delegation.until(), roots, now)
     };
-    let verdict = judge(&endpoint.plan);
     let dane = match &endpoint.plan {
-        DanePlan::Match(set) => match &verdict {
+        DanePlan::Match(set) => match &judge(&endpoint.plan) {
             Ok(_) => report(
                 "dane",
                 ProofResult::Holds,
@@ -49,16 +51,50 @@ pub(super) async fn judge(
         },
         _ => report("dane", ProofResult::Absent, no_dane(walk, endpoint)),
     };
-    let proofs = vec![dane, by_pkix(judge(&DanePlan::PkixWithTarget))];
+    let posh = by_posh(walk, chain).await;
+    let proofs = vec![dane, by_pkix(judge(&DanePlan::PkixWithTarget)), posh];
+    let Endpoint { target, plan, .. } = endpoint;
+    let Walk { services, pair, deadline, .. } = walk;
+    let verdict = services.judge_endpoint(chain, &pair.target, target, plan, *deadline).await;
     let verdict = match verdict {
         Ok(proof) => Ok(Ok(proof)),
-        Err(Unproven::Pkix(why)) => Ok(Err(why.to_string())),
-        Err(Unproven::Dane(why)) => Err(Failure::new(FailureKind::NotProven, why.to_string())),
+        Err(Unproven::Open(why)) => Ok(Err(why)),
+        Err(Unproven::Contradicted(why)) => Err(Failure::new(FailureKind::NotProven, why)),
     };
     Judgement { proofs, verdict }
 }
 
-fn by_pkix(verdict: Result<Proof, Unproven>) -> ProofReport {
+/// POSH, which fedgate itself asks for only where the others leave it to that.
+async fn by_posh(walk: &Walk<'_>, chain: &[CertificateDer<'static>]) -> ProofReport {
+    let domain = &walk.pair.target;
+    let of = |result, why: String| report("posh", result, why);
+    let Some(client) = &walk.services.posh else {
+        return of(ProofResult::Unknown, "not looked at: posh.fetch is off".into());
+    };
+    let material = match timeout_at(walk.deadline, client.material(domain)).await {
+        Ok(Ok(Some(material))) => material,
+        Ok(Ok(None)) => {
+            return of(ProofResult::Absent, format!("nothing at https://{domain}{PATH}"));
+        }
+        Ok(Err(error)) => return of(ProofResult::Unknown, error.to_string()),
+        Err(_) => return of(ProofResult::Unknown, "no answer in time".into()),
+    };
+    match posh::verify(chain, &material, domain, UnixTime::now()) {
+        posh::Outcome::Match(proof) => {
+            let until = proof.expires().map(pkix::utc).unwrap_or_default();
+            of(ProofResult::Holds, format!("https://{domain} lists the certificate, until {until}"))
+        }
+        posh::Outcome::Mismatch(why) => {
+            let report = of(ProofResult::Fails, why.to_string());
+            ProofReport { reason: Some("posh-mismatch"), ..report }
+        }
+        posh::Outcome::NoUsableMaterial => {
+            of(ProofResult::Absent, "nothing that can be used is published".into())
+        }
+    }
+}
+
+fn by_pkix(verdict: Result<Proof, dane::Unproven>) -> ProofReport {
     match verdict {
         Ok(proof) => {
             let until = proof.expires().map(pkix::utc).unwrap_or_default();
@@ -106,10 +142,10 @@ fn no_dane(walk: &Walk<'_>, endpoint: &Endpoint) -> String {
     }
 }
 
-fn failed(prooftype: &'static str, why: &Unproven) -> ProofReport {
+fn failed(prooftype: &'static str, why: &dane::Unproven) -> ProofReport {
     let reason = match why {
-        Unproven::Dane(why) => why.reason(),
-        Unproven::Pkix(why) => why.reason(),
+        dane::Unproven::Dane(why) => why.reason(),
+        dane::Unproven::Pkix(why) => why.reason(),
     };
     ProofReport { reason: Some(reason), ..report(prooftype, ProofResult::Fails, why.to_string()) }
 }

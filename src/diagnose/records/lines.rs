@@ -24,7 +24,7 @@ impl Report {
             lines.add("cert", None, None, format!("for {}; {issuer}", shown.names));
             for item in &domain.items {
                 let mark = match item.state {
-                    State::Useless => None,
+                    State::Optional | State::Useless => None,
                     state => Some(state.status()),
                 };
                 let value = match (item.kind, &item.value) {

@@ -91,6 +91,8 @@ pub enum State {
     Missing,
     /// Other than expected; it can be meant so.
     Differs,
+    /// Not there, and nothing is lost by it.
+    Optional,
     /// There, and it keeps peers from federating.
     Wrong,
     /// It would count for nothing.
@@ -120,6 +122,7 @@ impl State {
             Self::Present => "present",
             Self::Missing => "missing",
             Self::Differs => "differs",
+            Self::Optional => "optional",
             Self::Wrong => "WRONG",
             Self::Useless => "useless",
             Self::Unknown => "unknown",
@@ -130,7 +133,7 @@ impl State {
     #[must_use]
     pub fn status(self) -> Status {
         match self {
-            Self::Present | Self::Useless => Status::Ok,
+            Self::Present | Self::Optional | Self::Useless => Status::Ok,
             Self::Missing | Self::Differs => Status::Warning,
             Self::Wrong => Status::Critical,
             Self::Unknown => Status::Unknown,

@@ -2,18 +2,21 @@
 
 use std::{fs, path::PathBuf};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use hickory_resolver::proto::rr::RecordType;
+use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
     auth::{
         dane::TlsaRecord,
-        pkix::testing::{Issued, San, self_signed},
+        pkix::testing::{Ca, Issued, San, self_signed},
     },
     config,
     net::{
         fake_dns::{FakeDns, Reply, Zone, cname},
+        fake_https::{self, FakeHttps},
         resolver::signed_zones::{SignedZone, World},
     },
 };
@@ -23,6 +26,8 @@ struct Bench {
     directory: TempDir,
     current: Issued,
     dns: FakeDns,
+    /// The web server of `im.test`, where DNS leads to it.
+    https: FakeHttps,
 }
 
 const BOTH: &str = "{ public: ['127.0.0.1:5269'], direct_tls: ['127.0.0.1:5270'] }";
@@ -38,18 +43,21 @@ impl Bench {
         let world = Arc::new(world);
         let anchors = world.zone(".").anchors()[0].clone();
         let dns = Zone::before(world.source()).serve().await;
-        Self::new(current, dns, &anchors)
+        Self::new(current, dns, &anchors).await
     }
 
     /// With this table, of which nothing is signed.
     async fn unsigned(zone: Zone) -> Self {
         let current = self_signed(&[San::Dns("im.test"), San::Dns("*.im.test")], |_| {});
-        Self::new(current, zone.serve().await, "")
+        Self::new(current, zone.serve().await, "").await
     }
 
-    fn new(current: Issued, dns: FakeDns, anchors: &str) -> Self {
+    async fn new(current: Issued, dns: FakeDns, anchors: &str) -> Self {
         let directory = TempDir::new().unwrap();
-        let bench = Self { directory, current, dns };
+        let ca = Ca::new("CA of the web");
+        let https = FakeHttps::start(&ca.server(&["im.test"])).await;
+        let bench = Self { directory, current, dns, https };
+        bench.file("roots.pem", &pem(&ca.certificate));
         bench.file("im.crt", &bench.current.pem);
         bench.file("im.key", &bench.current.key.serialize_pem());
         bench.file("anchors", anchors);
@@ -78,8 +86,11 @@ listen: {listen}
 legacy: {{ old: {{ address: '127.0.0.1:15269', domains: [im.test, rooms.im.test] }} }}
 certificates: [{{ cert: {home}/im.crt, key: {home}/im.key }}]
 resolver: {{ servers: ['{dns}'], timeout: 1s{dnssec} }}
-tls: {{ roots: [] }}
-"
+tls: {{ roots: [{home}/roots.pem] }}
+networks: {{ deny_out: [] }}
+posh: {{ port: {} }}
+",
+            self.https.port
         );
         fs::write(conf.join("10.yaml"), text).unwrap();
         config::load(&conf).unwrap_or_else(|problems| panic!("{problems}")).config
@@ -101,6 +112,16 @@ tls: {{ roots: [] }}
         let lines = lines.collect();
         (report, lines)
     }
+}
+
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    let text = BASE64_STANDARD.encode(certificate);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
+fn document_of(issued: &Issued) -> String {
+    let certificates = std::slice::from_ref(&issued.certificate);
+    crate::auth::posh::write(certificates, std::time::Duration::from_secs(60))
 }
 
 fn domain(text: &str) -> Domain {
@@ -221,7 +242,7 @@ async fn without_dnssec_tlsa_records_are_useless() {
     let anchors = world.zone(".").anchors()[0].clone();
     let dns = Zone::before(world.source()).serve().await;
     let current = self_signed(&[San::Dns("im.test")], |_| {});
-    let bench = Bench::new(current, dns, &anchors);
+    let bench = Bench::new(current, dns, &anchors).await;
     let (report, lines) = bench.im(BOTH, Options::default()).await;
     let useless = lines.iter().filter(|line| line.ends_with("current useless"));
     assert_eq!(useless.count(), 2, "{lines:?}");
@@ -278,4 +299,42 @@ async fn a_domain_of_others_is_none_of_ours() {
     let options = Options { domains: vec![domain("a.test")], ..Options::default() };
     let error = records(bench.config(BOTH), &options).await.unwrap_err();
     assert!(matches!(error, RecordsError::NotLocal(_)), "{error}");
+}
+
+#[tokio::test]
+async fn the_posh_document_is_written_and_what_is_there_is_judged() {
+    let bench = Bench::unsigned(Zone::default().addresses("im.test", &["127.0.0.1"])).await;
+    let next = self_signed(&[San::Dns("im.test")], |_| {});
+    let posh_dir = bench.directory.path().join("www");
+    let options = Options {
+        next: vec![bench.file("next.crt", &next.pem)],
+        posh_dir: Some(posh_dir.clone()),
+        ..Options::default()
+    };
+    let posh = |report: DomainReport| {
+        report.items.into_iter().find(|item| item.kind == Kind::Posh).unwrap()
+    };
+    // nothing there yet
+    let item = posh(bench.im(STARTTLS, options.clone()).await.0);
+    assert_eq!(item.state, State::Missing, "{item:?}");
+    assert_eq!(item.name, "https://im.test/.well-known/posh/xmpp-server.json");
+    let file = posh_dir.join("im.test/.well-known/posh/xmpp-server.json");
+    let document = fs::read_to_string(file).unwrap();
+    assert_eq!(Some(&document), item.value.as_ref());
+    let there = |document: &str| {
+        let reply = fake_https::Reply::body(document);
+        bench.https.answer("im.test/.well-known/posh/xmpp-server.json", reply);
+    };
+    there(&document);
+    let item = posh(bench.im(STARTTLS, options.clone()).await.0);
+    assert_eq!(item.state, State::Present, "{item:?}");
+    // the current one alone, and then the next alone
+    there(&document_of(&bench.current));
+    let item = posh(bench.im(STARTTLS, options.clone()).await.0);
+    assert_eq!(item.state, State::Missing, "{item:?}");
+    assert!(item.why.unwrap().contains("next"));
+    there(&document_of(&next));
+    let (report, _) = bench.im(STARTTLS, options).await;
+    assert_eq!(report.status, Status::Critical);
+    assert_eq!(posh(report).state, State::Wrong);
 }

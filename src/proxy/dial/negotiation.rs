@@ -5,13 +5,13 @@ use tokio::{net::TcpStream, time::timeout_at};
 
 use super::{Endpoint, FAREWELL, Job, Live, Reached};
 use crate::{
-    auth::{Proof, dane::Unproven},
+    auth::Proof,
     net::{
         targets::TargetTls,
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
-    proxy::frames::Frames,
+    proxy::{frames::Frames, judge::Unproven},
     stream::{Failure, FailureKind, Initiating, Step},
     xmpp::StreamCondition,
 };
@@ -65,7 +65,7 @@ impl Job<'_> {
                         Step::StartTls => self.starttls(live, &mut steps).await?,
                         Step::Restart => live.frames = Frames::new(&self.config.limits),
                         Step::Judge => {
-                            let verdict = self.judge(&live.machine, endpoint)?;
+                            let verdict = self.judge(&live.machine, endpoint).await?;
                             live.machine.judged(verdict, &mut steps)?;
                         }
                         Step::Opened(authentication) => {
@@ -117,8 +117,8 @@ impl Job<'_> {
     }
 
     /// Whether the certificate of the endpoint proves the peer's domain; why not is final where
-    /// DANE says so (RFC 7673 §4.2).
-    fn judge(
+    /// the domain says that it has other certificates.
+    async fn judge(
         &self,
         machine: &Initiating,
         endpoint: Option<&Endpoint>,
@@ -126,10 +126,11 @@ impl Job<'_> {
         let (Some(tls), Some(endpoint)) = (machine.tls(), endpoint) else {
             return Ok(Err("no TLS".into()));
         };
-        match self.gate.judge_endpoint(tls.peer_chain(), &self.setup.pair.target, endpoint) {
+        let (chain, domain) = (tls.peer_chain(), &self.setup.pair.target);
+        match self.gate.judge_endpoint(chain, domain, endpoint, self.deadline).await {
             Ok(proof) => Ok(Ok(proof)),
-            Err(Unproven::Pkix(why)) => Ok(Err(why.to_string())),
-            Err(Unproven::Dane(why)) => Err(Failure::new(FailureKind::NotProven, why.to_string())),
+            Err(Unproven::Open(why)) => Ok(Err(why)),
+            Err(Unproven::Contradicted(why)) => Err(Failure::new(FailureKind::NotProven, why)),
         }
     }
 }
