@@ -108,7 +108,7 @@ struct Survey<'a> {
 impl Survey<'_> {
     async fn domain(&self, domain: &Domain) -> Result<DomainReport, RecordsError> {
         // what a peer sees that connects
-        let shown = self.services.tls.store().select(None, Some(domain));
+        let shown = self.services.tls.store().for_domain(domain);
         let own = |source| RecordsError::Own { domain: domain.clone(), source };
         let leaf = shown.cert.first().ok_or_else(|| own(PkixError::NoCertificate))?;
         let info = CertificateInfo::of(leaf).map_err(own)?;
@@ -124,7 +124,7 @@ impl Survey<'_> {
             items: Vec::new(),
             notes: Vec::new(),
         };
-        if self.services.tls.store().for_domain(domain).is_none() {
+        if !self.services.tls.store().names(domain) {
             report
                 .notes
                 .push(format!("no certificate names {domain}: peers cannot prove it by PKIX"));

@@ -22,6 +22,7 @@ use super::{
     route::{NotTaken, Route},
     routes::Routes,
     services::Services,
+    sharing::Sharing,
 };
 use crate::{
     auth::{dialback_key::DialbackKeys, ledger::Routable},
@@ -43,6 +44,7 @@ pub(super) struct Gate {
     generation: watch::Sender<u64>,
     keys: Arc<DialbackKeys>,
     routes: Routes,
+    sharing: Sharing,
     checking: Arc<Checking>,
     admission: Arc<Admission>,
     counters: Counters,
@@ -79,6 +81,7 @@ impl Gate {
             generation: watch::Sender::new(1),
             keys: Arc::new(keys),
             routes: Routes::default(),
+            sharing: Sharing::default(),
             checking: Checking::new(),
             admission: Arc::default(),
             counters: Counters::default(),
@@ -121,6 +124,11 @@ impl Gate {
 
     pub(super) fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// The streams that pairs can share.
+    pub(super) fn sharing(&self) -> &Sharing {
+        &self.sharing
     }
 
     pub(super) fn checking(&self) -> &Arc<Checking> {

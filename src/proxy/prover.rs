@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
+use tracing::info;
 
 use super::{dial, gate::Gate, judge::Unproven};
 use crate::{
@@ -34,10 +35,14 @@ pub(super) struct Asker {
 pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -> Verdict {
     let question = challenge.question().clone();
     let result = match question {
-        Question::Certificate(domain) => gate
-            .judge_client(&asker.chain, &domain)
-            .await
-            .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why.to_string())),
+        Question::Certificate(domain) => match gate.judge_client(&asker.chain, &domain).await {
+            Ok(proof) => Ok(proof),
+            Err(why) => {
+                let detail = why.to_string();
+                info!(domain = %domain, detail, addr = %asker.address, "peer not proven by its certificate");
+                Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
+            }
+        },
         Question::Pair { pair, key, id } => match asker.side {
             Side::Peer => peer_pair(&gate, &asker, &pair, key, id).await,
             Side::Legacy => legacy_pair(&gate, &asker, &pair, key, id).await,

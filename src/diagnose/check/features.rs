@@ -20,7 +20,7 @@ pub(super) fn read(element: &Element) -> Features {
                 let has_errors = child.child(ns::DIALBACK_FEATURE, "errors").is_some();
                 features.dialback = Some(if has_errors { "errors" } else { "offered" });
             }
-            (BIDI, "bidi") => features.bidi = true,
+            (ns::BIDI_FEATURE, "bidi") => features.bidi = true,
             (SM, "sm") => features.sm = true,
             (ns::LIMITS, "limits") => {
                 let number = |name| child.child(ns::LIMITS, name)?.text().trim().parse().ok();
@@ -36,8 +36,6 @@ pub(super) fn read(element: &Element) -> Features {
     features
 }
 
-/// The feature of XEP-0288 §2.1.
-const BIDI: &str = "urn:xmpp:features:bidi";
 /// XEP-0198.
 const SM: &str = "urn:xmpp:sm:3";
 /// Items of a list.

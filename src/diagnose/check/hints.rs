@@ -238,11 +238,7 @@ impl Advice<'_> {
         let from = &self.report.from;
         let ours = if self.services.config.certificates.is_empty() {
             "ours is self-signed".to_owned()
-        } else if self
-            .report
-            .from
-            .parse()
-            .is_ok_and(|from| self.services.tls.store().for_domain(&from).is_none())
+        } else if self.report.from.parse().is_ok_and(|from| !self.services.tls.store().names(&from))
         {
             format!("none of ours is for {from}")
         } else {

@@ -49,6 +49,7 @@ pub(super) async fn explore(
         level: Level::Encrypted,
         // EXTERNAL would assert the local domain; what is asked for is dialback
         external: false,
+        bidi: false,
         secret: walk.secret.clone(),
         lang: None,
     };
@@ -128,7 +129,7 @@ impl Exploration<'_> {
                             self.report.dialback = Some(true);
                             return Ok(());
                         }
-                        Step::Verified(_) => {
+                        Step::Verified(_) | Step::Answered(..) => {
                             let detail = "an answer to what was not asked";
                             return Err(Failure::new(FailureKind::Stream, detail));
                         }
@@ -194,7 +195,7 @@ impl Exploration<'_> {
                     }
                 })?;
             }
-            Frame::Stanza => self.machine.stanza()?,
+            Frame::Stanza => self.machine.early_stanza()?,
             Frame::Footer => return Err(self.machine.footer()),
         }
         Ok(false)

@@ -2,8 +2,9 @@
 //! with TLS, the judgement of the certificate, and a deadline.
 
 use tokio::{net::TcpStream, time::timeout_at};
+use tracing::info;
 
-use super::{Endpoint, FAREWELL, Job, Live, Reached};
+use super::{Endpoint, FAREWELL, Job, Live, Outcome, Reached};
 use crate::{
     auth::Proof,
     net::{
@@ -22,7 +23,7 @@ impl Job<'_> {
         &self,
         socket: TcpStream,
         endpoint: Option<&Endpoint>,
-    ) -> Result<(Live, Reached), Failure> {
+    ) -> Result<Outcome, Failure> {
         let mut machine = Initiating::new(self.setup.clone());
         let mut steps = Vec::new();
         let is_direct = endpoint.is_some_and(|e| e.target.tls == TargetTls::Direct);
@@ -36,10 +37,9 @@ impl Job<'_> {
             Wire::plain(socket)
         };
         let frames = Frames::new(&self.config.limits);
-        let address = endpoint.map(|e| e.address.ip());
-        let mut live = Live { wire, address, proof: None, frames, machine };
+        let mut live = Live { wire, endpoint: endpoint.cloned(), proof: None, frames, machine };
         match self.negotiate(&mut live, endpoint, steps).await {
-            Ok(reached) => Ok((live, reached)),
+            Ok(reached) => Ok(Outcome::Reached(live, reached)),
             Err(failure) => {
                 let farewell = live.farewell(&failure);
                 live.wire.put(&farewell);
@@ -72,6 +72,8 @@ impl Job<'_> {
                             reached = Some(Reached::Opened(authentication));
                         }
                         Step::Verified(outcome) => reached = Some(Reached::Verified(outcome)),
+                        // Only open streams are asked for more pairs.
+                        Step::Answered(..) => {}
                     }
                 }
             }
@@ -129,7 +131,11 @@ impl Job<'_> {
         let (chain, domain) = (tls.peer_chain(), &self.setup.pair.target);
         match self.gate.judge_endpoint(chain, domain, endpoint, self.deadline).await {
             Ok(proof) => Ok(Ok(proof)),
-            Err(Unproven::Open(why)) => Ok(Err(why)),
+            Err(Unproven::Open(detail)) => {
+                let addr = endpoint.address.ip();
+                info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
+                Ok(Err(detail))
+            }
             Err(Unproven::Contradicted(why)) => Err(Failure::new(FailureKind::NotProven, why)),
         }
     }
