@@ -1,15 +1,20 @@
 //! What `fedgate check` says of peers, good and bad, and that it says nothing to them that it need
 //! not.
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output},
+    time::Duration,
+};
 
 use fedgate::{
+    auth::posh,
     diagnose::{
         Status,
         check::{self, CheckError, Options, report::ProofResult},
     },
     net::targets::TargetTls,
 };
+use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
 use crate::world::{Host, Identity, Manner, Plan, Service, World, soon};
@@ -166,6 +171,101 @@ rules: [{ match: bank.test, level: trusted }]";
         assert!(connection.secured.is_some(), "the features are worth seeing: {text}");
         assert!(report.hints.iter().any(|found| found.contains(hint)), "{text}");
         assert!(!said.contains("<db:"), "{said}");
+    }
+    world.is_alive().await;
+}
+
+/// The result of each prooftype on the only connection.
+fn proofs(report: &check::Report) -> Vec<(&str, ProofResult)> {
+    let connection = &report.targets[0].connections[0];
+    connection.proofs.iter().map(|proof| (proof.prooftype, proof.result)).collect()
+}
+
+#[tokio::test]
+async fn tlsa_records_prove_and_nothing_passes_over_wrong_ones() {
+    let mut world = World::start().await;
+    world.configure("resolver: { dnssec: trust-ad }");
+    world.dns.vouch();
+    for (domain, wrong) in [("a.test", false), ("b.test", true)] {
+        let mut host = world.host(domain).await;
+        // a chain that PKIX is content with, where DANE is not
+        host.identity = match wrong {
+            true => world.authority.issue(&[domain]),
+            false => Identity::self_signed(domain),
+        };
+        let tlsa = match wrong {
+            true => format!("3 1 1 {:064x}", 1),
+            false => format!("3 0 1 {}", host.identity.sha256()),
+        };
+        let name = format!("_{}._tcp.host1.{domain}", host.address.port());
+        world.dns.record(&name, RecordType::TLSA, &tlsa);
+        let wanted = options(domain);
+        let peer = async {
+            match wrong {
+                true => {
+                    host.accept_secured().await.ends_silently().await;
+                }
+                false => {
+                    offers(&host, DIALBACK).await;
+                }
+            }
+        };
+        let (report, ()) = tokio::join!(world.check(&wanted), peer);
+        let text = report.to_text(false);
+        assert_eq!(report.targets[0].tlsa.as_ref().unwrap().records, [tlsa], "{text}");
+        assert_eq!(report.dns.as_ref().unwrap().services[1].dnssec, Some("secure"));
+        use ProofResult as R;
+        if wrong {
+            assert_eq!(proofs(&report)[..2], [("dane", R::Fails), ("pkix", R::Holds)], "{text}");
+            assert_eq!((report.status, report.outcome.outbound), (Status::Critical, Some(false)));
+        } else {
+            assert_eq!(proofs(&report)[..2], [("dane", R::Holds), ("pkix", R::Fails)], "{text}");
+            assert_eq!(report.outcome.proven_by, Some("dane"));
+            assert_eq!(report.status, Status::Ok, "{text}");
+        }
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_posh_document_proves_and_nothing_passes_over_another() {
+    let mut world = World::start().await;
+    let web = Host::bind("web", world.authority.issue(&["a.test", "b.test"]));
+    world.configure(&format!("posh: {{ port: {} }}", web.address.port()));
+    for (domain, listed) in [("a.test", true), ("b.test", false)] {
+        world.dns.record(domain, RecordType::A, "127.0.0.1");
+        let mut host = world.host(domain).await;
+        host.identity = Identity::self_signed(domain);
+        let other = Identity::self_signed(domain);
+        let document = match listed {
+            true => posh::write(&host.identity.chain(), Duration::from_secs(60)),
+            false => posh::write(&other.chain(), Duration::from_secs(60)),
+        };
+        let serve = async {
+            let mut conn = web.accept().await;
+            conn.accept_tls(web.identity.server()).await.unwrap();
+            let request = conn.until("\r\n\r\n").await;
+            assert!(request.starts_with("GET /.well-known/posh/xmpp-server.json "), "{request}");
+            let length = document.len();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            conn.say(head + &document).await;
+        };
+        let peer = async {
+            match listed {
+                true => drop(offers(&host, DIALBACK).await),
+                false => host.accept_secured().await.ends_silently().await,
+            }
+        };
+        let wanted = options(domain);
+        let (report, (), ()) = tokio::join!(world.check(&wanted), serve, peer);
+        let text = report.to_text(false);
+        let result = if listed { ProofResult::Holds } else { ProofResult::Fails };
+        assert_eq!(proofs(&report)[2], ("posh", result), "{text}");
+        let (status, proof) = match listed {
+            true => (Status::Ok, Some("posh")),
+            false => (Status::Critical, None),
+        };
+        assert_eq!((report.status, report.outcome.proven_by), (status, proof), "{text}");
     }
     world.is_alive().await;
 }

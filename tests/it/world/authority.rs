@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
+use fedgate::auth::pkix::Fingerprint;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
@@ -88,7 +89,12 @@ impl Identity {
         Arc::new(config.with_single_cert(self.chain(), self.private_key()).unwrap())
     }
 
-    fn chain(&self) -> Vec<CertificateDer<'static>> {
+    /// SHA-256 of the certificate, in hexadecimal.
+    pub(crate) fn sha256(&self) -> String {
+        Fingerprint::of(&self.chain()[0]).to_string()
+    }
+
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         vec![CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()]
     }
 
