@@ -1,15 +1,16 @@
 //! One connection with the peer: drives the same machine that opens streams, writes down what is
 //! seen on the way, and stops before anything is asserted.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
+use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    Endpoint, FAREWELL, Walk, connection, elapsed, features, proofs,
+    Endpoint, Walk, connection, elapsed, features, proofs,
     report::{Certificate, Connection, Stream, Tls},
     trouble,
 };
@@ -29,8 +30,6 @@ use crate::{
     xml::{ElementName, writer},
     xmpp::{Domain, Side, StreamCondition},
 };
-
-use rustls::pki_types::{CertificateDer, UnixTime};
 
 /// Speaks with the peer on a new connection; `certificate`: whether ours is shown.
 pub(super) async fn explore(
@@ -309,6 +308,9 @@ fn certificate(der: &CertificateDer<'_>, domain: &Domain) -> Option<Certificate>
         sha256: info.fingerprint.to_string(),
     })
 }
+
+/// How long the last words may take.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// In seconds.
 const DAY: i64 = 24 * 60 * 60;
