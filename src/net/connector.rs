@@ -153,6 +153,12 @@ impl Connector {
         }
     }
 
+    /// What has failed so far.
+    #[must_use]
+    pub fn failures(&self) -> &[ConnectFailure] {
+        &self.failures
+    }
+
     /// What [`next`](Self::next) would connect to now; `None` when there is nothing left. May be
     /// dropped at any time.
     pub async fn upcoming(&mut self) -> Option<Candidates<'_>> {
