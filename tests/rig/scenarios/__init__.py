@@ -1,6 +1,6 @@
 """All scenarios by name, in the order in which they run."""
 
-from . import faults, federation, hosting, matrix, pairs, policy, proofs, selftest, shutdown, withdrawal
+from . import diagnose, faults, federation, hosting, matrix, pairs, policy, proofs, selftest, shutdown, withdrawal
 from .base import Scenario
 
 ALL: list[Scenario] = [
@@ -11,6 +11,7 @@ ALL: list[Scenario] = [
     *matrix.SCENARIOS,
     *hosting.SCENARIOS,
     *withdrawal.SCENARIOS,
+    *diagnose.SCENARIOS,
     *policy.SCENARIOS,
     *faults.SCENARIOS,
     *shutdown.SCENARIOS,
