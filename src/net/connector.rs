@@ -180,6 +180,11 @@ impl Connector {
         Some(Candidates { target, plan, addresses })
     }
 
+    /// Goes on to the next target.
+    pub fn skip(&mut self) {
+        self.current = None;
+    }
+
     /// Why there was no connection, or no other.
     #[must_use]
     pub fn into_error(self) -> ConnectError {

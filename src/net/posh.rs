@@ -98,6 +98,8 @@ impl PoshClient {
         let now = Instant::now();
         match self.known.get(domain, now.into_std())? {
             Known::Nothing => Some(Ok(None)),
+            // to the second: who asks because it has just expired wants another
+            Known::Material(material) if material.expires() <= UnixTime::now() => None,
             Known::Material(material) => Some(Ok(Some(material))),
             Known::Failed { error, again, .. } => (now < again).then_some(Err(error)),
         }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustls::pki_types::CertificateDer;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
@@ -19,6 +20,7 @@ use super::{
     frames::{Frame, Frames},
     gate::Gate,
     reasons,
+    services::Services,
     sharing::Join,
 };
 use crate::{
@@ -28,7 +30,7 @@ use crate::{
         policy::Level,
     },
     net::{
-        connector::{Connected, Connector, Rules, connect_legacy},
+        connector::{Connected, Connector, connect_legacy},
         targets::Target,
         wire::Wire,
     },
@@ -148,6 +150,49 @@ pub(super) async fn ask(
         Reached::Verified(outcome) => Ok(Asked { outcome, proof }),
         Reached::Opened(_) => Err(Failure::new(FailureKind::Stream, "opened in place of verified")),
     }
+}
+
+/// Judges the certificates of an open connection again: does DNS still send those who look for
+/// `domain` to this endpoint, and do they still prove it?
+///
+/// # Errors
+/// Why not; [`FailureKind::Resolution`] where nobody knows.
+pub(super) async fn prove_again(
+    gate: &Arc<Gate>,
+    domain: &Domain,
+    endpoint: &Endpoint,
+    chain: &[CertificateDer<'static>],
+) -> Result<Proof, Failure> {
+    let (services, config) = (gate.services(), gate.config());
+    let deadline = Instant::now() + config.limits.connect;
+    let late = |_| Failure::new(FailureKind::Resolution, "name resolution took too long");
+    let found = timeout_at(deadline, services.resolver.service(domain)).await.map_err(late)?;
+    let rules = Services::rules(&config, &services.own);
+    let mut connector = Connector::new(services.resolver.clone(), found?, rules);
+    let mut why = None;
+    while let Some(at) = timeout_at(deadline, connector.upcoming()).await.map_err(late)? {
+        if at.target.tls == endpoint.target.tls && at.addresses.contains(&endpoint.address) {
+            let endpoint = Endpoint {
+                address: endpoint.address,
+                target: at.target.clone(),
+                plan: at.plan.clone(),
+            };
+            match gate.judge_endpoint(chain, domain, &endpoint, deadline).await {
+                Ok(proof) => return Ok(proof),
+                Err(unproven) => why = Some(unproven.to_string()),
+            }
+        }
+        connector.skip();
+    }
+    let unconnected = connector.into_error();
+    Err(match why {
+        Some(why) => Failure::new(FailureKind::NotProven, why),
+        None if !unconnected.failures.is_empty() => Failure::from(unconnected),
+        None => {
+            let detail = format!("{domain} is no longer reached at {}", endpoint.address);
+            Failure::new(FailureKind::NotProven, detail)
+        }
+    })
 }
 
 /// Which way stanzas go on streams that we open on that side.
@@ -270,12 +315,7 @@ impl<'a> Job<'a> {
                 return Err(Failure::new(FailureKind::Resolution, "name resolution took too long"));
             }
         };
-        let config = Arc::clone(&self.config);
-        let rules = Rules {
-            filter: Box::new(move |ip| config.policy.address(ip, Direction::Outbound)),
-            own: services.own.clone(),
-            tcp_timeout: self.config.limits.tcp_connect,
-        };
+        let rules = Services::rules(&self.config, &services.own);
         let mut connector = Connector::new(services.resolver.clone(), targets, rules);
         let mut failures = Vec::new();
         loop {

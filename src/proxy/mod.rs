@@ -7,6 +7,7 @@ mod checking;
 mod counters;
 mod dial;
 mod embark;
+mod expiry;
 pub(crate) mod frames;
 mod gate;
 mod intake;

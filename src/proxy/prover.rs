@@ -43,6 +43,13 @@ pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -
                 Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
             }
         },
+        Question::Renewal { pair, dialback: None } => gate
+            .judge_client(&asker.chain, &pair.sender)
+            .await
+            .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why.to_string())),
+        Question::Renewal { pair, dialback: Some((key, id)) } => {
+            dial_back(&gate, &asker, &pair, key, id).await
+        }
         Question::Pair { pair, key, id } => match asker.side {
             Side::Peer => peer_pair(&gate, &asker, &pair, key, id).await,
             Side::Legacy => legacy_pair(&gate, &asker, &pair, key, id).await,

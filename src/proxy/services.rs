@@ -93,7 +93,7 @@ impl Services {
     }
 
     /// What holds for every connection to an address that a stranger named.
-    fn rules(config: &Arc<Config>, own: &OwnAddresses) -> Rules {
+    pub(super) fn rules(config: &Arc<Config>, own: &OwnAddresses) -> Rules {
         let tcp_timeout = config.limits.tcp_connect;
         let config = Arc::clone(config);
         Rules {

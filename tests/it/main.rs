@@ -20,5 +20,6 @@ mod l4_negotiation;
 mod l4_proofs;
 mod l4_streams;
 mod life;
+mod posh;
 mod relay;
 mod world;

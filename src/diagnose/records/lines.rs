@@ -50,7 +50,8 @@ impl Report {
                         lines.add(item.kind.as_str(), None, None, format!("   found {found}"));
                     }
                 }
-                if let (Kind::Posh, Some(document)) = (item.kind, &item.value) {
+                let is_due = !matches!(item.state, State::Optional | State::Present);
+                if let (Kind::Posh, true, Some(document)) = (item.kind, is_due, &item.value) {
                     for line in document.lines() {
                         lines.add("posh", None, None, format!("   {line}"));
                     }

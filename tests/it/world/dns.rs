@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
 };
 
@@ -69,6 +69,13 @@ impl Dns {
             zone.records.insert(host, vec![address]);
         }
         zone.records.insert(name, targets);
+    }
+
+    /// Publishes an address of a host.
+    pub(crate) fn address(&self, host: &str, address: IpAddr) {
+        let host = fqdn(host);
+        let record = Record::from_rdata(host.clone(), 300, RData::from(address));
+        self.zone.lock().unwrap().records.insert(host, vec![record]);
     }
 
     /// Publishes one record, its data in the form of zone files.

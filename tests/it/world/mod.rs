@@ -8,6 +8,7 @@ mod peer;
 mod sending;
 mod station;
 mod stream;
+mod web;
 
 use std::{
     fs,

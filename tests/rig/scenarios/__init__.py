@@ -1,6 +1,18 @@
 """All scenarios by name, in the order in which they run."""
 
-from . import diagnose, faults, federation, hosting, matrix, pairs, policy, proofs, selftest, shutdown, withdrawal
+from . import (
+    diagnose,
+    faults,
+    federation,
+    hosting,
+    matrix,
+    pairs,
+    policy,
+    proofs,
+    selftest,
+    shutdown,
+    withdrawal,
+)
 from .base import Scenario
 
 ALL: list[Scenario] = [
