@@ -18,6 +18,8 @@ pub enum Prooftype {
     Dane,
     /// The authoritative server confirmed a key (XEP-0220).
     Dialback,
+    /// A certificate or key that a rule names for the domain.
+    Pin,
     /// A certificate that a trusted CA issued for the domain (RFC 6120 §13.7.2).
     Pkix,
     /// The address that the stream comes from, on the legacy side only, where so configured.
@@ -31,6 +33,7 @@ impl Prooftype {
         match self {
             Self::Dane => "dane",
             Self::Dialback => "dialback",
+            Self::Pin => "pin",
             Self::Pkix => "pkix",
             Self::Source => "source",
         }

@@ -336,7 +336,7 @@ impl Leg {
         if self.side == Side::Peer
             && let Some(denied) = config.policy.address(self.address.ip(), Direction::Inbound)
         {
-            let rule = Some(denied.rule.0.to_string());
+            let rule = Some(denied.rule.to_string());
             let condition = StreamCondition::PolicyViolation;
             return Err(Fault::policy(condition, "address denied by rule", rule).into());
         }

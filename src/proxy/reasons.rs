@@ -13,7 +13,7 @@ use crate::{
 /// A rule says no to `what`.
 pub(super) fn denied(what: impl std::fmt::Display, denied: &Denied) -> Failure {
     let reason = denied.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
-    Failure::new(FailureKind::Denied, format!("{what} is denied by {}{reason}", denied.rule.0))
+    Failure::new(FailureKind::Denied, format!("{what} is denied by {}{reason}", denied.rule))
 }
 
 impl From<ResolveError> for Failure {

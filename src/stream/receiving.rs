@@ -308,7 +308,7 @@ impl Receiving {
             Some(denied) => Err(Fault::policy(
                 StreamCondition::PolicyViolation,
                 "denied by rule",
-                Some(denied.rule.0.to_string()),
+                Some(denied.rule.to_string()),
             )),
         }
     }
