@@ -78,6 +78,17 @@ pub struct Connected {
     pub plan: DanePlan,
 }
 
+/// A target with the addresses that are to be tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidates<'a> {
+    /// The target.
+    pub target: &'a Target,
+    /// By what its certificate is to be judged.
+    pub plan: &'a DanePlan,
+    /// In the order of trying; never empty.
+    pub addresses: &'a [SocketAddr],
+}
+
 /// Why one target or address gave no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectFailure {
@@ -131,21 +142,7 @@ impl Connector {
     /// time; an attempt in flight is then made again by the next call.
     pub async fn next(&mut self) -> Option<Connected> {
         loop {
-            if self.current.is_none() {
-                let target = self.targets.front()?;
-                let found = examine(&self.resolver, target).await;
-                let target = self.targets.pop_front()?;
-                match found {
-                    Ok((addresses, plan)) => {
-                        let candidates = self.candidates(&target, addresses.ips);
-                        self.current = Some((target, plan, candidates));
-                    }
-                    Err(error) => {
-                        self.failures.push(ConnectFailure::Resolve(error));
-                        continue;
-                    }
-                }
-            }
+            self.upcoming().await?;
             let (target, plan, candidates) = self.current.as_mut()?;
             let winner = race(candidates, &mut self.failures, self.rules.tcp_timeout).await;
             if let Some((stream, address)) = winner {
@@ -154,6 +151,26 @@ impl Connector {
             }
             self.current = None;
         }
+    }
+
+    /// What [`next`](Self::next) would connect to now; `None` when there is nothing left. May be
+    /// dropped at any time.
+    pub async fn upcoming(&mut self) -> Option<Candidates<'_>> {
+        while self.current.as_ref().is_none_or(|(.., candidates)| candidates.is_empty()) {
+            self.current = None;
+            let target = self.targets.front()?;
+            let found = examine(&self.resolver, target).await;
+            let target = self.targets.pop_front()?;
+            match found {
+                Ok((addresses, plan)) => {
+                    let candidates = self.candidates(&target, addresses.ips);
+                    self.current = Some((target, plan, candidates));
+                }
+                Err(error) => self.failures.push(ConnectFailure::Resolve(error)),
+            }
+        }
+        let (target, plan, addresses) = self.current.as_ref()?;
+        Some(Candidates { target, plan, addresses })
     }
 
     /// Why there was no connection, or no other.

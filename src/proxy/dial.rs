@@ -19,6 +19,7 @@ use super::{
     frames::{Frame, Frames},
     gate::Gate,
     reasons,
+    sharing::Join,
 };
 use crate::{
     auth::{Proof, dane::DanePlan},
@@ -43,12 +44,21 @@ use crate::{
 pub(super) struct Live {
     /// The connection.
     pub(super) wire: Wire,
-    /// The peer's address.
-    pub(super) address: Option<IpAddr>,
+    /// Where the peer was reached; none for the legacy server.
+    pub(super) endpoint: Option<Endpoint>,
     /// What proves the other end's domain.
     pub(super) proof: Option<Proof>,
-    frames: Frames,
-    machine: Initiating,
+    pub(super) frames: Frames,
+    pub(super) machine: Initiating,
+}
+
+/// How a pair got onto a stream.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// Onto one of its own.
+    Own(Live),
+    /// Onto one that was open.
+    Joined,
 }
 
 /// What came of a dialback question.
@@ -60,14 +70,21 @@ pub(super) struct Asked {
     pub(super) proof: Option<Proof>,
 }
 
-/// Where a peer was reached, and what DNS says of it.
-#[derive(Debug)]
+/// Where a peer is reached, and what DNS says of it.
+#[derive(Clone, Debug)]
 pub(super) struct Endpoint {
-    address: SocketAddr,
+    /// Its address.
+    pub(super) address: SocketAddr,
     /// Its host name and port, and who says that it stands for the domain.
     pub(super) target: Target,
     /// By what its certificate is to be judged.
     pub(super) plan: DanePlan,
+}
+
+/// What came of a job.
+enum Outcome {
+    Reached(Live, Reached),
+    Joined,
 }
 
 /// What a stream was opened for, reached.
@@ -76,25 +93,29 @@ enum Reached {
     Verified(VerifyOutcome),
 }
 
-/// Opens a stream that carries the stanzas of `pair`.
+/// Opens a stream that carries the stanzas of `pair`, or has an open one carry them by `join`.
 pub(super) async fn open(
     gate: &Arc<Gate>,
     side: Side,
     pair: &DomainPair,
     lang: Option<Arc<str>>,
-) -> Result<Live, Failure> {
+    join: Option<&mut Join>,
+) -> Result<Way, Failure> {
     // While the legacy server checks our key, its own wish for the reverse pair must not wait.
     let _checking = (side == Side::Legacy).then(|| gate.checking().enter(pair.clone()));
     let began = Instant::now();
     let job = Job::new(gate, side, pair, Purpose::Send, lang)?;
-    let (live, reached) = job.run().await?;
+    let (live, reached) = match job.run(join).await? {
+        Outcome::Reached(live, reached) => (live, reached),
+        Outcome::Joined => return Ok(Way::Joined),
+    };
     if let Reached::Opened(authentication) = reached {
         let tls = live.machine.tls();
         info!(
             side = side.as_str(),
             direction = direction(side).as_str(),
             pair = %pair,
-            addr = live.address.map(tracing::field::display),
+            addr = live.address().map(tracing::field::display),
             tls = tls.map(|tls| tls.version_str()),
             cipher = tls.map(|tls| tls.cipher_suite()),
             proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str()),
@@ -103,7 +124,7 @@ pub(super) async fn open(
             "stream negotiated"
         );
     }
-    Ok(live)
+    Ok(Way::Own(live))
 }
 
 /// Asks the server that is authoritative for the pair's target whether it made `key` for the
@@ -116,7 +137,9 @@ pub(super) async fn ask(
     key: String,
 ) -> Result<Asked, Failure> {
     let job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None)?;
-    let (mut live, reached) = job.run().await?;
+    let Outcome::Reached(mut live, reached) = job.run(None).await? else {
+        return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
+    };
     let proof = live.proof.take();
     live.wire.put(writer::FOOTER.as_bytes());
     gate.tracker().spawn(live.wire.close(FAREWELL));
@@ -215,14 +238,14 @@ impl<'a> Job<'a> {
         Ok(Self { gate, config, setup, way, deadline })
     }
 
-    async fn run(mut self) -> Result<(Live, Reached), Failure> {
+    async fn run(mut self, join: Option<&mut Join>) -> Result<Outcome, Failure> {
         match self.setup.side {
-            Side::Peer => self.peer().await,
+            Side::Peer => self.peer(join).await,
             Side::Legacy => self.legacy().await,
         }
     }
 
-    async fn legacy(&mut self) -> Result<(Live, Reached), Failure> {
+    async fn legacy(&mut self) -> Result<Outcome, Failure> {
         let Some(legacy) = self.config.local_domains.get(&self.setup.pair.target).cloned() else {
             return Err(Failure::new(FailureKind::NotFound, "not served here"));
         };
@@ -235,7 +258,7 @@ impl<'a> Job<'a> {
         self.attempt(socket, None).await
     }
 
-    async fn peer(&mut self) -> Result<(Live, Reached), Failure> {
+    async fn peer(&mut self, mut join: Option<&mut Join>) -> Result<Outcome, Failure> {
         let remote = self.setup.pair.target.clone();
         allowed(&self.config, &remote, self.way)?;
         let services = self.gate.services();
@@ -254,6 +277,12 @@ impl<'a> Job<'a> {
         let mut connector = Connector::new(services.resolver.clone(), targets, rules);
         let mut failures = Vec::new();
         loop {
+            if let Some(join) = &mut join
+                && let Ok(Some(candidates)) = timeout_at(self.deadline, connector.upcoming()).await
+                && let Ok(true) = timeout_at(self.deadline, join.join(self.gate, candidates)).await
+            {
+                return Ok(Outcome::Joined);
+            }
             let connected = match timeout_at(self.deadline, connector.next()).await {
                 Ok(Some(connected)) => connected,
                 Ok(None) => break,
@@ -278,7 +307,7 @@ impl<'a> Job<'a> {
         Err(Failure::all(failures))
     }
 
-    async fn target(&mut self, connected: Connected) -> Result<(Live, Reached), Failure> {
+    async fn target(&mut self, connected: Connected) -> Result<Outcome, Failure> {
         let Connected { stream, target, address, plan } = connected;
         let endpoint = Endpoint { address, target, plan };
         self.setup.external = self.gate.offers_certificate(&self.setup.pair.target);
@@ -298,21 +327,9 @@ impl<'a> Job<'a> {
 }
 
 impl Live {
-    /// Handles what came in while stanzas flow the other way.
-    pub(super) fn read(&mut self) -> Result<(), Failure> {
-        let mut steps = Vec::new();
-        while let Some(frame) =
-            self.frames.next(self.wire.input()).map_err(|fault| Failure::malformed(&fault))?
-        {
-            self.take(frame, &mut steps)?;
-        }
-        self.wire.shrink();
-        for step in steps {
-            if let Step::Send(text) = step {
-                self.wire.put(&text);
-            }
-        }
-        Ok(())
+    /// The peer's address.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.endpoint.as_ref().map(|endpoint| endpoint.address.ip())
     }
 
     /// The last words when the stream ends with `failure`.
@@ -320,7 +337,8 @@ impl Live {
         self.machine.farewell(failure)
     }
 
-    fn take(&mut self, frame: Frame, steps: &mut Vec<Step>) -> Result<(), Failure> {
+    /// Hands one piece of the input to the machine.
+    pub(super) fn take(&mut self, frame: Frame, steps: &mut Vec<Step>) -> Result<(), Failure> {
         match frame {
             Frame::Header(header) => self.machine.header(&header, steps),
             Frame::Element(name, element) => self.machine.element(name, &element, steps),

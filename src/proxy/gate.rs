@@ -24,6 +24,7 @@ use super::{
     route::{NotTaken, Route},
     routes::Routes,
     services::Services,
+    sharing::Sharing,
 };
 use crate::{
     auth::{
@@ -53,6 +54,7 @@ pub(super) struct Gate {
     generation: watch::Sender<u64>,
     keys: Arc<DialbackKeys>,
     routes: Routes,
+    sharing: Sharing,
     checking: Arc<Checking>,
     admission: Arc<Admission>,
     counters: Counters,
@@ -89,6 +91,7 @@ impl Gate {
             generation: watch::Sender::new(1),
             keys: Arc::new(keys),
             routes: Routes::default(),
+            sharing: Sharing::default(),
             checking: Checking::new(),
             admission: Arc::default(),
             counters: Counters::default(),
@@ -131,6 +134,11 @@ impl Gate {
 
     pub(super) fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// The streams that pairs can share.
+    pub(super) fn sharing(&self) -> &Sharing {
+        &self.sharing
     }
 
     pub(super) fn checking(&self) -> &Arc<Checking> {

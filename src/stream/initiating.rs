@@ -13,7 +13,7 @@
 
 mod asking;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -62,6 +62,8 @@ pub enum Step {
     Opened(Authentication),
     /// The question is answered.
     Verified(VerifyOutcome),
+    /// One more pair, asked for with [`Initiating::request`], may be sent for, or why not.
+    Answered(DomainPair, Result<(), Failure>),
 }
 
 /// What the machine is made with.
@@ -114,6 +116,10 @@ pub struct Initiating {
     id: String,
     tls: Option<TlsFacts>,
     proof: Option<Proof>,
+    /// The other end answers for each pair apart from the others (XEP-0220 §2.4.2).
+    errors: bool,
+    /// Pairs that were asked for on the open stream and are not answered.
+    asked: BTreeSet<DomainPair>,
     ignored: u32,
 }
 
@@ -129,6 +135,8 @@ impl Initiating {
             id: String::new(),
             tls: None,
             proof: None,
+            errors: false,
+            asked: BTreeSet::new(),
             ignored: 0,
         }
     }
@@ -268,6 +276,10 @@ impl Initiating {
     }
 
     fn features(&mut self, layer: Layer, features: &Element, out: &mut Vec<Step>) -> Outcome {
+        let dialback = features.child(ns::DIALBACK_FEATURE, "dialback");
+        // After SASL it need not be repeated (protocol DB-24).
+        self.errors |= layer != Layer::Clear
+            && dialback.is_some_and(|d| d.child(ns::DIALBACK_FEATURE, "errors").is_some());
         match (self.setup.side, layer) {
             (Side::Legacy, _) => self.ask(out),
             (Side::Peer, Layer::Clear) => {
@@ -314,6 +326,13 @@ impl Initiating {
     #[must_use]
     pub fn footer(&self) -> Failure {
         fail(FailureKind::Stream, "the other end closed the stream")
+    }
+
+    /// Whether the other end answers for each pair apart, so that a stream can be asked to carry
+    /// pairs with other targets too (XEP-0220 §2.6.2).
+    #[must_use]
+    pub fn supports_errors(&self) -> bool {
+        self.errors
     }
 
     /// The proof of the target.

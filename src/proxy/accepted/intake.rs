@@ -94,7 +94,7 @@ impl Leg {
         let onward = self.onward();
         let route = self.gate.routes().get(&self.gate, onward, grant.pair(), self.lang.as_ref());
         let stamp = match &route {
-            Ok(route) if route.lang() != self.lang.as_deref() => self.lang.clone(),
+            Ok(route) if route.lang() != self.lang.as_ref() => self.lang.clone(),
             Ok(_) | Err(_) => None,
         };
         if relay::is_verbatim(tag, &header, stamp.as_deref()) {

@@ -3,7 +3,7 @@
 
 use tokio::{net::TcpStream, time::timeout_at};
 
-use super::{Endpoint, FAREWELL, Job, Live, Reached};
+use super::{Endpoint, FAREWELL, Job, Live, Outcome, Reached};
 use crate::{
     auth::{Proof, dane::Unproven},
     net::{
@@ -22,7 +22,7 @@ impl Job<'_> {
         &self,
         socket: TcpStream,
         endpoint: Option<&Endpoint>,
-    ) -> Result<(Live, Reached), Failure> {
+    ) -> Result<Outcome, Failure> {
         let mut machine = Initiating::new(self.setup.clone());
         let mut steps = Vec::new();
         let is_direct = endpoint.is_some_and(|e| e.target.tls == TargetTls::Direct);
@@ -36,10 +36,9 @@ impl Job<'_> {
             Wire::plain(socket)
         };
         let frames = Frames::new(&self.config.limits);
-        let address = endpoint.map(|e| e.address.ip());
-        let mut live = Live { wire, address, proof: None, frames, machine };
+        let mut live = Live { wire, endpoint: endpoint.cloned(), proof: None, frames, machine };
         match self.negotiate(&mut live, endpoint, steps).await {
-            Ok(reached) => Ok((live, reached)),
+            Ok(reached) => Ok(Outcome::Reached(live, reached)),
             Err(failure) => {
                 let farewell = live.farewell(&failure);
                 live.wire.put(&farewell);
@@ -72,6 +71,8 @@ impl Job<'_> {
                             reached = Some(Reached::Opened(authentication));
                         }
                         Step::Verified(outcome) => reached = Some(Reached::Verified(outcome)),
+                        // Only open streams are asked for more pairs.
+                        Step::Answered(..) => {}
                     }
                 }
             }

@@ -33,6 +33,23 @@ impl Initiating {
         }
     }
 
+    /// Asks for one more pair on the open stream (XEP-0220 §2.6, RFC 7712 §4.4);
+    /// [`Step::Answered`] comes when it is answered. The caller has found that the connection's
+    /// certificate proves the pair's target.
+    pub fn request(&mut self, pair: DomainPair, out: &mut Vec<Step>) {
+        debug_assert!(self.state == State::Open, "asked for a pair before the stream is open");
+        let DomainPair { sender, target } = &pair;
+        let key = self.setup.secret.key(target, sender, &self.id);
+        let (from, to) = (sender.to_unicode(), target.to_unicode());
+        out.push(say(|out| writer::dialback_result(out, &from, &to, &key)));
+        self.asked.insert(pair);
+    }
+
+    /// No answer to the request for this pair is waited for any more.
+    pub fn forget(&mut self, pair: &DomainPair) {
+        self.asked.remove(pair);
+    }
+
     pub(super) fn dialback(
         &mut self,
         is_verify: bool,
@@ -59,7 +76,12 @@ impl Initiating {
             }
             Ok(Dialback::Request(_)) | Err(_) => return self.ignore(),
         };
-        if answer.pair != self.setup.pair.reversed() {
+        let pair = answer.pair.reversed();
+        if !is_verify && self.state == State::Open && self.asked.remove(&pair) {
+            out.push(Step::Answered(pair, accepted(&answer)));
+            return Ok(());
+        }
+        if pair != self.setup.pair {
             return self.ignore();
         }
         match (self.state, &self.setup.purpose) {
@@ -76,27 +98,32 @@ impl Initiating {
     }
 
     fn result(&mut self, answer: &Answer, out: &mut Vec<Step>) -> Outcome {
-        match answer.outcome {
-            VerifyOutcome::Valid => {
-                self.state = State::Open;
-                out.push(Step::Opened(Authentication::Dialback));
-                Ok(())
-            }
-            // XEP-0220 §2.1.1: what waits goes back with this condition.
-            VerifyOutcome::Invalid => {
-                Err(fail(FailureKind::Rejected, "our dialback key was called invalid")
-                    .with_condition(StanzaCondition::InternalServerError))
-            }
-            VerifyOutcome::Error(condition) => {
-                let kind = match condition {
-                    Some(StanzaCondition::ItemNotFound | StanzaCondition::RemoteServerNotFound) => {
-                        FailureKind::HostUnknown
-                    }
-                    _ => FailureKind::Rejected,
-                };
-                let name = condition.map_or("of no known kind", StanzaCondition::as_str);
-                Err(fail(kind, format!("dialback error {name}")))
-            }
+        accepted(answer)?;
+        self.state = State::Open;
+        out.push(Step::Opened(Authentication::Dialback));
+        Ok(())
+    }
+}
+
+/// What an answer to a dialback request means for its pair.
+fn accepted(answer: &Answer) -> Outcome {
+    match answer.outcome {
+        VerifyOutcome::Valid => Ok(()),
+        // XEP-0220 §2.1.1: what waits goes back with this condition.
+        VerifyOutcome::Invalid => {
+            Err(fail(FailureKind::Rejected, "our dialback key was called invalid")
+                .with_condition(StanzaCondition::InternalServerError))
+        }
+        VerifyOutcome::Error(condition) => {
+            let kind = match condition {
+                Some(StanzaCondition::ItemNotFound | StanzaCondition::RemoteServerNotFound) => {
+                    FailureKind::HostUnknown
+                }
+                Some(StanzaCondition::ResourceConstraint) => FailureKind::Resource,
+                _ => FailureKind::Rejected,
+            };
+            let name = condition.map_or("of no known kind", StanzaCondition::as_str);
+            Err(fail(kind, format!("dialback error {name}")))
         }
     }
 }

@@ -1,0 +1,361 @@
+//! A stream that we opened, from negotiation to end: carries the stanzas of its domain pairs, takes
+//! further pairs aboard, and gives back what it could not write.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+use tracing::info;
+
+use super::{
+    dial::{self, Live},
+    gate::Gate,
+    lanes::{Call, End, LaneId, Lanes, Stage},
+    sharing::{Join, Registered},
+};
+use crate::{
+    auth::Proof,
+    net::wire::Event,
+    stream::{Failure, FailureKind, Step},
+    xml::writer,
+    xmpp::{Direction, DomainPair, Side, StreamCondition},
+};
+
+/// Requests for further pairs that wait for an answer at once; peers bound what they have pending.
+const ASKED_MAX: usize = 16;
+/// How long last words may take.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+struct Opened {
+    gate: Arc<Gate>,
+    side: Side,
+    /// The pair that the stream was opened for.
+    first: DomainPair,
+    live: Live,
+    lanes: Lanes,
+    registered: Option<Registered>,
+    /// Pairs that wait to be asked for.
+    unasked: VecDeque<LaneId>,
+    stopping: bool,
+    /// Why the last pair left.
+    parting: End,
+    /// When lanes are to be looked at.
+    check: Instant,
+}
+
+/// Starts the task of a stream that was opened for `join`'s pair. None if that is on another stream
+/// by now.
+pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Live, join: Join) -> Option<()> {
+    let mut lanes = Lanes::new();
+    let registered = match side {
+        Side::Peer => Registered::new(gate, &live, &join, lanes.handle().clone()),
+        Side::Legacy => None,
+    };
+    let mut boarding = join.into_boarding()?;
+    boarding.proof.clone_from(&live.proof);
+    let first = boarding.route.pair().clone();
+    let lane = lanes.board(boarding);
+    lanes.open(lane);
+    gate.routes().opened(side, &first);
+    let opened = Opened {
+        gate: Arc::clone(gate),
+        side,
+        first,
+        live,
+        lanes,
+        registered,
+        unasked: VecDeque::new(),
+        stopping: false,
+        parting: End::Missed,
+        check: Instant::now(),
+    };
+    gate.routes_to(side).spawn(opened.run());
+    Some(())
+}
+
+impl Opened {
+    async fn run(mut self) {
+        let end = self.carry().await;
+        // Nobody joins any more.
+        self.registered = None;
+        let Self { lanes, mut live, side, first, gate, .. } = self;
+        let pairs = lanes.len();
+        let whole = lanes.end(&mut live.wire, &end);
+        let (reason, failure) = match end {
+            End::Done(reason) => (reason, None),
+            End::Missed => ("missed", None),
+            End::Broken(failure) | End::Denied(failure) | End::Refused(failure) => {
+                (failure.reason(), Some(failure))
+            }
+        };
+        info!(
+            side = side.as_str(),
+            pair = %first,
+            pairs,
+            reason,
+            detail = failure.as_ref().map(tracing::field::display),
+            "stream closed"
+        );
+        // Inside a stanza there is nothing more to say.
+        if whole {
+            let farewell = match &failure {
+                Some(failure) => live.farewell(failure),
+                None => writer::FOOTER.as_bytes().to_vec(),
+            };
+            live.wire.put(&farewell);
+        }
+        // In the background: what waits need not wait for a neighbour that may be dead.
+        gate.tracker().spawn(live.wire.close(CLOSE_WAIT));
+    }
+
+    async fn carry(&mut self) -> End {
+        let gate = Arc::clone(&self.gate);
+        let mut generation = gate.subscribe();
+        let limits = gate.config().limits.clone();
+        // The configuration may have changed while the stream was opened.
+        self.judge();
+        loop {
+            self.lanes.settle(self.live.wire.written_total());
+            self.lanes.fill(&mut self.live.wire);
+            if self.stopping {
+                self.drain();
+            }
+            if self.lanes.is_leaving() {
+                return self.parting.clone();
+            }
+            let stalls = self.live.wire.stalls_at(limits.write_stall);
+            let deadline = stalls.map_or(self.check, |stalls| stalls.min(self.check));
+            tokio::select! {
+                event = self.live.wire.event() => match event {
+                    Ok(Event::Read) => if let Err(failure) = self.read() {
+                        return End::Broken(failure);
+                    },
+                    Ok(Event::Written) => {}
+                    Ok(Event::Eof) => return End::Broken(Failure::new(
+                        FailureKind::Stream, "the other end closed the connection")),
+                    Err(error) => return End::Broken(Failure::new(
+                        FailureKind::Stream, error.to_string())),
+                },
+                Some(call) = self.lanes.call() => {
+                    self.call(call);
+                    // What waits goes into the same record and the same write.
+                    while let Some(call) = self.lanes.next_call() {
+                        self.call(call);
+                    }
+                }
+                () = gate.stopping(self.side), if !self.stopping => self.stopping = true,
+                changed = generation.changed() => if changed.is_ok() {
+                    self.judge();
+                },
+                () = sleep_until(deadline) => {
+                    if stalls.is_some_and(|stalls| stalls <= Instant::now()) {
+                        return End::Broken(Failure::new(
+                            FailureKind::Timeout, "the other end takes no bytes"));
+                    }
+                    self.look_after();
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, call: Call) {
+        match call {
+            Call::Stanzas(lane, queued) => self.lanes.push(lane, queued),
+            Call::Board(boarding) => {
+                let lane = self.lanes.board(boarding);
+                self.check = Instant::now();
+                if self.stopping {
+                    self.leave(lane, End::Missed);
+                    return;
+                }
+                self.unasked.push_back(lane);
+                self.ask();
+                self.count();
+            }
+        }
+    }
+
+    /// Asks for the pairs that wait for it, a few at a time.
+    fn ask(&mut self) {
+        let mut steps = Vec::new();
+        while self.lanes.outstanding() < ASKED_MAX
+            && let Some(id) = self.unasked.pop_front()
+        {
+            let Some(lane) = self.lanes.get(id) else { continue };
+            if matches!(lane.stage, Stage::Waiting) {
+                let pair = lane.route.pair().clone();
+                self.live.machine.request(pair, &mut steps);
+                self.lanes.ask(id);
+            }
+        }
+        self.say(steps);
+    }
+
+    fn say(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Send(text) => self.live.wire.put(&text),
+                Step::Answered(pair, outcome) => self.answered(&pair, outcome),
+                // Of the time before the stream was open.
+                Step::StartTls
+                | Step::Restart
+                | Step::Judge
+                | Step::Opened(_)
+                | Step::Verified(_) => {}
+            }
+        }
+    }
+
+    fn answered(&mut self, pair: &DomainPair, outcome: Result<(), Failure>) {
+        let Some(id) = self.lanes.answered(pair) else { return };
+        match outcome {
+            Ok(()) => {
+                self.lanes.open(id);
+                self.gate.routes().opened(self.side, pair);
+                let proof = self.lanes.get(id).and_then(|lane| lane.proof.as_ref());
+                info!(
+                    side = self.side.as_str(),
+                    direction = Direction::Outbound.as_str(),
+                    pair = %pair,
+                    addr = self.live.address().map(tracing::field::display),
+                    proof = proof.map_or("none", |proof| proof.prooftype().as_str()),
+                    shared = %self.first,
+                    "domain pair joined"
+                );
+            }
+            Err(failure) => self.leave(id, End::Refused(failure)),
+        }
+        self.ask();
+        self.count();
+    }
+
+    fn count(&self) {
+        if let Some(registered) = &self.registered {
+            registered.carries(self.lanes.len());
+        }
+    }
+
+    /// Handles what came in while stanzas flow the other way.
+    fn read(&mut self) -> Result<(), Failure> {
+        let mut steps = Vec::new();
+        let live = &mut self.live;
+        while let Some(frame) =
+            live.frames.next(live.wire.input()).map_err(|fault| Failure::malformed(&fault))?
+        {
+            let outcome = live.take(frame, &mut steps);
+            if let Err(failure) = outcome {
+                self.blame();
+                return Err(failure);
+            }
+        }
+        live.wire.shrink();
+        self.say(steps);
+        Ok(())
+    }
+
+    /// The peer ends the stream. Did it because of a pair that joined?
+    fn blame(&self) {
+        if self.lanes.outstanding() > 0
+            && let Some(endpoint) = &self.live.endpoint
+        {
+            self.gate.sharing().keep_apart(endpoint.address);
+        }
+    }
+
+    /// Lets every lane go that has nothing to write.
+    fn drain(&mut self) {
+        let idle = |id| self.lanes.is_idle(id);
+        let done: Vec<_> = self
+            .lanes
+            .iter()
+            .filter(|(id, lane)| match lane.stage {
+                Stage::Waiting | Stage::Asked => true,
+                Stage::Open => idle(*id),
+                Stage::Leaving(_) => false,
+            })
+            .map(|(id, lane)| (id, matches!(lane.stage, Stage::Open)))
+            .collect();
+        for (id, open) in done {
+            self.leave(id, if open { End::Done("drained") } else { End::Missed });
+        }
+    }
+
+    /// Looks after lanes whose time has come.
+    fn look_after(&mut self) {
+        let limits = &self.gate.config().limits;
+        let now = Instant::now();
+        let mut next = now + limits.idle;
+        let mut gone = Vec::new();
+        for (id, lane) in self.lanes.iter() {
+            let (due, end) = match lane.stage {
+                Stage::Open => (lane.used + limits.idle, End::Done("idle")),
+                Stage::Waiting => continue,
+                Stage::Asked => {
+                    let detail = "no answer to our dialback key in time";
+                    let failure = Failure::new(FailureKind::Timeout, detail);
+                    (lane.used + limits.connect, End::Refused(failure))
+                }
+                Stage::Leaving(_) => continue,
+            };
+            if due <= now && self.lanes.is_idle(id) {
+                gone.push((id, end));
+            } else {
+                next = next.min(due.max(now + SOON));
+            }
+        }
+        for (id, end) in gone {
+            if let Some(lane) = self.lanes.get(id) {
+                self.live.machine.forget(lane.route.pair());
+            }
+            self.leave(id, end);
+        }
+        self.check = next;
+        self.ask();
+        self.count();
+    }
+
+    fn leave(&mut self, id: LaneId, end: End) {
+        self.parting = end.clone();
+        self.lanes.leave(id, end);
+    }
+
+    /// Judges all pairs by the configuration of now (protocol AB-2).
+    fn judge(&mut self) {
+        let verdicts: Vec<_> = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| !matches!(lane.stage, Stage::Leaving(_)))
+            .filter_map(|(id, lane)| {
+                let verdict = self.still_allowed(lane.route.pair(), lane.proof.as_ref());
+                verdict.err().map(|failure| (id, failure))
+            })
+            .collect();
+        for (id, failure) in verdicts {
+            self.leave(id, End::Denied(failure.telling(StreamCondition::PolicyViolation)));
+        }
+        self.count();
+    }
+
+    fn still_allowed(&self, pair: &DomainPair, proof: Option<&Proof>) -> Result<(), Failure> {
+        let config = self.gate.config();
+        let (local, remote) = match self.side {
+            Side::Peer => (&pair.sender, &pair.target),
+            Side::Legacy => (&pair.target, &pair.sender),
+        };
+        if !config.local_domains.contains_key(local) {
+            return Err(Failure::new(FailureKind::Denied, format!("{local} is no longer served")));
+        }
+        // The way to the legacy server stays open for errors; its stanzas were judged as they came.
+        if self.side == Side::Legacy {
+            return Ok(());
+        }
+        dial::allowed(&config, remote, Direction::Outbound)?;
+        if let Some(address) = self.live.address() {
+            dial::address_allowed(&config, address)?;
+        }
+        let level = config.policy.domain(remote, Direction::Outbound).level;
+        dial::level_reached(level, proof)
+    }
+}
+
+/// Lanes are looked at no more often than this.
+const SOON: Duration = Duration::from_secs(1);
