@@ -3,6 +3,7 @@
 pub mod dane;
 pub mod dialback_key;
 pub mod ledger;
+pub mod pin;
 pub mod pkix;
 mod proof;
 mod tls_facts;

@@ -1,9 +1,11 @@
-//! The files of named lists. What is in them is judged when a configuration is loaded, so that a
+//! The files of named lists: a domain, a `*.domain`, an address or a network a line, and comments
+//! behind `#`, as block lists are published. What is in them is judged when a configuration is loaded, so that a
 //! list with a broken line leaves everything as it was.
 
 use std::{
     fs::File,
     io::{self, Read},
+    net::IpAddr,
     path::Path,
     sync::Arc,
 };
@@ -11,8 +13,9 @@ use std::{
 use super::{
     load::printable,
     model::{Config, ListSource},
-    policy::List,
+    policy::{List, ListEntry, Pattern},
     problem::{At, Reports, Wrong},
+    value,
 };
 
 /// Reads all lists of a configuration that come from files. Those below `directory` are called by
@@ -54,16 +57,46 @@ pub(super) fn load(config: &mut Config, directory: &Path, label: &str, out: &mut
     }
 }
 
+/// Reads a list; every line that is none is reported, up to a number of them.
 fn parse(file: &Arc<str>, text: &str, out: &mut Reports<'_>) -> Option<List> {
-    match List::parse(file.clone(), text) {
-        Ok(list) => Some(list),
-        Err(bad) => {
-            for bad in bad {
-                let line = text.lines().nth(bad.line - 1).unwrap_or_default();
-                let at = At { file: 0, line: bad.line, column: bad.column, width: bad.width };
-                out.line_error(file, line, at, bad.wrong);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut list = List::named(file.clone());
+    let mut bad = 0;
+    for (number, line) in text.lines().enumerate() {
+        let said = line.split('#').next().unwrap_or_default();
+        let text = said.trim();
+        if text.is_empty() {
+            continue;
+        }
+        match entry(text) {
+            Ok(entry) => list.add(entry, number + 1),
+            Err(wrong) => {
+                let before = said.chars().take_while(|c| c.is_whitespace()).count();
+                let width = text.chars().count();
+                let at = At { file: 0, line: number + 1, column: before + 1, width };
+                out.line_error(file, line, at, wrong);
+                bad += 1;
             }
-            None
+        }
+        if bad >= MAX_BAD {
+            break;
+        }
+    }
+    (bad == 0).then_some(list)
+}
+
+/// What a line names.
+pub(super) fn entry(text: &str) -> Result<ListEntry, Wrong> {
+    // no domain has a slash or a colon
+    let is_network = text.contains(['/', ':']) || text.parse::<IpAddr>().is_ok();
+    if is_network && !text.contains("://") {
+        return value::network(text).map(ListEntry::Network);
+    }
+    match value::pattern(text)? {
+        Pattern::Exact(domain) => Ok(ListEntry::Exact(domain)),
+        Pattern::Below(suffix) => Ok(ListEntry::Below(suffix)),
+        Pattern::Any | Pattern::List(_) => {
+            Err(Wrong::new("\"*\" in a list").hint("for all domains write a rule"))
         }
     }
 }
@@ -89,3 +122,5 @@ fn read(path: &Path, room: &mut u64) -> io::Result<String> {
 const MAX_FILE: u64 = 32 << 20;
 /// Bytes of all lists.
 const MAX_TOTAL: u64 = 128 << 20;
+/// Bad lines of a list that are reported; more are not looked for.
+const MAX_BAD: usize = 20;

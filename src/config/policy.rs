@@ -42,6 +42,7 @@ pub use list::List;
 pub use rule::{Denied, Place};
 pub use terms::{Connect, Level, Mode, Pin, Proofs};
 
+pub(in crate::config) use list::ListEntry;
 pub(in crate::config) use rule::{AddressRule, Expiry, Pattern, Rule};
 pub(in crate::config) use terms::{Allow, Key, LimitTerms, Terms};
 pub(in crate::config) use tiers::Conflict;

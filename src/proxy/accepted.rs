@@ -119,7 +119,8 @@ pub(super) async fn serve(
     let config = gate.config();
     let now = Instant::now();
     let mut machine =
-        Receiving::new(entry.side(), Arc::clone(&config), Arc::clone(gate.keys()), stream_id);
+        Receiving::new(entry.side(), Arc::clone(&config), Arc::clone(gate.keys()), stream_id)
+            .from_address(address.ip());
     let wire = if entry == Entry::DirectTls {
         let deadline = now + config.limits.negotiation;
         match accept_tls(&gate, socket, Accept::Direct, deadline).await {
@@ -301,6 +302,11 @@ impl Leg {
             ms = self.accepted.elapsed().as_millis() as u64,
             "stream negotiated"
         );
+        if self.side == Side::Peer {
+            let (address, version) = (Some(self.address.ip()), tls.map(TlsFacts::version));
+            let (pair, proof) = (grant.pair(), Some(grant.proof()));
+            self.gate.report(pair, Direction::Inbound, address, version, proof);
+        }
         if self.side == Side::Peer {
             // EXTERNAL cannot be held back until the legacy server takes the pair; so the way
             // there is opened before the first stanza comes.

@@ -18,14 +18,15 @@ use tracing::{debug, info};
 use super::{
     frames::{Frame, Frames},
     gate::Gate,
+    judging::decide,
     reasons,
     sharing::Join,
 };
 use crate::{
-    auth::{Proof, dane::DanePlan},
+    auth::{Proof, TlsFacts, dane::DanePlan},
     config::{
-        model::{Config, HeaderVersion},
-        policy::Level,
+        model::{Config, HeaderVersion, TlsVersion},
+        policy::{Decision, Missing},
     },
     net::{
         connector::{Connected, Connector, Rules, connect_legacy},
@@ -36,7 +37,7 @@ use crate::{
         Authentication, Failure, FailureKind, Initiating, Purpose, Setup, Step, VerifyOutcome,
     },
     xml::writer,
-    xmpp::{Direction, Domain, DomainPair, Side},
+    xmpp::{Direction, DomainPair, Side},
 };
 
 /// An open stream.
@@ -123,6 +124,10 @@ pub(super) async fn open(
             ms = began.elapsed().as_millis() as u64,
             "stream negotiated"
         );
+        if side == Side::Peer {
+            let version = tls.map(TlsFacts::version);
+            gate.report(pair, Direction::Outbound, live.address(), version, live.proof.as_ref());
+        }
     }
     Ok(Way::Own(live))
 }
@@ -157,15 +162,20 @@ fn direction(side: Side) -> Direction {
     }
 }
 
-/// Whether policy allows a remote domain.
+/// Whether policy allows the stanzas of a pair.
 pub(super) fn allowed(
     config: &Config,
-    remote: &Domain,
+    pair: &DomainPair,
     direction: Direction,
 ) -> Result<(), Failure> {
-    match config.policy.domain(remote, direction).denied {
+    let decision = decide(config, pair, direction);
+    let remote = match direction {
+        Direction::Inbound => &pair.sender,
+        Direction::Outbound => &pair.target,
+    };
+    match decision.denied() {
         None => Ok(()),
-        Some(denied) => Err(reasons::denied(remote, &denied)),
+        Some(denied) => Err(reasons::denied(remote, &denied, decision.error())),
     }
 }
 
@@ -173,16 +183,32 @@ pub(super) fn allowed(
 pub(super) fn address_allowed(config: &Config, address: IpAddr) -> Result<(), Failure> {
     match config.policy.address(address, Direction::Outbound) {
         None => Ok(()),
-        Some(denied) => Err(reasons::denied(address, &denied)),
+        Some(denied) => Err(reasons::denied(address, &denied, None)),
     }
 }
 
-/// Whether what was proven is enough.
-pub(super) fn level_reached(level: Level, proof: Option<&Proof>) -> Result<(), Failure> {
-    if level == Level::Trusted && proof.is_none() {
-        return Err(Failure::new(FailureKind::NotProven, "the level trusted is not reached"));
+/// Whether TLS and what was proven are enough.
+pub(super) fn sufficient(
+    decision: &Decision<'_>,
+    tls: Option<TlsVersion>,
+    proof: Option<&Proof>,
+) -> Result<(), Failure> {
+    decision.suffices(tls, proof).map_err(|short| {
+        let kind = match short.missing {
+            Missing::Tls | Missing::TlsVersion(_) => FailureKind::Tls,
+            Missing::Pin | Missing::Proof => FailureKind::NotProven,
+        };
+        Failure::new(kind, short.to_string())
+    })
+}
+
+/// The pair whose stanzas a stream for `pair` is about: a question to a peer is about those that
+/// come from it.
+fn stanzas(pair: &DomainPair, side: Side, way: Direction) -> DomainPair {
+    match (side, way) {
+        (Side::Peer, Direction::Inbound) => pair.reversed(),
+        (Side::Peer, Direction::Outbound) | (Side::Legacy, _) => pair.clone(),
     }
-    Ok(())
 }
 
 struct Job<'a> {
@@ -226,7 +252,7 @@ impl<'a> Job<'a> {
             pair: pair.clone(),
             purpose,
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
-            level: config.policy.domain(remote, way).level,
+            level: decide(&config, &stanzas(pair, side, way), way).level(),
             external: false,
             secret: match side {
                 Side::Peer => gate.keys().public().clone(),
@@ -236,6 +262,12 @@ impl<'a> Job<'a> {
         };
         let deadline = Instant::now() + config.limits.connect;
         Ok(Self { gate, config, setup, way, deadline })
+    }
+
+    /// What the rules say of the stanzas that the stream is about.
+    fn decision(&self) -> Decision<'_> {
+        let Setup { side, pair, .. } = &self.setup;
+        decide(&self.config, &stanzas(pair, *side, self.way), self.way)
     }
 
     async fn run(mut self, join: Option<&mut Join>) -> Result<Outcome, Failure> {
@@ -260,7 +292,7 @@ impl<'a> Job<'a> {
 
     async fn peer(&mut self, mut join: Option<&mut Join>) -> Result<Outcome, Failure> {
         let remote = self.setup.pair.target.clone();
-        allowed(&self.config, &remote, self.way)?;
+        allowed(&self.config, &stanzas(&self.setup.pair, Side::Peer, self.way), self.way)?;
         let services = self.gate.services();
         let targets = match timeout_at(self.deadline, services.resolver.service(&remote)).await {
             Ok(targets) => targets.map_err(Failure::from)?,

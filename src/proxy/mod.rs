@@ -9,6 +9,7 @@ mod dial;
 mod embark;
 mod frames;
 mod gate;
+mod judging;
 mod lanes;
 mod listeners;
 mod opened;

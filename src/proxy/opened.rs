@@ -9,11 +9,12 @@ use tracing::info;
 use super::{
     dial::{self, Live},
     gate::Gate,
+    judging::decide,
     lanes::{Call, End, LaneId, Lanes, Stage},
     sharing::{Join, Registered},
 };
 use crate::{
-    auth::Proof,
+    auth::{Proof, TlsFacts},
     net::wire::Event,
     stream::{Failure, FailureKind, Step},
     xml::writer,
@@ -221,6 +222,8 @@ impl Opened {
                     shared = %self.first,
                     "domain pair joined"
                 );
+                let tls = self.live.machine.tls().map(TlsFacts::version);
+                self.gate.report(pair, Direction::Outbound, self.live.address(), tls, proof);
             }
             Err(failure) => self.leave(id, End::Refused(failure)),
         }
@@ -337,9 +340,9 @@ impl Opened {
 
     fn still_allowed(&self, pair: &DomainPair, proof: Option<&Proof>) -> Result<(), Failure> {
         let config = self.gate.config();
-        let (local, remote) = match self.side {
-            Side::Peer => (&pair.sender, &pair.target),
-            Side::Legacy => (&pair.target, &pair.sender),
+        let local = match self.side {
+            Side::Peer => &pair.sender,
+            Side::Legacy => &pair.target,
         };
         if !config.local_domains.contains_key(local) {
             return Err(Failure::new(FailureKind::Denied, format!("{local} is no longer served")));
@@ -348,12 +351,12 @@ impl Opened {
         if self.side == Side::Legacy {
             return Ok(());
         }
-        dial::allowed(&config, remote, Direction::Outbound)?;
+        dial::allowed(&config, pair, Direction::Outbound)?;
         if let Some(address) = self.live.address() {
             dial::address_allowed(&config, address)?;
         }
-        let level = config.policy.domain(remote, Direction::Outbound).level;
-        dial::level_reached(level, proof)
+        let tls = self.live.machine.tls().map(TlsFacts::version);
+        dial::sufficient(&decide(&config, pair, Direction::Outbound), tls, proof)
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -
     let question = challenge.question().clone();
     let result = match question {
         Question::Certificate(domain) => gate
-            .judge_client(&asker.chain, &domain)
+            .accept_client(&asker.chain, None, &domain)
             .await
             .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why)),
         Question::Pair { pair, key, id } => match asker.side {
@@ -54,7 +54,7 @@ async fn peer_pair(
     key: String,
     id: String,
 ) -> Result<Proof, Refusal> {
-    let proof = match gate.judge_client(&asker.chain, &pair.sender).await {
+    let proof = match gate.accept_client(&asker.chain, Some(&pair.target), &pair.sender).await {
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
         Err(_) => dial_back(gate, asker, pair, key, id).await?,
@@ -98,7 +98,7 @@ async fn legacy_pair(
         drop(gate.routes().get(gate, Side::Peer, pair, asker.lang.as_ref()));
         return Ok(proof);
     }
-    if let Err(failure) = dial::allowed(&config, &pair.target, Direction::Outbound) {
+    if let Err(failure) = dial::allowed(&config, pair, Direction::Outbound) {
         return Err(refusal(&failure));
     }
     let reverse = pair.reversed();

@@ -26,6 +26,7 @@ use tracing::{debug, info};
 use super::{
     dial::{Endpoint, Live},
     gate::Gate,
+    judging::decide,
     lanes::{Boarding, Call},
 };
 use crate::{
@@ -34,7 +35,7 @@ use crate::{
         connector::Candidates,
         targets::{Target, TargetTls},
     },
-    xmpp::{Domain, DomainPair},
+    xmpp::{Direction, Domain, DomainPair},
 };
 
 /// How long a peer that ended its stream over a pair that joined is not asked for such again
@@ -246,13 +247,18 @@ impl Join {
     }
 
     async fn board(&mut self, gate: &Arc<Gate>, at: Candidates<'_>) -> bool {
+        let config = gate.config();
+        let decision = decide(&config, &self.pair, Direction::Outbound);
+        if !decision.multiplex() {
+            return false;
+        }
         for address in at.addresses {
             let sharing = gate.sharing();
             if sharing.kept_apart(address) {
                 continue;
             }
             let there = sharing.streams.get(address).map(|there| there.clone()).unwrap_or_default();
-            let max = gate.config().limits.pairs_per_stream;
+            let max = config.limits.pairs_per_stream;
             for shared in there {
                 if shared.tls != at.target.tls
                     || shared.identity != self.identity
@@ -266,7 +272,8 @@ impl Join {
                     target: at.target.clone(),
                     plan: at.plan.clone(),
                 };
-                match gate.judge_endpoint(&shared.chain, &self.pair.target, &endpoint) {
+                let remote = &self.pair.target;
+                match gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint) {
                     Ok(proof) => {
                         if self.call(&shared, proof) {
                             return true;

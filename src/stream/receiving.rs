@@ -11,11 +11,12 @@
 
 mod opening;
 mod pairs;
+mod rules;
 mod sasl;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use super::{
     challenge::{Challenge, Question},
@@ -29,7 +30,7 @@ use crate::{
     },
     config::model::Config,
     xml::{Element, ElementName, writer},
-    xmpp::{Direction, Domain, DomainPair, Side, StreamCondition, jid},
+    xmpp::{Domain, DomainPair, Side, StreamCondition, jid},
 };
 
 /// Elements that we do not know, that mean nothing where they come or that can only be refused,
@@ -108,6 +109,7 @@ pub struct Receiving {
     side: Side,
     config: Arc<Config>,
     keys: Arc<DialbackKeys>,
+    address: Option<IpAddr>,
     stage: Stage,
     /// Stream ids, one for each header that we will send on the connection.
     ids: StreamIds,
@@ -139,6 +141,7 @@ impl Receiving {
             side,
             config,
             keys,
+            address: None,
             stage: Stage::Header(Layer::Clear),
             ids,
             id: String::new(),
@@ -300,17 +303,6 @@ impl Receiving {
 
     fn is_local(&self, domain: &Domain) -> bool {
         self.config.local_domains.contains_key(domain)
-    }
-
-    fn allow(&self, remote: &Domain) -> Outcome {
-        match self.config.policy.domain(remote, Direction::Inbound).denied {
-            None => Ok(()),
-            Some(denied) => Err(Fault::policy(
-                StreamCondition::PolicyViolation,
-                "denied by rule",
-                Some(denied.rule.to_string()),
-            )),
-        }
     }
 
     fn ignore(&mut self) -> Outcome {

@@ -589,6 +589,10 @@ impl Opening {
                     "judge".into()
                 }
                 Step::Opened(by) => format!("opened({})", how(by)),
+                Step::Answered(pair, outcome) => match outcome {
+                    Ok(()) => format!("answered({pair})"),
+                    Err(failure) => format!("answered({pair}: {failure})"),
+                },
                 Step::Verified(outcome) => match outcome {
                     VerifyOutcome::Valid => "verified(valid)".into(),
                     VerifyOutcome::Invalid => "verified(invalid)".into(),

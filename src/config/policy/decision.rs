@@ -68,16 +68,24 @@ impl<'p> Decision<'p> {
         })
     }
 
-    /// The level that has to be reached; in mode `report` not above [`Level::Encrypted`].
+    /// The level that has to be reached, all that the rules say taken together: pins and a TLS
+    /// version need TLS, and without dialback among the prooftypes there has to be a strong one. In
+    /// mode `report` it is not above [`Level::Encrypted`].
     #[must_use]
     pub fn level(&self) -> Level {
+        let mut level = self.level_wanted();
+        if self.pins().is_some() || !self.proofs().contains(Proofs::DIALBACK) {
+            level = Level::Trusted;
+        } else if self.tls_min().is_some() {
+            level = level.max(Level::Encrypted);
+        }
         match self.policy.mode {
-            Mode::Enforce => self.level_wanted(),
-            Mode::Report => self.level_wanted().min(Level::Encrypted),
+            Mode::Enforce => level,
+            Mode::Report => level.min(Level::Encrypted),
         }
     }
 
-    /// The level that the rules want, whatever the mode.
+    /// The level that a rule names, whatever the mode.
     #[must_use]
     pub fn level_wanted(&self) -> Level {
         self.rule(Key::Level).and_then(|rule| rule.terms.level).unwrap_or(Level::Encrypted)
@@ -93,6 +101,18 @@ impl<'p> Decision<'p> {
     #[must_use]
     pub fn proofs(&self) -> Proofs {
         self.rule(Key::Proofs).and_then(|rule| rule.terms.proofs).unwrap_or(Proofs::ALL)
+    }
+
+    /// Whether refusals are carried out.
+    #[must_use]
+    pub fn is_enforced(&self) -> bool {
+        self.policy.mode == Mode::Enforce
+    }
+
+    /// Whether a proof of this type counts; in mode `report` all do.
+    #[must_use]
+    pub fn counts(&self, prooftype: Prooftype) -> bool {
+        self.policy.mode == Mode::Report || self.proofs().allows(prooftype)
     }
 
     /// The certificates and keys of which the peer has to show one; none: it need not.
@@ -196,20 +216,20 @@ impl<'p> Decision<'p> {
                 None => return Err(self.short(Missing::Tls, Key::TlsMin)),
             }
         }
-        let strong = proof.filter(|proof| proof.is_strong()).map(Proof::prooftype);
+        let strong = proof.and_then(Proof::strong);
         if self.pins().is_some() {
-            return match strong {
-                // the authoritative server of a dialback was judged where it was asked
-                Some(Prooftype::Pin | Prooftype::Dialback) => Ok(()),
-                Some(Prooftype::Dane | Prooftype::Pkix | Prooftype::Source) | None => {
-                    Err(self.short(Missing::Pin, Key::Pins))
-                }
+            return match strong == Some(Prooftype::Pin) {
+                true => Ok(()),
+                false => Err(self.short(Missing::Pin, Key::Pins)),
             };
         }
-        match strong {
-            Some(Prooftype::Dialback) => return Ok(()),
-            Some(prooftype) if self.proofs().allows(prooftype) => return Ok(()),
-            Some(_) | None => {}
+        match (strong, proof.map(Proof::prooftype)) {
+            (Some(strong), _) if self.proofs().allows(strong) => return Ok(()),
+            // nobody was asked for a key
+            (Some(_), Some(Prooftype::Dane | Prooftype::Pin | Prooftype::Pkix)) => {
+                return Err(self.short(Missing::Proof, Key::Proofs));
+            }
+            (Some(_) | None, _) => {}
         }
         if level == Level::Trusted {
             return Err(self.short(Missing::Proof, Key::Level));

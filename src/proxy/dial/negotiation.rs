@@ -5,13 +5,13 @@ use tokio::{net::TcpStream, time::timeout_at};
 
 use super::{Endpoint, FAREWELL, Job, Live, Outcome, Reached};
 use crate::{
-    auth::{Proof, dane::Unproven},
+    auth::Proof,
     net::{
         targets::TargetTls,
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
-    proxy::frames::Frames,
+    proxy::{dial, frames::Frames, judging::Doubt},
     stream::{Failure, FailureKind, Initiating, Step},
     xmpp::StreamCondition,
 };
@@ -127,10 +127,21 @@ impl Job<'_> {
         let (Some(tls), Some(endpoint)) = (machine.tls(), endpoint) else {
             return Ok(Err("no TLS".into()));
         };
-        match self.gate.judge_endpoint(tls.peer_chain(), &self.setup.pair.target, endpoint) {
-            Ok(proof) => Ok(Ok(proof)),
-            Err(Unproven::Pkix(why)) => Ok(Err(why.to_string())),
-            Err(Unproven::Dane(why)) => Err(Failure::new(FailureKind::NotProven, why.to_string())),
+        let remote = &self.setup.pair.target;
+        let decision = self.decision();
+        let verdict = match self.gate.accept_endpoint(tls.peer_chain(), &decision, remote, endpoint)
+        {
+            Ok(proof) => Ok(proof),
+            Err(Doubt::Unproven(why)) => Err(why),
+            Err(Doubt::Refused(why)) => return Err(Failure::new(FailureKind::NotProven, why)),
+        };
+        let enough = dial::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
+        match (enough, &verdict) {
+            (Ok(()), _) => Ok(verdict),
+            (Err(short), Ok(_)) => Err(short),
+            (Err(short), Err(why)) => {
+                Err(Failure::new(FailureKind::NotProven, format!("{short}: {why}")))
+            }
         }
     }
 }
