@@ -5,6 +5,7 @@ pub mod dialback_key;
 pub mod ledger;
 pub mod pin;
 pub mod pkix;
+pub mod posh;
 mod proof;
 mod tls_facts;
 

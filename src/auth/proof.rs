@@ -22,6 +22,8 @@ pub enum Prooftype {
     Pin,
     /// A certificate that a trusted CA issued for the domain (RFC 6120 §13.7.2).
     Pkix,
+    /// A certificate that the domain publishes over HTTPS (RFC 7711, RFC 7712 §5.2).
+    Posh,
     /// The address that the stream comes from, on the legacy side only, where so configured.
     Source,
 }
@@ -35,6 +37,7 @@ impl Prooftype {
             Self::Dialback => "dialback",
             Self::Pin => "pin",
             Self::Pkix => "pkix",
+            Self::Posh => "posh",
             Self::Source => "source",
         }
     }
@@ -62,7 +65,7 @@ pub struct Proof {
 pub(in crate::auth) struct Evidence {
     /// Whether DNSSEC-secure records tie the certificate to the domain.
     pub(in crate::auth) dnssec: bool,
-    /// When the first of all that was relied on expires: certificates, DNS records.
+    /// When the first of all that was relied on expires: certificates, DNS records, documents.
     pub(in crate::auth) expires: UnixTime,
 }
 
@@ -140,8 +143,8 @@ impl Proof {
         self.fingerprint
     }
 
-    /// When the first of what it rests on expires, a certificate of the validated chain or a DNS
-    /// record: from then on the stream must not go on by this proof (RFC 6120 §13.7.2.3, TLS-9).
+    /// When the first of what it rests on expires, a certificate of the validated chain, a DNS
+    /// record or a document: from then on the stream must not go on by this proof (RFC 6120 §13.7.2.3, TLS-9).
     /// None without a certificate.
     #[must_use]
     pub fn expires(&self) -> Option<UnixTime> {

@@ -5,7 +5,9 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use super::{
     civil::Instant,
-    model::{CertificateFiles, Config, Listen, Log, LogFormat, Roots, Steer, Tls, TlsVersion},
+    model::{
+        CertificateFiles, Config, Listen, Log, LogFormat, Posh, Roots, Steer, Tls, TlsVersion,
+    },
     problem::{At, Reports, Wrong, quote},
     raw::{Kind, Node},
     read::{Section, items},
@@ -44,6 +46,7 @@ pub(super) fn check(
         certificates: check_certificates(&top, directory, out),
         tls: check_tls(&top, directory, out),
         resolver: resolver::check(&top, &listen, directory, out),
+        posh: check_posh(&top, out),
         steer: check_steer(&top, &listen, out),
         lists: lists.sources,
         policy,
@@ -173,6 +176,23 @@ fn is_here(own: SocketAddr, target: SocketAddr) -> bool {
     own.ip() == target.ip() || (own.ip().is_unspecified() && target.ip().is_loopback())
 }
 
+fn check_posh(top: &Section<'_>, out: &mut Reports<'_>) -> Posh {
+    let default = Posh::default();
+    let keys = ["fetch", "older_forms", "port"];
+    let Some(section) = top.section("posh", &keys, out) else { return default };
+    let mut flag = |key| section.text(key, value::flag, out);
+    let (fetch, older_forms) = (flag("fetch"), flag("older_forms"));
+    if let (Some(false), Some(true), Some(pair)) = (fetch, older_forms, section.pair("older_forms"))
+    {
+        out.warning(pair.at, Wrong::new("\"older_forms\" without \"fetch\": nothing is fetched"));
+    }
+    Posh {
+        fetch: fetch.unwrap_or(default.fetch),
+        older_forms: older_forms.unwrap_or(default.older_forms),
+        port: section.text("port", value::port, out).unwrap_or(default.port),
+    }
+}
+
 fn check_steer(top: &Section<'_>, listen: &Listen, out: &mut Reports<'_>) -> Steer {
     let section = top.section("steer", &["address", "port"], out);
     let given = section.as_ref().and_then(|s| s.get("address"));
@@ -224,7 +244,7 @@ fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
     values.into_iter().map(|(value, _)| value).collect()
 }
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "version",
     "state_dir",
     "listen",
@@ -232,6 +252,7 @@ const KEYS: [&str; 16] = [
     "certificates",
     "tls",
     "resolver",
+    "posh",
     "steer",
     "mode",
     "defaults",

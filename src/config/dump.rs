@@ -50,6 +50,7 @@ struct Config<'c> {
     steer: Steer,
     tls: Tls<'c>,
     resolver: Resolver<'c>,
+    posh: Posh,
     log: Log<'c>,
     shutdown_timeout: String,
     limits: Limits,
@@ -71,6 +72,7 @@ impl<'c> Config<'c> {
             certificates,
             tls,
             resolver,
+            posh,
             steer,
             lists,
             policy,
@@ -87,6 +89,7 @@ impl<'c> Config<'c> {
             steer: Steer::of(steer),
             tls: Tls::of(tls),
             resolver: Resolver::of(resolver),
+            posh: Posh::of(posh),
             log: Log::of(log),
             shutdown_timeout: value::show_duration(*shutdown_timeout),
             limits: Limits::of(limits),
@@ -228,6 +231,20 @@ impl<'c> Resolver<'c> {
         };
         let timeout = value::show_duration(*timeout);
         Self { servers: texts(servers), timeout, dnssec, trust_anchor }
+    }
+}
+
+#[derive(Serialize)]
+struct Posh {
+    fetch: bool,
+    older_forms: bool,
+    port: u16,
+}
+
+impl Posh {
+    fn of(posh: &model::Posh) -> Self {
+        let model::Posh { fetch, older_forms, port } = *posh;
+        Self { fetch, older_forms, port }
     }
 }
 

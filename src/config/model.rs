@@ -32,6 +32,8 @@ pub struct Config {
     pub tls: Tls,
     /// How remote domains are resolved.
     pub resolver: Resolver,
+    /// Whether what remote domains publish over HTTPS is fetched.
+    pub posh: Posh,
     /// What the embedded DNS responder answers.
     pub steer: Steer,
     /// Named lists of domains and networks, which rules refer to.
@@ -248,6 +250,23 @@ pub enum Dnssec {
         /// A file of DNSKEY or DS records; none: the keys of the root that are built in.
         trust_anchor: Option<PathBuf>,
     },
+}
+
+/// How remote domains are asked over HTTPS which certificates they have (RFC 7711).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Posh {
+    /// Whether they are. The default.
+    pub fetch: bool,
+    /// Whether the places and formats of the drafts before RFC 7711 count too.
+    pub older_forms: bool,
+    /// The port of their HTTPS servers; references and redirects may lead to 443 besides.
+    pub port: u16,
+}
+
+impl Default for Posh {
+    fn default() -> Self {
+        Self { fetch: true, older_forms: false, port: 443 }
+    }
 }
 
 /// What the embedded DNS responder answers for `_xmpp-server._tcp.X` and `_jabber._tcp.X`.

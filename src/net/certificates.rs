@@ -197,11 +197,12 @@ impl CertificateStore {
         Arc::clone(&self.entries[self.select_index(sni, to)].key)
     }
 
-    /// The certificate to show a peer that we connect to for this local domain; none if none
-    /// names it: a foreign name proves nothing.
+    /// The certificate to show a peer that we connect to for this local domain, the same that it
+    /// would see when it connects to us: where none names the domain the first one, which may name
+    /// the host that signed SRV records delegate to (RFC 7712 §5.1, RFC 7673 §4.1).
     #[must_use]
-    pub fn for_domain(&self, domain: &Domain) -> Option<Arc<CertifiedKey>> {
-        self.find(domain).map(|index| Arc::clone(&self.entries[index].key))
+    pub fn for_domain(&self, domain: &Domain) -> Arc<CertifiedKey> {
+        self.select(None, Some(domain))
     }
 
     /// Whether a server name is one of ours: a local domain, or named by a certificate.

@@ -163,7 +163,8 @@ impl Connector {
             let target = self.targets.pop_front()?;
             match found {
                 Ok((addresses, plan)) => {
-                    let candidates = self.candidates(&target, addresses.ips);
+                    let candidates =
+                        self.rules.candidates(addresses.ips, target.port, &mut self.failures);
                     self.current = Some((target, plan, candidates));
                 }
                 Err(error) => self.failures.push(ConnectFailure::Resolve(error)),
@@ -178,9 +179,28 @@ impl Connector {
     pub fn into_error(self) -> ConnectError {
         ConnectError { failures: self.failures }
     }
+}
 
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector")
+            .field("targets", &self.targets)
+            .field("current", &self.current)
+            .field("failures", &self.failures)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Rules ===
+
+impl Rules {
     /// The addresses that may be connected to, families in turn, IPv6 first.
-    fn candidates(&mut self, target: &Target, addresses: Vec<IpAddr>) -> Vec<SocketAddr> {
+    fn candidates(
+        &self,
+        addresses: Vec<IpAddr>,
+        port: u16,
+        failures: &mut Vec<ConnectFailure>,
+    ) -> Vec<SocketAddr> {
         // The mapped form would reach the IPv4 address behind the back of the filter.
         let addresses = addresses.into_iter().map(|ip| ip.to_canonical());
         let (v6, v4): (Vec<_>, Vec<_>) = addresses.partition(IpAddr::is_ipv6);
@@ -191,30 +211,20 @@ impl Connector {
             turn.iter().any(Option::is_some).then_some(turn)
         }) {
             for ip in turn.into_iter().flatten() {
-                let address = SocketAddr::new(ip, target.port);
+                let address = SocketAddr::new(ip, port);
                 if candidates.len() == MAX_ADDRESSES || candidates.contains(&address) {
                     continue;
                 }
-                if let Some(denied) = (self.rules.filter)(ip) {
-                    self.failures.push(ConnectFailure::Denied { address, denied });
-                } else if self.rules.own.contains(address) {
-                    self.failures.push(ConnectFailure::Own { address });
+                if let Some(denied) = (self.filter)(ip) {
+                    failures.push(ConnectFailure::Denied { address, denied });
+                } else if self.own.contains(address) {
+                    failures.push(ConnectFailure::Own { address });
                 } else {
                     candidates.push(address);
                 }
             }
         }
         candidates
-    }
-}
-
-impl fmt::Debug for Connector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector")
-            .field("targets", &self.targets)
-            .field("current", &self.current)
-            .field("failures", &self.failures)
-            .finish_non_exhaustive()
     }
 }
 
@@ -283,6 +293,30 @@ async fn examine(
     };
     let plan = plan(srv, state, tlsa);
     Ok((addresses, plan))
+}
+
+/// Connects to a host that no DNS record of a service names, such as that of a URL.
+///
+/// # Errors
+/// [`ConnectError`] with every failure.
+pub async fn connect_host(
+    resolver: &Resolver,
+    host: &str,
+    port: u16,
+    rules: &Rules,
+) -> Result<TcpStream, ConnectError> {
+    let mut failures = Vec::new();
+    match resolver.addresses(host).await {
+        Ok(addresses) => {
+            let mut candidates = rules.candidates(addresses.ips, port, &mut failures);
+            let winner = race(&mut candidates, &mut failures, rules.tcp_timeout).await;
+            if let Some((stream, _)) = winner {
+                return Ok(stream);
+            }
+        }
+        Err(error) => failures.push(ConnectFailure::Resolve(error)),
+    }
+    Err(ConnectError { failures })
 }
 
 /// Connects to the legacy server: a name is looked up by the system's resolver, now, and all its

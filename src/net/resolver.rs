@@ -22,6 +22,7 @@ use hickory_resolver::{
 use rustls::pki_types::UnixTime;
 
 use super::{
+    cache::Cache,
     own::OwnAddresses,
     targets::{Answer, Decision, Delegation, MAX_TARGETS, Srv, Target, decide, fallback, order},
 };
@@ -33,13 +34,11 @@ use crate::{
 
 mod anchors;
 mod ask;
-mod cache;
 mod error;
 mod read;
 mod tlsa;
 
 use ask::{Asker, Trust};
-use cache::Cache;
 use read::{Found, Step, Unanswered};
 
 pub use anchors::AnchorsError;

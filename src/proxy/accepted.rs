@@ -2,7 +2,8 @@
 //! [`Receiving`] machine, does what the machine says, and hands admitted stanzas to their routes.
 
 mod ending;
-mod intake;
+mod reading;
+mod returning;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -17,12 +18,13 @@ use tracing::info;
 
 use self::{
     ending::{CLOSE_WAIT, DRAIN_WAIT, Deadline},
-    intake::Batch,
+    returning::Returning,
 };
 use super::{
     admission::Permit,
     frames::Frames,
     gate::Gate,
+    intake::Intake,
     prover::{self, Asker},
 };
 use crate::{
@@ -72,6 +74,8 @@ enum End {
     Fault(Fault),
     /// The other end, or the protocol, ends it in order.
     Closed(&'static str),
+    /// The other end ended the stream, and gets our footer for it.
+    Finished,
     /// It was told that it is refused.
     Refused,
     /// The connection broke.
@@ -93,14 +97,14 @@ struct Leg {
     frames: Frames,
     machine: Receiving,
     jobs: JoinSet<Verdict>,
-    lang: Option<Arc<str>>,
+    intake: Intake,
+    /// What goes the other way, on a bidirectional stream.
+    returning: Option<Returning>,
     accepted: Instant,
     /// When something meaningful last came.
     used: Instant,
     /// Since when an element is incomplete.
     partial: Option<Instant>,
-    stanzas: u64,
-    batch: Option<Batch>,
     /// Until when a stream that has got its last words is read.
     closing: Option<Instant>,
 }
@@ -144,12 +148,11 @@ pub(super) async fn serve(
         frames: Frames::new(&config.limits),
         machine,
         jobs: JoinSet::new(),
-        lang: None,
+        intake: Intake::new(&gate, entry.side().other()),
+        returning: None,
         accepted: now,
         used: now,
         partial: None,
-        stanzas: 0,
-        batch: None,
         closing: None,
         gate,
     };
@@ -204,8 +207,15 @@ impl Leg {
                 Some(until) => (until, Deadline::Closing),
                 None => self.deadline(),
             };
+            if let Some(returning) = &mut self.returning {
+                returning.lanes.settle(self.wire.written_total());
+                if self.closing.is_none() {
+                    returning.lanes.fill(&mut self.wire);
+                }
+            }
+            let busy = self.intake.is_busy();
             tokio::select! {
-                event = self.wire.event() => match event {
+                event = self.wire.event_reading(!busy) => match event {
                     Ok(Event::Read) => if let Err(end) = self.read().await {
                         return end;
                     },
@@ -213,6 +223,10 @@ impl Leg {
                     Ok(Event::Eof) => return End::Closed("connection closed by the other end"),
                     Err(error) => return End::Broken(error.to_string()),
                 },
+                () = self.intake.delivered(), if busy => if let Err(end) = self.read().await {
+                    return end;
+                },
+                Some(call) = returning::call(&mut self.returning) => self.call(call),
                 Some(verdict) = self.jobs.join_next(), if !self.jobs.is_empty() => {
                     // A task that panicked was logged by the runtime; its pair stays pending.
                     let Ok(verdict) = verdict else { continue };
@@ -231,6 +245,9 @@ impl Leg {
                     }
                 }
                 () = draining.cancelled(), if self.closing.is_none() => {
+                    if let Some(returning) = &mut self.returning {
+                        returning.lanes.fill_up(&mut self.wire);
+                    }
                     let fault = Fault::us(StreamCondition::SystemShutdown, "shutting down");
                     let farewell = self.machine.farewell(&fault);
                     self.wire.put(&farewell);
@@ -265,7 +282,7 @@ impl Leg {
                             .tls()
                             .map(|tls| Arc::clone(tls.peer_chain()))
                             .unwrap_or_default(),
-                        lang: self.lang.clone(),
+                        lang: self.intake.lang().cloned(),
                     };
                     self.jobs.spawn(prover::prove(Arc::clone(&self.gate), asker, challenge));
                 }
@@ -299,6 +316,7 @@ impl Leg {
             cipher = tls.map(TlsFacts::cipher_suite),
             proof = grant.proof().prooftype().as_str(),
             auth = how.as_str(),
+            bidi = self.machine.is_bidirectional().then_some(true),
             ms = self.accepted.elapsed().as_millis() as u64,
             "stream negotiated"
         );
@@ -310,9 +328,9 @@ impl Leg {
         if self.side == Side::Peer {
             // EXTERNAL cannot be held back until the legacy server takes the pair; so the way
             // there is opened before the first stanza comes.
-            let onward = self.onward();
-            let lang = self.lang.as_ref();
-            drop(self.gate.routes().get(&self.gate, onward, grant.pair(), lang));
+            let lang = self.intake.lang();
+            drop(self.gate.routes().get(&self.gate, self.intake.onward(), grant.pair(), lang));
+            self.offer_return(grant);
         }
     }
 
@@ -349,11 +367,7 @@ impl Leg {
         for pair in self.machine.reconfigure(config)? {
             info!(pair = %pair, "domain pair withdrawn by policy");
         }
+        self.judge_return();
         Ok(())
-    }
-
-    /// The side that stanzas of this stream go to.
-    fn onward(&self) -> Side {
-        self.side.other()
     }
 }

@@ -18,8 +18,8 @@ use tracing::{debug, info};
 use super::{
     frames::{Frame, Frames},
     gate::Gate,
-    judging::decide,
     reasons,
+    rules::{decide, may_return},
     sharing::Join,
 };
 use crate::{
@@ -121,6 +121,7 @@ pub(super) async fn open(
             cipher = tls.map(|tls| tls.cipher_suite()),
             proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str()),
             auth = authentication.as_str(),
+            bidi = live.machine.is_bidirectional().then_some(true),
             ms = began.elapsed().as_millis() as u64,
             "stream negotiated"
         );
@@ -254,6 +255,7 @@ impl<'a> Job<'a> {
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
             level: decide(&config, &stanzas(pair, side, way), way).level(),
             external: false,
+            bidi: side == Side::Peer && may_return(&config, pair),
             secret: match side {
                 Side::Peer => gate.keys().public().clone(),
                 Side::Legacy => gate.keys().local(&legacy.name),
@@ -369,12 +371,12 @@ impl Live {
         self.machine.farewell(failure)
     }
 
-    /// Hands one piece of the input to the machine.
-    pub(super) fn take(&mut self, frame: Frame, steps: &mut Vec<Step>) -> Result<(), Failure> {
+    /// Hands one piece of the input to the machine, before stanzas may flow.
+    fn take(&mut self, frame: Frame, steps: &mut Vec<Step>) -> Result<(), Failure> {
         match frame {
             Frame::Header(header) => self.machine.header(&header, steps),
             Frame::Element(name, element) => self.machine.element(name, &element, steps),
-            Frame::Stanza => self.machine.stanza(),
+            Frame::Stanza => self.machine.early_stanza(),
             Frame::Footer => Err(self.machine.footer()),
         }
     }

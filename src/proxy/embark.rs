@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     stream::{Failure, FailureKind},
-    xmpp::Side,
+    xmpp::{Direction, Side},
 };
 
 /// Gets the pair of `route` onto a stream, one of its own if `alone`. What is returned resolves
@@ -30,6 +30,15 @@ pub(super) async fn embark(
     let (side, pair, lang) = (route.side(), route.pair(), route.lang().cloned());
     let (back, returned) = oneshot::channel();
     let boarding = Boarding { route: Arc::clone(route), proof: None, back };
+    let boarding = if side == Side::Peer && !alone {
+        dial::allowed(&gate.config(), pair, Direction::Outbound)?;
+        match gate.sharing().board_return(boarding) {
+            Ok(()) => return Ok(returned),
+            Err(boarding) => boarding,
+        }
+    } else {
+        boarding
+    };
     let mut join = Join::new(gate, pair, lang.clone(), boarding);
     let may_join = (side == Side::Peer && !alone).then_some(&mut join);
     match dial::open(gate, side, pair, lang, may_join).await? {

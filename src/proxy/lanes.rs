@@ -72,8 +72,12 @@ pub(super) enum End {
 pub(super) struct Lanes {
     handle: mpsc::UnboundedSender<Call>,
     calls: mpsc::UnboundedReceiver<Call>,
+    /// Taken out of the mailbox and not looked at yet.
+    boarding: VecDeque<Boarding>,
     lanes: HashMap<LaneId, Lane>,
     last: u64,
+    /// When stanzas last went over any lane.
+    used: Instant,
     /// Lanes whose pairs were asked for.
     asked: HashMap<DomainPair, LaneId>,
     /// Lanes with something to write, each once, in the order of their turns.
@@ -116,8 +120,10 @@ impl Lanes {
         Self {
             handle,
             calls,
+            boarding: VecDeque::new(),
             lanes: HashMap::new(),
             last: 0,
+            used: Instant::now(),
             asked: HashMap::new(),
             turns: VecDeque::new(),
             writing: VecDeque::new(),
@@ -131,16 +137,37 @@ impl Lanes {
 
     /// Waits for a call. Cancel-safe.
     pub(super) async fn call(&mut self) -> Option<Call> {
-        self.calls.recv().await
+        match self.boarding.pop_front() {
+            Some(boarding) => Some(Call::Board(boarding)),
+            None => self.calls.recv().await,
+        }
     }
 
     /// A call that is there already.
     pub(super) fn next_call(&mut self) -> Option<Call> {
-        self.calls.try_recv().ok()
+        match self.boarding.pop_front() {
+            Some(boarding) => Some(Call::Board(boarding)),
+            None => self.calls.try_recv().ok(),
+        }
+    }
+
+    /// Takes the stanzas out of the mailbox.
+    fn fetch(&mut self) {
+        while let Ok(call) = self.calls.try_recv() {
+            match call {
+                Call::Stanzas(id, queued) => self.push(id, queued),
+                Call::Board(boarding) => self.boarding.push_back(boarding),
+            }
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.lanes.is_empty()
+    }
+
+    /// When stanzas last went over any lane.
+    pub(super) fn used(&self) -> Instant {
+        self.used
     }
 
     pub(super) fn len(&self) -> usize {
@@ -224,20 +251,31 @@ impl Lanes {
 
     /// Puts as much on the wire as there is room for.
     pub(super) fn fill(&mut self, wire: &mut Wire) {
+        self.put_while(wire, Wire::has_room);
+    }
+
+    fn put_while(&mut self, wire: &mut Wire, room: impl Fn(&Wire) -> bool) {
         let now = Instant::now();
-        while wire.has_room()
+        while room(wire)
             && let Some(id) = self.turns.pop_front()
         {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             let Some(queued) = lane.waiting.pop_front() else { continue };
-            wire.put(queued.stanzas.bytes());
+            wire.put_stanzas(queued.stanzas.bytes());
             lane.used = now;
+            self.used = now;
             lane.in_flight += 1;
             if !lane.waiting.is_empty() {
                 self.turns.push_back(id);
             }
             self.writing.push_back((wire.put_total(), id, queued));
         }
+    }
+
+    /// Puts all on the wire that waits, however much that is.
+    pub(super) fn fill_up(&mut self, wire: &mut Wire) {
+        self.fetch();
+        self.put_while(wire, |_| true);
     }
 
     /// Lets go of what is written.
@@ -255,12 +293,7 @@ impl Lanes {
     /// as what is on its way is written.
     pub(super) fn leave(&mut self, id: LaneId, end: End) {
         // What was sent before goes back in order.
-        while let Some(call) = self.next_call() {
-            match call {
-                Call::Stanzas(id, queued) => self.push(id, queued),
-                Call::Board(boarding) => drop(self.board(boarding)),
-            }
-        }
+        self.fetch();
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if matches!(lane.stage, Stage::Asked) {
             self.asked.remove(lane.route.pair());
@@ -299,18 +332,15 @@ impl Lanes {
             }
         }
         self.calls.close();
-        while let Some(call) = self.next_call() {
-            match call {
-                Call::Stanzas(id, queued) => self.push(id, queued),
-                Call::Board(Boarding { back, .. }) => {
-                    // A route that is gone needs no answer.
-                    let _ = back.send(Returned { end: End::Missed, progress: false });
-                }
-            }
+        self.fetch();
+        for Boarding { back, .. } in std::mem::take(&mut self.boarding) {
+            // A route that is gone needs no answer.
+            let _ = back.send(Returned { end: End::Missed, progress: false });
         }
         let written = wire.written_total();
         self.settle(written);
-        let mut whole = wire.put_total() == written;
+        // Answers that wait are still written; a stanza that was cut ends all.
+        let mut whole = true;
         let mut first = true;
         let mut unsent: HashMap<LaneId, VecDeque<Queued>> = HashMap::new();
         for (at, id, queued) in std::mem::take(&mut self.writing) {
@@ -325,7 +355,9 @@ impl Lanes {
             unsent.entry(id).or_default().push_back(rest);
         }
         // It goes over the next stream, or back to its senders, so not over this one too.
-        wire.discard();
+        if !first {
+            wire.discard();
+        }
         for (id, mut lane) in self.lanes.drain() {
             let mut queue = unsent.remove(&id).unwrap_or_default();
             queue.append(&mut lane.waiting);

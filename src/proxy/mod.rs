@@ -9,7 +9,8 @@ mod dial;
 mod embark;
 mod frames;
 mod gate;
-mod judging;
+mod intake;
+mod judge;
 mod lanes;
 mod listeners;
 mod opened;
@@ -19,6 +20,7 @@ mod questions;
 mod reasons;
 mod route;
 mod routes;
+mod rules;
 mod services;
 mod sharing;
 

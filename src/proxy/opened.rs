@@ -3,21 +3,24 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use bytes::Buf;
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use super::{
     dial::{self, Live},
     gate::Gate,
-    judging::decide,
+    intake::Intake,
     lanes::{Call, End, LaneId, Lanes, Stage},
+    rules::{decide, may_come},
     sharing::{Join, Registered},
 };
 use crate::{
     auth::{Proof, TlsFacts},
+    config::model::TlsVersion,
     net::wire::Event,
-    stream::{Failure, FailureKind, Step},
-    xml::writer,
+    stream::{Failure, FailureKind, Fault, Step},
+    xml::{Span, Tag, Token, TokenKind, writer},
     xmpp::{Direction, DomainPair, Side, StreamCondition},
 };
 
@@ -34,6 +37,10 @@ struct Opened {
     live: Live,
     lanes: Lanes,
     registered: Option<Registered>,
+    /// Stanzas that come, on a bidirectional stream.
+    intake: Intake,
+    /// When the last of them came.
+    came: Instant,
     /// Pairs that wait to be asked for.
     unasked: VecDeque<LaneId>,
     stopping: bool,
@@ -57,6 +64,11 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Live, join: Join) -> Op
     let lane = lanes.board(boarding);
     lanes.open(lane);
     gate.routes().opened(side, &first);
+    let mut intake = Intake::new(gate, side.other());
+    let mut live = live;
+    if let Some(header) = live.frames.framer().header() {
+        intake.set_lang(header);
+    }
     let opened = Opened {
         gate: Arc::clone(gate),
         side,
@@ -64,6 +76,8 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Live, join: Join) -> Op
         live,
         lanes,
         registered,
+        intake,
+        came: Instant::now(),
         unasked: VecDeque::new(),
         stopping: false,
         parting: End::Missed,
@@ -78,7 +92,15 @@ impl Opened {
         let end = self.carry().await;
         // Nobody joins any more.
         self.registered = None;
-        let Self { lanes, mut live, side, first, gate, .. } = self;
+        // What was admitted goes on its way.
+        loop {
+            self.intake.delivered().await;
+            self.intake.hand_over(self.live.wire.input());
+            if !self.intake.is_busy() {
+                break;
+            }
+        }
+        let Self { lanes, mut live, side, first, gate, intake, .. } = self;
         let pairs = lanes.len();
         let whole = lanes.end(&mut live.wire, &end);
         let (reason, failure) = match end {
@@ -92,6 +114,7 @@ impl Opened {
             side = side.as_str(),
             pair = %first,
             pairs,
+            stanzas = live.machine.is_bidirectional().then(|| intake.stanzas()),
             reason,
             detail = failure.as_ref().map(tracing::field::display),
             "stream closed"
@@ -125,8 +148,9 @@ impl Opened {
             }
             let stalls = self.live.wire.stalls_at(limits.write_stall);
             let deadline = stalls.map_or(self.check, |stalls| stalls.min(self.check));
+            let busy = self.intake.is_busy();
             tokio::select! {
-                event = self.live.wire.event() => match event {
+                event = self.live.wire.event_reading(!busy) => match event {
                     Ok(Event::Read) => if let Err(failure) = self.read() {
                         return End::Broken(failure);
                     },
@@ -135,6 +159,9 @@ impl Opened {
                         FailureKind::Stream, "the other end closed the connection")),
                     Err(error) => return End::Broken(Failure::new(
                         FailureKind::Stream, error.to_string())),
+                },
+                () = self.intake.delivered(), if busy => if let Err(failure) = self.read() {
+                    return End::Broken(failure);
                 },
                 Some(call) = self.lanes.call() => {
                     self.call(call);
@@ -184,7 +211,12 @@ impl Opened {
             let Some(lane) = self.lanes.get(id) else { continue };
             if matches!(lane.stage, Stage::Waiting) {
                 let pair = lane.route.pair().clone();
-                self.live.machine.request(pair, &mut steps);
+                let (tls, address) = (self.tls(), self.live.address());
+                let may = |proof: &Proof| {
+                    may_come(&self.gate.config(), &pair.reversed(), address, tls, proof)
+                };
+                let inbound = lane.proof.clone().filter(may);
+                self.live.machine.request(pair, inbound, &mut steps);
                 self.lanes.ask(id);
             }
         }
@@ -222,8 +254,8 @@ impl Opened {
                     shared = %self.first,
                     "domain pair joined"
                 );
-                let tls = self.live.machine.tls().map(TlsFacts::version);
-                self.gate.report(pair, Direction::Outbound, self.live.address(), tls, proof);
+                let (address, tls) = (self.live.address(), self.tls());
+                self.gate.report(pair, Direction::Outbound, address, tls, proof);
             }
             Err(failure) => self.leave(id, End::Refused(failure)),
         }
@@ -237,22 +269,67 @@ impl Opened {
         }
     }
 
-    /// Handles what came in while stanzas flow the other way.
+    /// Takes what came in out of the input, or as much as routes have room for.
     fn read(&mut self) -> Result<(), Failure> {
-        let mut steps = Vec::new();
-        let live = &mut self.live;
-        while let Some(frame) =
-            live.frames.next(live.wire.input()).map_err(|fault| Failure::malformed(&fault))?
-        {
-            let outcome = live.take(frame, &mut steps);
-            if let Err(failure) = outcome {
-                self.blame();
-                return Err(failure);
+        while !self.intake.is_busy() {
+            let at = self.intake.offset();
+            let rest = self.live.wire.input().get(at..).unwrap_or_default();
+            let token = self.live.frames.framer().next(rest);
+            match token.map_err(|fault| Failure::malformed(&Fault::xml(fault)))? {
+                None => {
+                    self.intake.hand_over(self.live.wire.input());
+                    break;
+                }
+                Some(Token { len, kind: TokenKind::Element(tag) }) if tag.name.is_stanza() => {
+                    self.stanza(&tag, at, len)?;
+                }
+                Some(token) => {
+                    self.intake.hand_over(self.live.wire.input());
+                    self.token(token)?;
+                }
             }
         }
-        live.wire.shrink();
-        self.say(steps);
+        self.live.wire.shrink();
         Ok(())
+    }
+
+    /// Admits the stanza that stands at `at` of the input.
+    fn stanza(&mut self, tag: &Tag, at: usize, len: usize) -> Result<(), Failure> {
+        let Live { wire, frames, machine, .. } = &mut self.live;
+        let bytes = wire.input().get(at..at + len).unwrap_or_default();
+        let text = |span: Option<Span>| span.map(|span| span.text(bytes)).unwrap_or_default();
+        let grant = machine.stanza(&text(tag.from), &text(tag.to))?;
+        match (grant, frames.framer().header()) {
+            (Some(grant), Some(header)) => {
+                self.intake.stanza(wire.input(), header, tag, len, grant);
+                self.came = Instant::now();
+            }
+            // Without a grant nothing is batched, so it stands at the front.
+            _ => wire.input().advance(len),
+        }
+        Ok(())
+    }
+
+    /// Takes a token that is no stanza from the front of the input.
+    fn token(&mut self, token: Token) -> Result<(), Failure> {
+        let Live { wire, frames, machine, .. } = &mut self.live;
+        let mut steps = Vec::new();
+        let outcome = match token.kind {
+            TokenKind::Declaration | TokenKind::Space => Ok(()),
+            TokenKind::Header(header) => machine.header(&header, &mut steps),
+            TokenKind::Element(tag) => {
+                let bytes = wire.input().get(..token.len).unwrap_or_default();
+                let element = frames.parse(bytes).map_err(|fault| Failure::malformed(&fault))?;
+                machine.element(tag.name, &element, &mut steps)
+            }
+            TokenKind::Footer => Err(machine.footer()),
+        };
+        wire.input().advance(token.len);
+        if outcome.is_err() {
+            self.blame();
+        }
+        self.say(steps);
+        outcome
     }
 
     /// The peer ends the stream. Did it because of a pair that joined?
@@ -290,6 +367,9 @@ impl Opened {
         let mut gone = Vec::new();
         for (id, lane) in self.lanes.iter() {
             let (due, end) = match lane.stage {
+                Stage::Open if self.live.machine.is_bidirectional() => {
+                    (lane.used.max(self.came) + limits.idle, End::Done("idle"))
+                }
                 Stage::Open => (lane.used + limits.idle, End::Done("idle")),
                 Stage::Waiting => continue,
                 Stage::Asked => {
@@ -332,6 +412,15 @@ impl Opened {
                 verdict.err().map(|failure| (id, failure))
             })
             .collect();
+        let config = self.gate.config();
+        let (tls, address) = (self.tls(), self.live.address());
+        for pair in self
+            .live
+            .machine
+            .retain_inbound(|grant| may_come(&config, grant.pair(), address, tls, grant.proof()))
+        {
+            info!(pair = %pair, "domain pair withdrawn by policy");
+        }
         for (id, failure) in verdicts {
             self.leave(id, End::Denied(failure.telling(StreamCondition::PolicyViolation)));
         }
@@ -355,8 +444,11 @@ impl Opened {
         if let Some(address) = self.live.address() {
             dial::address_allowed(&config, address)?;
         }
-        let tls = self.live.machine.tls().map(TlsFacts::version);
-        dial::sufficient(&decide(&config, pair, Direction::Outbound), tls, proof)
+        dial::sufficient(&decide(&config, pair, Direction::Outbound), self.tls(), proof)
+    }
+
+    fn tls(&self) -> Option<TlsVersion> {
+        self.live.machine.tls().map(TlsFacts::version)
     }
 }
 

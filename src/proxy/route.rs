@@ -82,6 +82,15 @@ pub(super) enum NotTaken {
     Failed(Routable, Arc<Failure>),
 }
 
+impl NotTaken {
+    /// The stanzas.
+    pub(super) fn into_stanzas(self) -> Routable {
+        match self {
+            Self::Ended(stanzas) | Self::Failed(stanzas, _) => stanzas,
+        }
+    }
+}
+
 impl Route {
     /// Starts the task of a route; it begins at once to find a stream.
     pub(super) fn start(

@@ -10,11 +10,15 @@ use crate::{
     config::model::Config,
     net::{
         certificates::{CertificateError, CertificateStore},
+        connector::Rules,
+        fetch::Fetcher,
         own::OwnAddresses,
+        posh::PoshClient,
         resolver::{Resolver, ServersError},
         roots::{self, RootsError},
         tls::TlsContext,
     },
+    xmpp::Direction,
 };
 
 /// Everything that a configuration turns into.
@@ -24,6 +28,8 @@ pub(super) struct Services {
     pub(super) tls: TlsContext,
     pub(super) roots: TrustRoots,
     pub(super) resolver: Resolver,
+    /// What domains publish over HTTPS; none: it is not asked for.
+    pub(super) posh: Option<PoshClient>,
     /// The addresses that fedgate itself listens on, which are never dialled.
     pub(super) own: OwnAddresses,
 }
@@ -64,6 +70,21 @@ impl Services {
         let own = OwnAddresses::new(own.into_iter().flatten().copied());
         let dns = OwnAddresses::new(listen.dns.iter().copied());
         let resolver = Resolver::new(&config.resolver, &dns)?;
-        Ok(Self { config, tls, roots, resolver, own })
+        let rules = Self::rules(&config, &own);
+        let fetcher = Fetcher::new(resolver.clone(), &roots, config.tls.min_version, rules);
+        let fetcher = Arc::new(fetcher.map_err(ServicesError::Tls)?);
+        let posh = config.posh.fetch.then(|| PoshClient::new(fetcher, config.posh));
+        Ok(Self { config, tls, roots, resolver, posh, own })
+    }
+
+    /// What holds for every connection to an address that a stranger named.
+    fn rules(config: &Arc<Config>, own: &OwnAddresses) -> Rules {
+        let tcp_timeout = config.limits.tcp_connect;
+        let config = Arc::clone(config);
+        Rules {
+            filter: Box::new(move |ip| config.policy.address(ip, Direction::Outbound)),
+            own: own.clone(),
+            tcp_timeout,
+        }
     }
 }

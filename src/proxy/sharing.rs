@@ -26,8 +26,8 @@ use tracing::{debug, info};
 use super::{
     dial::{Endpoint, Live},
     gate::Gate,
-    judging::decide,
     lanes::{Boarding, Call},
+    rules::decide,
 };
 use crate::{
     auth::Proof,
@@ -49,6 +49,8 @@ const APART_MAX: usize = 10_000;
 pub(super) struct Sharing {
     streams: DashMap<SocketAddr, Vec<Arc<Shared>>>,
     opening: DashMap<Place, Opening>,
+    /// Bidirectional streams of peers, by the pairs that can be sent on them.
+    offers: DashMap<DomainPair, mpsc::UnboundedSender<Call>>,
     apart: DashMap<SocketAddr, Instant>,
 }
 
@@ -116,7 +118,33 @@ struct Guard {
     _ended: watch::Sender<()>,
 }
 
+/// A pair can be sent on a stream that the peer opened, while this lives.
+pub(super) struct Offer {
+    gate: Arc<Gate>,
+    pair: DomainPair,
+    calls: mpsc::UnboundedSender<Call>,
+}
+
 impl Sharing {
+    /// Puts a pair on the bidirectional stream that its target has opened to us, if there is one
+    /// (XEP-0288).
+    ///
+    /// # Errors
+    /// The boarding again, if there is none.
+    pub(super) fn board_return(&self, boarding: Boarding) -> Result<(), Boarding> {
+        // Our header there declares English.
+        let lang = boarding.route.lang().map(|lang| &**lang);
+        if !matches!(lang, None | Some("en")) {
+            return Err(boarding);
+        }
+        let offer = self.offers.get(boarding.route.pair()).map(|offer| offer.clone());
+        let Some(calls) = offer else { return Err(boarding) };
+        match calls.send(Call::Board(boarding)) {
+            Err(mpsc::error::SendError(Call::Board(boarding))) => Err(boarding),
+            Ok(()) | Err(mpsc::error::SendError(Call::Stanzas(..))) => Ok(()),
+        }
+    }
+
     /// The peer at this address ended a stream over a pair that joined it.
     pub(super) fn keep_apart(&self, address: SocketAddr) {
         info!(%address, "peer bears no further pairs on a stream: each gets one of its own");
@@ -175,6 +203,30 @@ impl Drop for Registered {
     }
 }
 
+impl Offer {
+    /// Routes of this pair may board by `calls`.
+    pub(super) fn new(
+        gate: &Arc<Gate>,
+        pair: DomainPair,
+        calls: mpsc::UnboundedSender<Call>,
+    ) -> Self {
+        gate.sharing().offers.insert(pair.clone(), calls.clone());
+        Self { gate: Arc::clone(gate), pair, calls }
+    }
+
+    /// The pair.
+    pub(super) fn pair(&self) -> &DomainPair {
+        &self.pair
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        let offers = &self.gate.sharing().offers;
+        offers.remove_if(&self.pair, |_, calls| calls.same_channel(&self.calls));
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         self.gate.sharing().opening.remove(&self.place);
@@ -193,7 +245,6 @@ impl Join {
         let certificate = gate
             .offers_certificate(&pair.target)
             .then(|| services.tls.store().for_domain(&pair.sender))
-            .flatten()
             .and_then(|key| key.cert.first().cloned());
         Self {
             pair: pair.clone(),
@@ -272,8 +323,12 @@ impl Join {
                     target: at.target.clone(),
                     plan: at.plan.clone(),
                 };
+                let deadline = Instant::now() + config.limits.connect;
+                let decision = decide(&config, &self.pair, Direction::Outbound);
                 let remote = &self.pair.target;
-                match gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint) {
+                let judged =
+                    gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint, deadline);
+                match judged.await {
                     Ok(proof) => {
                         if self.call(&shared, proof) {
                             return true;

@@ -122,6 +122,8 @@ pub struct Receiving {
     /// Proven by SASL EXTERNAL.
     external: Option<Proof>,
     ledger: Ledger,
+    /// The peer wants stanzas in the other direction too (XEP-0288).
+    bidi: bool,
     pending: BTreeSet<DomainPair>,
     ignored: u32,
     clear_dialback: u32,
@@ -151,6 +153,7 @@ impl Receiving {
             certificate: None,
             external: None,
             ledger: Ledger::default(),
+            bidi: false,
             pending: BTreeSet::new(),
             ignored: 0,
             clear_dialback: 0,
@@ -164,6 +167,7 @@ impl Receiving {
         self.stage = Stage::Header(Layer::Tls);
         self.names = Names::default();
         self.header_sent = false;
+        self.bidi = false;
         self.tls = Some(facts);
     }
 
@@ -205,6 +209,14 @@ impl Receiving {
             }
             ElementName::DbResult | ElementName::DbVerify => {
                 self.dialback(name, layer, element, out)
+            }
+            ElementName::Bidi if self.offers_bidi() && layer == Layer::Tls => {
+                // Asked for before authentication or never (XEP-0288 §2.2).
+                if self.ledger.is_empty() && self.pending.is_empty() {
+                    self.bidi = true;
+                    return Ok(());
+                }
+                self.ignore()
             }
             _ => self.ignore(),
         }
@@ -253,6 +265,18 @@ impl Receiving {
     #[must_use]
     pub fn is_authorized(&self) -> bool {
         !self.ledger.is_empty()
+    }
+
+    /// Whether stanzas of the reversed pairs may be sent on it (XEP-0288).
+    #[must_use]
+    pub fn is_bidirectional(&self) -> bool {
+        self.bidi
+    }
+
+    /// The grant of a pair.
+    #[must_use]
+    pub fn grant_of(&self, pair: &DomainPair) -> Option<&AuthorizedPair> {
+        self.ledger.get(pair)
     }
 
     /// Whether it waits for verdicts.

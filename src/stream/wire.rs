@@ -548,13 +548,18 @@ impl Opening {
 
     pub(super) fn take(&mut self, piece: &Piece) -> Vec<Event> {
         let mut out = Vec::new();
+        let mut admitted = None;
         let outcome = match piece {
             Piece::Header(header) => self.machine.header(header, &mut out),
             Piece::Element(name, element) => self.machine.element(*name, element, &mut out),
-            Piece::Stanza { .. } => self.machine.stanza(),
+            Piece::Stanza { from, to } => self.machine.stanza(from, to).map(|grant| {
+                admitted = grant.map(|grant| format!("admitted({})", grant.pair()));
+            }),
             Piece::Footer => Err(self.machine.footer()),
         };
-        self.done(out, outcome)
+        let mut events = self.done(out, outcome);
+        events.extend(admitted.map(Event::Did));
+        events
     }
 
     pub(super) fn xml(&mut self, xml: &str) -> String {
@@ -588,6 +593,10 @@ impl Opening {
                     self.wants_judgement = true;
                     "judge".into()
                 }
+                Step::Answered(pair, Ok(())) => format!("answered({pair}, valid)"),
+                Step::Answered(pair, Err(failure)) => {
+                    format!("answered({pair}, {})", failure.reason())
+                }
                 Step::Opened(by) => format!("opened({})", how(by)),
                 Step::Answered(pair, outcome) => match outcome {
                     Ok(()) => format!("answered({pair})"),
@@ -620,6 +629,7 @@ pub(super) fn setup(side: Side, sender: &str, target: &str, purpose: Purpose) ->
         version: true,
         level: Level::Encrypted,
         external: true,
+        bidi: false,
         secret: match side {
             Side::Peer => keys().public().clone(),
             Side::Legacy => keys().local("old"),
@@ -670,6 +680,7 @@ pub(super) fn samples(sender: &str, target: &str) -> Vec<(String, Piece)> {
             ElementName::TlsFailure => format!("<failure {tls}/>"),
             ElementName::TlsProceed => format!("<proceed {tls}/>"),
             ElementName::UnknownStanza => "<foo/>".into(),
+            ElementName::Bidi => "<bidi xmlns='urn:xmpp:bidi'/>".into(),
             ElementName::Iq | ElementName::Message | ElementName::Presence => continue,
         };
         let Piece::Element(found, element) = piece(&xml) else { panic!("{xml}") };

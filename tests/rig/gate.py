@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +39,8 @@ class GateSettings:
     rules: tuple[dict[str, Any], ...] = ()
     refusals: str = "dialback"
     anchor: Path | None = None  # validate DNSSEC from here
+    resolver: str = UNBOUND
+    sections: dict[str, Any] = field(default_factory=dict)  # merged into the configuration
 
 
 @dataclass
@@ -157,10 +159,12 @@ class Gate:
         if settings.certificate:
             key = str(self.key)
             configuration["certificates"] = [{"cert": str(settings.certificate.cert), "key": key}]
+        for section, content in settings.sections.items():
+            configuration[section] = {**configuration.get(section, {}), **content}
         return configuration
 
     def _resolver(self) -> dict[str, Any]:
-        resolver: dict[str, Any] = {"servers": [UNBOUND]}
+        resolver: dict[str, Any] = {"servers": [self.settings.resolver]}
         if self.settings.anchor:
             resolver |= {"dnssec": "validate", "trust_anchor": str(self.settings.anchor)}
         return resolver

@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
-use x509_parser::{prelude::X509Certificate, time::ASN1Time, x509::X509Name};
+use x509_parser::{asn1_rs::oid, prelude::X509Certificate, time::ASN1Time, x509::X509Name};
 
 use super::{PkixError, Presented, parse};
 
@@ -129,8 +129,21 @@ pub(crate) fn foreign_purposes(certificate: &X509Certificate<'_>) -> Option<Stri
     Some(bounded(&words.join(", ")))
 }
 
+/// Whether a certificate is signed with MD2, MD5 or SHA-1 (RFC 9325 §4.1).
+pub(super) fn is_signed_weakly(certificate: &X509Certificate<'_>) -> bool {
+    let weak = [
+        oid!(1.2.840.113549.1.1.2), // md2WithRSAEncryption (RFC 3279 §2.2)
+        oid!(1.2.840.113549.1.1.4), // md5WithRSAEncryption
+        oid!(1.2.840.113549.1.1.5), // sha1WithRSAEncryption
+        oid!(1.3.14.3.2.29),        // the same, obsolete
+        oid!(1.2.840.10040.4.3),    // dsa-with-sha1
+        oid!(1.2.840.10045.4.1),    // ecdsa-with-SHA1
+    ];
+    weak.contains(&certificate.signature_algorithm.algorithm)
+}
+
 /// Text from outside made fit for a log line: printable, and short.
-pub(super) fn bounded(text: &str) -> String {
+pub(in crate::auth) fn bounded(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         if out.len() > MAX_TEXT {

@@ -226,7 +226,10 @@ impl<'p> Decision<'p> {
         match (strong, proof.map(Proof::prooftype)) {
             (Some(strong), _) if self.proofs().allows(strong) => return Ok(()),
             // nobody was asked for a key
-            (Some(_), Some(Prooftype::Dane | Prooftype::Pin | Prooftype::Pkix)) => {
+            (
+                Some(_),
+                Some(Prooftype::Dane | Prooftype::Pin | Prooftype::Pkix | Prooftype::Posh),
+            ) => {
                 return Err(self.short(Missing::Proof, Key::Proofs));
             }
             (Some(_) | None, _) => {}

@@ -101,6 +101,7 @@ impl Proofs {
             Prooftype::Dialback => self.contains(Self::DIALBACK),
             Prooftype::Pin => self.contains(Self::PIN),
             Prooftype::Pkix => self.contains(Self::PKIX),
+            Prooftype::Posh => self.contains(Self::POSH),
             // the legacy side is not the policy's
             Prooftype::Source => true,
         }

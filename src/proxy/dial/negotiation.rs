@@ -2,6 +2,7 @@
 //! with TLS, the judgement of the certificate, and a deadline.
 
 use tokio::{net::TcpStream, time::timeout_at};
+use tracing::info;
 
 use super::{Endpoint, FAREWELL, Job, Live, Outcome, Reached};
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
-    proxy::{dial, frames::Frames, judging::Doubt},
+    proxy::{dial, frames::Frames, judge::Unproven},
     stream::{Failure, FailureKind, Initiating, Step},
     xmpp::StreamCondition,
 };
@@ -64,7 +65,7 @@ impl Job<'_> {
                         Step::StartTls => self.starttls(live, &mut steps).await?,
                         Step::Restart => live.frames = Frames::new(&self.config.limits),
                         Step::Judge => {
-                            let verdict = self.judge(&live.machine, endpoint)?;
+                            let verdict = self.judge(&live.machine, endpoint).await?;
                             live.machine.judged(verdict, &mut steps)?;
                         }
                         Step::Opened(authentication) => {
@@ -118,8 +119,8 @@ impl Job<'_> {
     }
 
     /// Whether the certificate of the endpoint proves the peer's domain; why not is final where
-    /// DANE says so (RFC 7673 §4.2).
-    fn judge(
+    /// the domain says that it has other certificates.
+    async fn judge(
         &self,
         machine: &Initiating,
         endpoint: Option<&Endpoint>,
@@ -127,13 +128,20 @@ impl Job<'_> {
         let (Some(tls), Some(endpoint)) = (machine.tls(), endpoint) else {
             return Ok(Err("no TLS".into()));
         };
-        let remote = &self.setup.pair.target;
+        let (chain, remote) = (tls.peer_chain(), &self.setup.pair.target);
         let decision = self.decision();
-        let verdict = match self.gate.accept_endpoint(tls.peer_chain(), &decision, remote, endpoint)
-        {
+        let judged =
+            self.gate.accept_endpoint(chain, &decision, remote, endpoint, self.deadline).await;
+        let verdict = match judged {
             Ok(proof) => Ok(proof),
-            Err(Doubt::Unproven(why)) => Err(why),
-            Err(Doubt::Refused(why)) => return Err(Failure::new(FailureKind::NotProven, why)),
+            Err(Unproven::Open(detail)) => {
+                let addr = endpoint.address.ip();
+                info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
+                Err(detail)
+            }
+            Err(Unproven::Contradicted(why)) => {
+                return Err(Failure::new(FailureKind::NotProven, why));
+            }
         };
         let enough = dial::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
         match (enough, &verdict) {

@@ -3,6 +3,7 @@
 
 use super::{Initiating, Outcome, Purpose, State, Step, fail, say};
 use crate::{
+    auth::Proof,
     stream::{
         FailureKind,
         dialback::{Answer, Dialback, VerifyOutcome},
@@ -35,14 +36,15 @@ impl Initiating {
 
     /// Asks for one more pair on the open stream (XEP-0220 §2.6, RFC 7712 §4.4);
     /// [`Step::Answered`] comes when it is answered. The caller has found that the connection's
-    /// certificate proves the pair's target.
-    pub fn request(&mut self, pair: DomainPair, out: &mut Vec<Step>) {
+    /// certificate proves the pair's target; `inbound` is that proof, if stanzas of the reversed
+    /// pair may come on a bidirectional stream.
+    pub fn request(&mut self, pair: DomainPair, inbound: Option<Proof>, out: &mut Vec<Step>) {
         debug_assert!(self.state == State::Open, "asked for a pair before the stream is open");
         let DomainPair { sender, target } = &pair;
         let key = self.setup.secret.key(target, sender, &self.id);
         let (from, to) = (sender.to_unicode(), target.to_unicode());
         out.push(say(|out| writer::dialback_result(out, &from, &to, &key)));
-        self.asked.insert(pair);
+        self.asked.insert(pair, inbound);
     }
 
     /// No answer to the request for this pair is waited for any more.
@@ -74,11 +76,27 @@ impl Initiating {
                 out.push(say(|out| writer::dialback_verify_answer(out, &from, &to, id, kind)));
                 return Ok(());
             }
+            // XEP-0288 §2.2: the other end may ask for more of its domains. We take only the
+            // reversed pairs of our own requests; with others it needs a stream of its own.
+            Ok(Dialback::Request(request)) if !is_verify && self.inbound.is_some() => {
+                let (from, to) =
+                    (request.pair.target.to_unicode(), request.pair.sender.to_unicode());
+                let error = DialbackAnswer::Error(StanzaCondition::NotAllowed, None);
+                out.push(say(|out| writer::dialback_result_answer(out, &from, &to, error)));
+                return self.ignore();
+            }
             Ok(Dialback::Request(_)) | Err(_) => return self.ignore(),
         };
         let pair = answer.pair.reversed();
-        if !is_verify && self.state == State::Open && self.asked.remove(&pair) {
-            out.push(Step::Answered(pair, accepted(&answer)));
+        if !is_verify
+            && self.state == State::Open
+            && let Some(inbound) = self.asked.remove(&pair)
+        {
+            let outcome = accepted(&answer);
+            if outcome.is_ok() {
+                self.admit(&pair, inbound);
+            }
+            out.push(Step::Answered(pair, outcome));
             return Ok(());
         }
         if pair != self.setup.pair {
@@ -99,8 +117,7 @@ impl Initiating {
 
     fn result(&mut self, answer: &Answer, out: &mut Vec<Step>) -> Outcome {
         accepted(answer)?;
-        self.state = State::Open;
-        out.push(Step::Opened(Authentication::Dialback));
+        self.opened(Authentication::Dialback, out);
         Ok(())
     }
 }

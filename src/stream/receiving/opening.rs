@@ -140,7 +140,9 @@ impl Receiving {
     pub(super) fn open_tls(&mut self, out: &mut Vec<Action>) {
         let external = self.certificate.is_some();
         let limits = self.limits();
-        self.offer(out, Features { external, dialback: true, limits, ..Features::default() });
+        let bidi = self.offers_bidi();
+        let offered = Features { external, dialback: true, bidi, limits, ..Features::default() };
+        self.offer(out, offered);
         self.stage = Stage::Open(Layer::Tls);
     }
 

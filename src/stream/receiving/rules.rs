@@ -39,6 +39,12 @@ impl Receiving {
         }
     }
 
+    /// Whether the stream may carry both directions (XEP-0288).
+    pub(super) fn offers_bidi(&self) -> bool {
+        let may = |from| self.decision(self.names.to.as_ref(), from).bidi();
+        self.side == Side::Peer && self.names.from.as_ref().is_none_or(may)
+    }
+
     /// Why a peer's stream is not good enough for a pair that is proven by `proof`.
     pub(super) fn falls_short(&self, pair: &DomainPair, proof: &Proof) -> Option<Shortfall> {
         if self.side == Side::Legacy {

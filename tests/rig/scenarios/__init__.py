@@ -1,6 +1,6 @@
 """All scenarios by name, in the order in which they run."""
 
-from . import faults, federation, pairs, policy, proofs, selftest, shutdown
+from . import faults, federation, hosting, matrix, pairs, policy, proofs, selftest, shutdown, withdrawal
 from .base import Scenario
 
 ALL: list[Scenario] = [
@@ -8,6 +8,9 @@ ALL: list[Scenario] = [
     *federation.SCENARIOS,
     *pairs.SCENARIOS,
     *proofs.SCENARIOS,
+    *matrix.SCENARIOS,
+    *hosting.SCENARIOS,
+    *withdrawal.SCENARIOS,
     *policy.SCENARIOS,
     *faults.SCENARIOS,
     *shutdown.SCENARIOS,

@@ -4,28 +4,18 @@
 use std::net::IpAddr;
 
 use rustls::pki_types::CertificateDer;
+use tokio::time::Instant;
 use tracing::info;
 
-use super::{dial::Endpoint, gate::Gate};
+use super::{dial::Endpoint, gate::Gate, judge::Unproven};
 use crate::{
-    auth::{Proof, dane::Unproven, pin},
+    auth::{Proof, pin},
     config::{
         model::{Config, TlsVersion},
         policy::{Decision, Mode, Query},
     },
     xmpp::{Direction, Domain, DomainPair},
 };
-
-/// Why a certificate does not prove a domain.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum Doubt {
-    /// It does not; the domain may be reached without a proof where the level allows it.
-    #[error("{0}")]
-    Unproven(String),
-    /// It is one that must not be.
-    #[error("{0}")]
-    Refused(String),
-}
 
 /// What the rules say of a pair's stanzas, for all addresses.
 pub(super) fn decide<'c>(
@@ -40,54 +30,64 @@ pub(super) fn decide<'c>(
     config.policy.decide(&Query { local: Some(local), remote, direction, address: None })
 }
 
+/// Whether a stream that we open for a pair may carry its answers too (XEP-0288).
+pub(super) fn may_return(config: &Config, pair: &DomainPair) -> bool {
+    let back = decide(config, &pair.reversed(), Direction::Inbound);
+    back.denied().is_none() && back.bidi() && decide(config, pair, Direction::Outbound).bidi()
+}
+
+/// Whether stanzas of a pair may come in on a stream that we opened, from a peer at that address.
+pub(super) fn may_come(
+    config: &Config,
+    pair: &DomainPair,
+    address: Option<IpAddr>,
+    tls: Option<TlsVersion>,
+    proof: &Proof,
+) -> bool {
+    let (local, remote) = (Some(&pair.target), &pair.sender);
+    let query = Query { local, remote, direction: Direction::Inbound, address };
+    let decision = config.policy.decide(&query);
+    let is_open = decision.denied().is_none() && decision.bidi();
+    is_open && decision.suffices(tls, Some(proof)).is_ok()
+}
+
 impl Gate {
     /// Judges the certificate chain of a peer that connected and says that it is `remote`.
     ///
     /// # Errors
-    /// Why it proves nothing, in words for the log.
+    /// [`Unproven`].
     pub(super) async fn accept_client(
         &self,
         chain: &[CertificateDer<'static>],
         local: Option<&Domain>,
         remote: &Domain,
-    ) -> Result<Proof, String> {
+    ) -> Result<Proof, Unproven> {
         let config = self.config();
         let direction = Direction::Inbound;
         let decision = config.policy.decide(&Query { local, remote, direction, address: None });
-        if let Some(pins) = decision.pins() {
-            let outcome = pin::verify(pins, chain, remote);
-            if outcome.is_ok() || decision.is_enforced() {
-                return outcome.map_err(|why| why.to_string());
-            }
+        if let Some(pinned) = by_pin(&decision, chain, remote) {
+            return pinned;
         }
-        let proof = self.judge_client(chain, remote).await?;
-        counts(&decision, proof)
+        counts(&decision, self.judge_client(chain, remote).await?)
     }
 
-    /// Judges the certificate chain of a peer's endpoint that was reached for `remote`; the stanzas
-    /// go in that direction.
+    /// Judges the certificate chain of a peer's endpoint that was reached for `remote`, by what the
+    /// rules say of the pair.
     ///
     /// # Errors
-    /// [`Doubt`].
-    pub(super) fn accept_endpoint(
+    /// [`Unproven`].
+    pub(super) async fn accept_endpoint(
         &self,
         chain: &[CertificateDer<'static>],
         decision: &Decision<'_>,
         remote: &Domain,
         endpoint: &Endpoint,
-    ) -> Result<Proof, Doubt> {
-        if let Some(pins) = decision.pins() {
-            let outcome = pin::verify(pins, chain, remote);
-            if outcome.is_ok() || decision.is_enforced() {
-                return outcome.map_err(|why| Doubt::Refused(why.to_string()));
-            }
+        deadline: Instant,
+    ) -> Result<Proof, Unproven> {
+        if let Some(pinned) = by_pin(decision, chain, remote) {
+            return pinned;
         }
-        match self.judge_endpoint(chain, remote, endpoint) {
-            Ok(proof) => counts(decision, proof).map_err(Doubt::Unproven),
-            Err(Unproven::Pkix(why)) => Err(Doubt::Unproven(why.to_string())),
-            // final (RFC 7673 §4.2)
-            Err(Unproven::Dane(why)) => Err(Doubt::Refused(why.to_string())),
-        }
+        counts(decision, self.judge_endpoint(chain, remote, endpoint, deadline).await?)
     }
 
     /// Tells the operator what the rules would have refused, if that is all they do now.
@@ -129,10 +129,21 @@ impl Gate {
     }
 }
 
+/// What the pins of the rules say, if there are any. They are exclusive.
+fn by_pin(
+    decision: &Decision<'_>,
+    chain: &[CertificateDer<'static>],
+    remote: &Domain,
+) -> Option<Result<Proof, Unproven>> {
+    let outcome = pin::verify(decision.pins()?, chain, remote);
+    (outcome.is_ok() || decision.is_enforced())
+        .then(|| outcome.map_err(|why| Unproven::Contradicted(why.to_string())))
+}
+
 /// A proof that the rules do not count is none.
-fn counts(decision: &Decision<'_>, proof: Proof) -> Result<Proof, String> {
+fn counts(decision: &Decision<'_>, proof: Proof) -> Result<Proof, Unproven> {
     if decision.counts(proof.prooftype()) {
         return Ok(proof);
     }
-    Err(format!("a proof by {} does not count here", proof.prooftype()))
+    Err(Unproven::Open(format!("a proof by {} does not count here", proof.prooftype())))
 }
