@@ -153,6 +153,12 @@ impl Connector {
         }
     }
 
+    /// What has failed so far.
+    #[must_use]
+    pub fn failures(&self) -> &[ConnectFailure] {
+        &self.failures
+    }
+
     /// What [`next`](Self::next) would connect to now; `None` when there is nothing left. May be
     /// dropped at any time.
     pub async fn upcoming(&mut self) -> Option<Candidates<'_>> {
@@ -172,6 +178,11 @@ impl Connector {
         }
         let (target, plan, addresses) = self.current.as_ref()?;
         Some(Candidates { target, plan, addresses })
+    }
+
+    /// Goes on to the next target.
+    pub fn skip(&mut self) {
+        self.current = None;
     }
 
     /// Why there was no connection, or no other.

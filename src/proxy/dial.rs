@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustls::pki_types::CertificateDer;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
@@ -20,6 +21,7 @@ use super::{
     gate::Gate,
     reasons,
     rules::{decide, may_return},
+    services::Services,
     sharing::Join,
 };
 use crate::{
@@ -29,7 +31,7 @@ use crate::{
         policy::{Decision, Missing},
     },
     net::{
-        connector::{Connected, Connector, Rules, connect_legacy},
+        connector::{Connected, Connector, connect_legacy},
         targets::Target,
         wire::Wire,
     },
@@ -153,6 +155,50 @@ pub(super) async fn ask(
         Reached::Verified(outcome) => Ok(Asked { outcome, proof }),
         Reached::Opened(_) => Err(Failure::new(FailureKind::Stream, "opened in place of verified")),
     }
+}
+
+/// Judges the certificates of an open connection again: does DNS still send those who look for
+/// the pair's target to this endpoint, and do they still prove it?
+///
+/// # Errors
+/// Why not; [`FailureKind::Resolution`] where nobody knows.
+pub(super) async fn prove_again(
+    gate: &Arc<Gate>,
+    pair: &DomainPair,
+    endpoint: &Endpoint,
+    chain: &[CertificateDer<'static>],
+) -> Result<Proof, Failure> {
+    let (services, config, domain) = (gate.services(), gate.config(), &pair.target);
+    let decision = decide(&config, pair, Direction::Outbound);
+    let deadline = Instant::now() + config.limits.connect;
+    let late = |_| Failure::new(FailureKind::Resolution, "name resolution took too long");
+    let found = timeout_at(deadline, services.resolver.service(domain)).await.map_err(late)?;
+    let rules = Services::rules(&config, &services.own);
+    let mut connector = Connector::new(services.resolver.clone(), found?, rules);
+    let mut why = None;
+    while let Some(at) = timeout_at(deadline, connector.upcoming()).await.map_err(late)? {
+        if at.target.tls == endpoint.target.tls && at.addresses.contains(&endpoint.address) {
+            let endpoint = Endpoint {
+                address: endpoint.address,
+                target: at.target.clone(),
+                plan: at.plan.clone(),
+            };
+            match gate.accept_endpoint(chain, &decision, domain, &endpoint, deadline).await {
+                Ok(proof) => return Ok(proof),
+                Err(unproven) => why = Some(unproven.to_string()),
+            }
+        }
+        connector.skip();
+    }
+    let unconnected = connector.into_error();
+    Err(match why {
+        Some(why) => Failure::new(FailureKind::NotProven, why),
+        None if !unconnected.failures.is_empty() => Failure::from(unconnected),
+        None => {
+            let detail = format!("{domain} is no longer reached at {}", endpoint.address);
+            Failure::new(FailureKind::NotProven, detail)
+        }
+    })
 }
 
 /// Which way stanzas go on streams that we open on that side.
@@ -302,12 +348,7 @@ impl<'a> Job<'a> {
                 return Err(Failure::new(FailureKind::Resolution, "name resolution took too long"));
             }
         };
-        let config = Arc::clone(&self.config);
-        let rules = Rules {
-            filter: Box::new(move |ip| config.policy.address(ip, Direction::Outbound)),
-            own: services.own.clone(),
-            tcp_timeout: self.config.limits.tcp_connect,
-        };
+        let rules = Services::rules(&self.config, &services.own);
         let mut connector = Connector::new(services.resolver.clone(), targets, rules);
         let mut failures = Vec::new();
         loop {

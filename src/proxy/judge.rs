@@ -10,14 +10,19 @@ use tracing::debug;
 
 use super::{dial::Endpoint, gate::Gate, services::Services};
 use crate::{
-    auth::{Proof, dane, pkix, posh},
+    auth::{
+        Proof,
+        dane::{self, DanePlan},
+        pkix, posh,
+    },
     config::model::Dnssec,
+    net::targets::Target,
     xmpp::{Direction, Domain},
 };
 
 /// Why a certificate chain does not prove a domain, in words for the operator.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum Unproven {
+pub(crate) enum Unproven {
     /// The domain says by DANE or POSH that its certificates are others: nothing weaker can prove
     /// it then (RFC 7673 §4.2, RFC 7711 §3.3).
     #[error("{0}")]
@@ -41,16 +46,7 @@ impl Gate {
         deadline: Instant,
     ) -> Result<Proof, Unproven> {
         let Endpoint { target, plan, .. } = endpoint;
-        let services = self.services();
-        let delegated = target.delegation.until();
-        let now = UnixTime::now();
-        match plan.judge(chain, domain, &target.host, delegated, &services.roots, now) {
-            Ok(proof) => Ok(proof),
-            Err(dane::Unproven::Dane(why)) => Err(Unproven::Contradicted(why.to_string())),
-            Err(dane::Unproven::Pkix(why)) => {
-                services.judge_by_posh(chain, domain, why.to_string(), deadline).await
-            }
-        }
+        self.services().judge_endpoint(chain, domain, target, plan, deadline).await
     }
 
     /// Judges the certificate chain of a client that claims a domain, as of now: where DNSSEC is
@@ -111,6 +107,29 @@ impl Gate {
 }
 
 impl Services {
+    /// Judges the certificate chain of a peer's endpoint; see [`Gate::judge_endpoint`].
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub(crate) async fn judge_endpoint(
+        &self,
+        chain: &[CertificateDer<'static>],
+        domain: &Domain,
+        target: &Target,
+        plan: &DanePlan,
+        deadline: Instant,
+    ) -> Result<Proof, Unproven> {
+        let delegated = target.delegation.until();
+        let now = UnixTime::now();
+        match plan.judge(chain, domain, &target.host, delegated, &self.roots, now) {
+            Ok(proof) => Ok(proof),
+            Err(dane::Unproven::Dane(why)) => Err(Unproven::Contradicted(why.to_string())),
+            Err(dane::Unproven::Pkix(why)) => {
+                self.judge_by_posh(chain, domain, why.to_string(), deadline).await
+            }
+        }
+    }
+
     /// The last step: what the domain publishes by POSH. `pkix` is why it is needed.
     async fn judge_by_posh(
         &self,

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    pieces,
+    expiry, pieces,
     route::{Queued, Route},
 };
 use crate::{auth::Proof, net::wire::Wire, stream::Failure, xmpp::DomainPair};
@@ -63,6 +63,8 @@ pub(super) enum End {
     Denied(Failure),
     /// The other end does not take the pair on this stream.
     Refused(Failure),
+    /// What proved the pair's target has expired, and nothing does now.
+    Withdrawn(Failure),
     /// The stream ended, or ends, before the pair was on it.
     Missed,
 }
@@ -94,6 +96,10 @@ pub(super) struct Lane {
     pub(super) stage: Stage,
     /// When stanzas last went over it, or when it came aboard.
     pub(super) used: Instant,
+    /// When its proof is to be looked at; none while that is done, and without one that expires.
+    pub(super) renewal: Option<Instant>,
+    /// How often in a row there was no answer when it was looked at.
+    pub(super) unanswered: u32,
     back: oneshot::Sender<Returned>,
     waiting: VecDeque<Queued>,
     in_flight: usize,
@@ -161,10 +167,6 @@ impl Lanes {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
-    }
-
     /// When stanzas last went over any lane.
     pub(super) fn used(&self) -> Instant {
         self.used
@@ -204,6 +206,8 @@ impl Lanes {
                 proof,
                 stage: Stage::Waiting,
                 used: Instant::now(),
+                renewal: None,
+                unanswered: 0,
                 back,
                 waiting: VecDeque::new(),
                 in_flight: 0,
@@ -225,7 +229,17 @@ impl Lanes {
     /// What proves the pair's target from now on.
     pub(super) fn prove(&mut self, id: LaneId, proof: Proof) {
         if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.renewal = proof.expires().map(expiry::look_at);
+            lane.unanswered = 0;
             lane.proof = Some(proof);
+        }
+    }
+
+    /// The proof of the lane is looked at then; none while that is done.
+    pub(super) fn look_at(&mut self, id: LaneId, when: Option<Instant>) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.renewal = when;
+            lane.unanswered += u32::from(when.is_some());
         }
     }
 
@@ -234,6 +248,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.stage = Stage::Open;
         lane.used = Instant::now();
+        lane.renewal = lane.proof.as_ref().and_then(Proof::expires).map(expiry::look_at);
         lane.waiting = lane.route.board(id, self.handle.clone());
         if !lane.waiting.is_empty() {
             self.turns.push_back(id);
@@ -292,14 +307,16 @@ impl Lanes {
     /// The lane comes to its end: nothing more is taken for it, and its route gets it back as soon
     /// as what is on its way is written.
     pub(super) fn leave(&mut self, id: LaneId, end: End) {
-        // What was sent before goes back in order.
-        self.fetch();
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if matches!(lane.stage, Stage::Asked) {
             self.asked.remove(lane.route.pair());
         }
-        lane.route.disembark(std::mem::take(&mut lane.waiting));
         lane.stage = Stage::Leaving(end);
+        // From here on stanzas wait in the route again, behind those that are here already.
+        lane.route.disembark();
+        self.fetch();
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.route.requeue(std::mem::take(&mut lane.waiting));
         self.release(id);
     }
 
@@ -328,7 +345,7 @@ impl Lanes {
         for lane in self.lanes.values_mut() {
             if !matches!(lane.stage, Stage::Leaving(_)) {
                 // From here on stanzas wait in the route again.
-                lane.route.disembark(VecDeque::new());
+                lane.route.disembark();
             }
         }
         self.calls.close();

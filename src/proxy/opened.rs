@@ -4,11 +4,15 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Buf;
-use tokio::time::{Instant, sleep_until};
-use tracing::info;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, info};
 
 use super::{
     dial::{self, Live},
+    expiry,
     gate::Gate,
     intake::Intake,
     lanes::{Call, End, LaneId, Lanes, Stage},
@@ -46,6 +50,8 @@ struct Opened {
     stopping: bool,
     /// Why the last pair left.
     parting: End,
+    /// Proofs that are being looked at.
+    renewals: JoinSet<(LaneId, Result<Proof, Failure>)>,
     /// When lanes are to be looked at.
     check: Instant,
 }
@@ -81,6 +87,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Live, join: Join) -> Op
         unasked: VecDeque::new(),
         stopping: false,
         parting: End::Missed,
+        renewals: JoinSet::new(),
         check: Instant::now(),
     };
     gate.routes_to(side).spawn(opened.run());
@@ -90,6 +97,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Live, join: Join) -> Op
 impl Opened {
     async fn run(mut self) {
         let end = self.carry().await;
+        self.renewals.shutdown().await;
         // Nobody joins any more.
         self.registered = None;
         // What was admitted goes on its way.
@@ -106,9 +114,10 @@ impl Opened {
         let (reason, failure) = match end {
             End::Done(reason) => (reason, None),
             End::Missed => ("missed", None),
-            End::Broken(failure) | End::Denied(failure) | End::Refused(failure) => {
-                (failure.reason(), Some(failure))
-            }
+            End::Broken(failure)
+            | End::Denied(failure)
+            | End::Refused(failure)
+            | End::Withdrawn(failure) => (failure.reason(), Some(failure)),
         };
         info!(
             side = side.as_str(),
@@ -137,6 +146,10 @@ impl Opened {
         let limits = gate.config().limits.clone();
         // The configuration may have changed while the stream was opened.
         self.judge();
+        // Stanzas may stand right behind what opened it.
+        if let Err(failure) = self.read() {
+            return End::Broken(failure);
+        }
         loop {
             self.lanes.settle(self.live.wire.written_total());
             self.lanes.fill(&mut self.live.wire);
@@ -170,6 +183,11 @@ impl Opened {
                         self.call(call);
                     }
                 }
+                Some(renewal) = self.renewals.join_next(), if !self.renewals.is_empty() => {
+                    if let Ok((lane, outcome)) = renewal {
+                        self.renewed(lane, outcome);
+                    }
+                }
                 () = gate.stopping(self.side), if !self.stopping => self.stopping = true,
                 changed = generation.changed() => if changed.is_ok() {
                     self.judge();
@@ -191,7 +209,10 @@ impl Opened {
             Call::Board(boarding) => {
                 let lane = self.lanes.board(boarding);
                 self.check = Instant::now();
-                if self.stopping {
+                // Several may have joined at the same time.
+                let full = self.lanes.len() > self.gate.config().limits.pairs_per_stream;
+                if self.stopping || full {
+                    self.count();
                     self.leave(lane, End::Missed);
                     return;
                 }
@@ -365,6 +386,7 @@ impl Opened {
         let now = Instant::now();
         let mut next = now + limits.idle;
         let mut gone = Vec::new();
+        let mut expired = Vec::new();
         for (id, lane) in self.lanes.iter() {
             let (due, end) = match lane.stage {
                 Stage::Open if self.live.machine.is_bidirectional() => {
@@ -381,8 +403,15 @@ impl Opened {
             };
             if due <= now && self.lanes.is_idle(id) {
                 gone.push((id, end));
-            } else {
-                next = next.min(due.max(now + SOON));
+                continue;
+            }
+            next = next.min(due.max(now + SOON));
+            if let Some(renewal) = lane.renewal {
+                if renewal <= now {
+                    expired.push(id);
+                } else {
+                    next = next.min(renewal);
+                }
             }
         }
         for (id, end) in gone {
@@ -391,9 +420,58 @@ impl Opened {
             }
             self.leave(id, end);
         }
+        for id in expired {
+            self.renew(id);
+        }
         self.check = next;
         self.ask();
         self.count();
+    }
+
+    /// Has the proof of a lane found out again, if it has expired (protocol §9.5).
+    fn renew(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        let Some(expires) = lane.proof.as_ref().and_then(Proof::expires) else { return };
+        if !expiry::is_past(expires) {
+            self.lanes.look_at(id, Some(expiry::look_at(expires)));
+            return;
+        }
+        let (Some(endpoint), Some(tls)) = (self.live.endpoint.clone(), self.live.machine.tls())
+        else {
+            return;
+        };
+        let pair = lane.route.pair().clone();
+        let (gate, chain) = (Arc::clone(&self.gate), Arc::clone(tls.peer_chain()));
+        self.lanes.look_at(id, None);
+        self.renewals
+            .spawn(async move { (id, dial::prove_again(&gate, &pair, &endpoint, &chain).await) });
+    }
+
+    fn renewed(&mut self, id: LaneId, outcome: Result<Proof, Failure>) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        let pair = lane.route.pair().clone();
+        self.check = Instant::now();
+        match outcome {
+            Ok(proof) => {
+                debug!(pair = %pair, prooftype = proof.prooftype().as_str(), "proof renewed");
+                self.live.machine.renewed(&pair, &proof);
+                self.lanes.prove(id, proof);
+            }
+            // Without an answer nobody knows; but not for ever.
+            Err(failure)
+                if failure.kind() == FailureKind::Resolution
+                    && lane.unanswered < UNANSWERED_MAX =>
+            {
+                debug!(pair = %pair, detail = %failure, "proof not renewed yet");
+                self.lanes.look_at(id, Some(Instant::now() + UNANSWERED_WAIT));
+            }
+            Err(failure) => {
+                info!(pair = %pair, detail = %failure, "domain pair withdrawn, its proof has expired");
+                let reversed = pair.reversed();
+                self.live.machine.retain_inbound(|grant| *grant.pair() != reversed);
+                self.leave(id, End::Withdrawn(failure.telling(StreamCondition::Reset)));
+            }
+        }
     }
 
     fn leave(&mut self, id: LaneId, end: End) {
@@ -454,3 +532,7 @@ impl Opened {
 
 /// Lanes are looked at no more often than this.
 const SOON: Duration = Duration::from_secs(1);
+/// How long to wait where DNS did not say whether a proof still holds,
+const UNANSWERED_WAIT: Duration = Duration::from_secs(30);
+/// and how often.
+const UNANSWERED_MAX: u32 = 5;

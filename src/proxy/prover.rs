@@ -45,6 +45,13 @@ pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -
                 }
             }
         }
+        Question::Renewal { pair, dialback: None } => gate
+            .accept_client(&asker.chain, Some(&pair.target), &pair.sender)
+            .await
+            .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why.to_string())),
+        Question::Renewal { pair, dialback: Some((key, id)) } => {
+            dial_back(&gate, &asker, &pair, key, id).await
+        }
         Question::Pair { pair, key, id } => match asker.side {
             Side::Peer => peer_pair(&gate, &asker, &pair, key, id).await,
             Side::Legacy => legacy_pair(&gate, &asker, &pair, key, id).await,

@@ -206,9 +206,9 @@ impl Route {
         waiting
     }
 
-    /// The stream carries the pair no more; `unsent` comes first again.
-    pub(super) fn disembark(&self, unsent: VecDeque<Queued>) {
-        self.requeue(unsent);
+    /// The stream carries the pair no more: from now on stanzas wait in the route.
+    pub(super) fn disembark(&self) {
+        self.requeue(VecDeque::new());
         self.state.send_if_modified(|state| {
             let was_open = matches!(state, State::Open);
             if was_open {

@@ -186,11 +186,6 @@ impl Registered {
     pub(super) fn carries(&self, pairs: usize) {
         self.shared.pairs.store(pairs, Ordering::Relaxed);
     }
-
-    /// The certificates of the peer.
-    pub(super) fn chain(&self) -> &Arc<[CertificateDer<'static>]> {
-        &self.shared.chain
-    }
 }
 
 impl Drop for Registered {

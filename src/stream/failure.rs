@@ -203,6 +203,6 @@ fn condition(kind: FailureKind) -> StanzaCondition {
 
 /// Text of the other end, fit for a log line: bounded, and nothing a terminal would act on.
 #[must_use]
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

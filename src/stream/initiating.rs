@@ -350,7 +350,10 @@ impl Initiating {
     /// # Errors
     /// Always on a bidirectional stream, else when it comes too often.
     pub fn early_stanza(&mut self) -> Outcome {
-        self.stanza("", "").map(|_| ())
+        if self.inbound.is_some() {
+            return Err(inadmissible(Inadmissible::Unauthenticated));
+        }
+        self.ignore().map_err(|failure| failure.telling(StreamCondition::NotAuthorized))
     }
 
     /// A stanza came: which pair is it of? None on a stream that carries stanzas in our direction
@@ -360,23 +363,27 @@ impl Initiating {
     /// Why the stream ends: a stanza that may not come on it, or too many that mean nothing.
     pub fn stanza(&mut self, from: &str, to: &str) -> Result<Option<&AuthorizedPair>, Failure> {
         if self.inbound.is_none() {
-            self.ignore().map_err(|failure| failure.telling(StreamCondition::NotAuthorized))?;
-            return Ok(None);
+            self.early_stanza()?;
         }
-        let inbound = self.inbound.as_mut().ok_or(Inadmissible::Unauthenticated);
-        match inbound.and_then(|inbound| inbound.admit(from, to)) {
-            Ok(grant) => Ok(Some(grant)),
-            Err(why) => {
-                let failure = fail(FailureKind::Stream, format!("the other end sent {why}"));
-                Err(failure.telling(why.condition()))
-            }
-        }
+        let Some(inbound) = &mut self.inbound else { return Ok(None) };
+        inbound.admit(from, to).map(Some).map_err(inadmissible)
     }
 
     /// Whether stanzas come on it too (XEP-0288).
     #[must_use]
     pub fn is_bidirectional(&self) -> bool {
         self.inbound.is_some()
+    }
+
+    /// The target of `pair` was proven again.
+    pub fn renewed(&mut self, pair: &DomainPair, proof: &Proof) {
+        let reversed = pair.reversed();
+        if let Some(inbound) = &mut self.inbound
+            && inbound.get(&reversed).is_some()
+        {
+            // None for a proof of another domain, which then changes nothing.
+            let _ = inbound.authorize(reversed, proof.clone());
+        }
     }
 
     /// Withdraws the pairs of stanzas that come for which `keep` says no, and returns them.
@@ -461,6 +468,10 @@ fn say(what: impl FnOnce(&mut Vec<u8>)) -> Step {
 
 fn fail(kind: FailureKind, detail: impl Into<String>) -> Failure {
     Failure::new(kind, detail)
+}
+
+fn inadmissible(why: Inadmissible) -> Failure {
+    fail(FailureKind::Stream, format!("the other end sent {why}")).telling(why.condition())
 }
 
 /// RFC 6120 §4.9; servers of before 2004 put bare text there.

@@ -11,12 +11,17 @@
 
 mod opening;
 mod pairs;
+mod renewal;
 mod rules;
 mod sasl;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use super::{
     challenge::{Challenge, Question},
@@ -52,6 +57,11 @@ pub enum Action {
     Granted(AuthorizedPair, Authentication),
     /// A pair is refused, for the reason given.
     Refused(DomainPair, String),
+    /// The proof of a pair was renewed.
+    Renewed(DomainPair),
+    /// The proof of a pair expired and could not be renewed, for the reason given: it is authorized
+    /// no more.
+    Withdrawn(DomainPair, String),
     /// Say good-bye: the stream ends without a stream error.
     Close,
 }
@@ -125,6 +135,10 @@ pub struct Receiving {
     /// The peer wants stanzas in the other direction too (XEP-0288).
     bidi: bool,
     pending: BTreeSet<DomainPair>,
+    /// The dialback keys of granted pairs whose proof expires.
+    dialback_keys: BTreeMap<DomainPair, String>,
+    /// Pairs whose proof is being renewed.
+    renewing: BTreeSet<DomainPair>,
     ignored: u32,
     clear_dialback: u32,
     sasl_failures: u32,
@@ -155,6 +169,8 @@ impl Receiving {
             ledger: Ledger::default(),
             bidi: false,
             pending: BTreeSet::new(),
+            dialback_keys: BTreeMap::new(),
+            renewing: BTreeSet::new(),
             ignored: 0,
             clear_dialback: 0,
             sasl_failures: 0,

@@ -421,7 +421,9 @@ impl Accepting {
     pub(super) fn confirm(&mut self) -> String {
         let proof = match self.challenges.front().unwrap().question() {
             Question::Certificate(domain) => Tls::proof(domain.as_str()),
-            Question::Pair { pair, .. } => Proof::dialback(pair.sender.clone(), None),
+            Question::Pair { pair, .. } | Question::Renewal { pair, .. } => {
+                Proof::dialback(pair.sender.clone(), None)
+            }
         };
         words(&self.answer(Ok(proof)))
     }
@@ -443,6 +445,14 @@ impl Accepting {
         let mut events = Vec::new();
         self.voice.say(&bytes, &mut events);
         events
+    }
+
+    /// The time is `seconds` after the epoch: proofs that have expired are asked for again.
+    pub(super) fn renew(&mut self, seconds: u64) -> String {
+        let mut out = Vec::new();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        self.machine.renew(now, &mut out);
+        words(&self.done(out, Ok(()), Vec::new()))
     }
 
     fn done(
@@ -474,12 +484,15 @@ impl Accepting {
                     let did = match challenge.question() {
                         Question::Certificate(domain) => format!("judge({domain})"),
                         Question::Pair { pair, .. } => format!("prove({pair})"),
+                        Question::Renewal { pair, .. } => format!("renew({pair})"),
                     };
                     self.challenges.push_back(challenge);
                     did
                 }
                 Action::Granted(grant, by) => format!("granted({} {})", grant.pair(), how(by)),
                 Action::Refused(pair, _) => format!("refused({pair})"),
+                Action::Renewed(pair) => format!("renewed({pair})"),
+                Action::Withdrawn(pair, _) => format!("withdrawn({pair})"),
                 Action::Close => {
                     self.ended = true;
                     "close".into()
@@ -570,6 +583,13 @@ impl Opening {
         words(&self.take(&Piece::Header(header(&header_text(attributes)))))
     }
 
+    /// Asks for one more pair on the open stream.
+    pub(super) fn request(&mut self, pair: DomainPair, inbound: Option<Proof>) -> String {
+        let mut out = Vec::new();
+        self.machine.request(pair, inbound, &mut out);
+        words(&self.done(out, Ok(())))
+    }
+
     fn done(&mut self, out: Vec<Step>, outcome: Result<(), Failure>) -> Vec<Event> {
         let mut events = Vec::new();
         for step in out {
@@ -598,10 +618,6 @@ impl Opening {
                     format!("answered({pair}, {})", failure.reason())
                 }
                 Step::Opened(by) => format!("opened({})", how(by)),
-                Step::Answered(pair, outcome) => match outcome {
-                    Ok(()) => format!("answered({pair})"),
-                    Err(failure) => format!("answered({pair}: {failure})"),
-                },
                 Step::Verified(outcome) => match outcome {
                     VerifyOutcome::Valid => "verified(valid)".into(),
                     VerifyOutcome::Invalid => "verified(invalid)".into(),
@@ -699,7 +715,7 @@ pub(super) fn samples(sender: &str, target: &str) -> Vec<(String, Piece)> {
 }
 
 /// All of them; [`samples`] does not compile without a new one.
-const ELEMENTS: [ElementName; 19] = [
+const ELEMENTS: [ElementName; 20] = [
     ElementName::StartTls,
     ElementName::TlsProceed,
     ElementName::TlsFailure,
@@ -714,6 +730,7 @@ const ELEMENTS: [ElementName; 19] = [
     ElementName::StreamFeatures,
     ElementName::StreamError,
     ElementName::Compress,
+    ElementName::Bidi,
     ElementName::Other,
     ElementName::UnknownStanza,
     ElementName::Iq,

@@ -58,7 +58,9 @@ class GateLog:
             and all(domain in str(entry.get("pair")) for domain in domains)
         ]
 
-    async def expect_stream(self, direction: str, *domains: str, **fields: str | bool) -> dict[str, Any]:
+    async def expect_stream(
+        self, direction: str, *domains: str, **fields: str | bool
+    ) -> dict[str, Any]:
         """A negotiated stream with these properties (`tls`, `auth`, `proof`)."""
 
         def found() -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Literal
 from cryptography import x509
 
 from . import posh
+from .ca import association
 from .gatelog import DANE, PKIX, POSH
 from .zones import EXPIRED, INSECURE, SECURE
 
@@ -183,9 +184,7 @@ def _dane() -> list[Row]:
             record = Tlsa(2, selector, matching, "root")
             sent = (selector, matching) != (0, 0)
             table.append(
-                _both(
-                    f"dane-2{kind}", proven, tlsa=(record,), issuer="stranger", with_root=sent
-                )
+                _both(f"dane-2{kind}", proven, tlsa=(record,), issuer="stranger", with_root=sent)
             )
             # neither names nor dates count
             table.append(
@@ -274,9 +273,7 @@ def _not_dane() -> list[Row]:
             with_root=True,
             days=(-10, -1),
         ),
-        _both(
-            "dane-2-root-not-sent", mismatch, tlsa=(Tlsa(2, 0, 1, "root"),), issuer="stranger"
-        ),
+        _both("dane-2-root-not-sent", mismatch, tlsa=(Tlsa(2, 0, 1, "root"),), issuer="stranger"),
         _both("dane-insecure-zone", self_signed, tlsa=own, issuer="self", zone=INSECURE),
         _both("dane-bogus-srv", not_validated, tlsa=own, issuer="self", forged="SRV"),
         _both("dane-bogus-address", not_validated, tlsa=own, issuer="self", forged="A"),
@@ -286,6 +283,14 @@ def _not_dane() -> list[Row]:
         _both("dane-alias-srv", self_signed, tlsa=own, issuer="self", alias="srv"),
         _both("dane-alias-host", self_signed, tlsa=own, issuer="self", alias="host"),
         _both("dane-alias-tlsa", self_signed, tlsa=own, issuer="self", alias="tlsa"),
+        _both(
+            "pkix-delegated-alias-srv",
+            Unproven("certificate is not for"),
+            names=dns_id_of_host,
+            alias="srv",
+        ),
+        # no record that can be used is as none
+        _both("dane-no-such-usage", self_signed, tlsa=(Tlsa(9, 1, 1),), issuer="self"),
         # a valid certificate is not worth more than signed records that do not validate
         _both("pkix-bogus-srv", not_validated, forged="SRV"),
         _both("pkix-bogus-address", not_validated, forged="A"),
@@ -335,6 +340,7 @@ def _not_posh() -> list[Row]:
         return row(name, document, "publishes by POSH", dialback=False, **more)
 
     https = "POSH: TLS with"
+    ruled_out = "is refused by the rule at"
     return [
         published("mismatch", posh.of_another),
         published("weaker-hash-only", posh.weaker_hash_only),
@@ -358,8 +364,8 @@ def _not_posh() -> list[Row]:
         row("https-stranger", posh.fingerprint, https, https="stranger"),
         row("https-expired", posh.fingerprint, https, https_days=(-10, -1)),
         row("https-wrong-name", posh.fingerprint, https, https_names=dns_id_of_another),
-        row("private-address", posh.fingerprint, "denied", https_forbidden=True),
-        row("redirect-to-private-address", posh.to_forbidden_address, "denied"),
+        row("private-address", posh.fingerprint, ruled_out, https_forbidden=True),
+        row("redirect-to-private-address", posh.to_forbidden_address, ruled_out),
     ]
 
 
@@ -370,8 +376,6 @@ def _other(kind: x509.ObjectIdentifier, tag: int, text: str) -> x509.OtherName:
 
 def record(tlsa: Tlsa, certificates: Sequence[tuple[Named, x509.Certificate]]) -> str:
     """The data of a TLSA record."""
-    from .ca import association
-
     data = association(dict(certificates)[tlsa.of], tlsa.selector, tlsa.matching)
     if tlsa.spoilt:
         data = data[:-2] + f"{int(data[-2:], 16) ^ 1:02x}"

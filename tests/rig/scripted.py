@@ -69,7 +69,7 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed(data)
-            for event, element in self._parser.read_events():
+            for event, element in list(self._parser.read_events()):
                 self._parsed(event, element)
         except ET.ParseError as error:
             self.arrived.put_nowait(("end", f"no XML: {error}"))
@@ -91,7 +91,7 @@ class Stream(asyncio.Protocol):
             self.arrived.put_nowait(("element", element))
 
     def _restart(self) -> None:
-        self._parser = ET.XMLPullParser(["start", "end"])
+        self._parser: Any = ET.XMLPullParser(["start", "end"])
         self._open: list[ET.Element] = []
 
     def say(self, text: str) -> None:
@@ -176,7 +176,7 @@ class Pair:
             assert self.stream is not None
             while True:
                 await self.stream.next("element")
-        except (Ended, OSError, TimeoutError, asyncio.TimeoutError) as problem:
+        except (Ended, OSError, TimeoutError) as problem:
             why = str(problem) or type(problem).__name__
             event = "closed" if self.opened else "refused"
             report(event=event, why=why, offered=self.offered, **names)
@@ -288,13 +288,13 @@ class Server:
 
     async def _serve(self, stream: Stream) -> None:
         direct = stream.transport.get_extra_info("ssl_object") is not None
-        stream_id = await self._answer(stream)
+        await self._answer(stream)
         if self.modern and not direct:
             stream.say(OFFER_TLS)
             await stream.element(f"{{{TLS}}}starttls")
             stream.say(f"<proceed xmlns='{TLS}'/>")
             await stream.secure(self._server_context())
-            stream_id = await self._answer(stream)
+            await self._answer(stream)
         if self.modern:
             stream.say(OFFER_DIALBACK)
         while True:
@@ -319,12 +319,10 @@ class Server:
                         **names,
                     )
 
-    async def _answer(self, stream: Stream) -> str:
+    async def _answer(self, stream: Stream) -> None:
         header = await stream.next("header")
         self._ids += 1
-        stream_id = f"scripted-{self._ids}"
-        stream.header(header.get("to"), header.get("from"), stream_id)
-        return stream_id
+        stream.header(header.get("to"), header.get("from"), f"scripted-{self._ids}")
 
     def _server_context(self) -> ssl.SSLContext:
         """A context that becomes another one with the name that the client asks for."""
@@ -341,7 +339,7 @@ class Server:
             tls.context = chosen
             return None
 
-        context.sni_callback = choose  # type: ignore[assignment]
+        context.sni_callback = choose
         return context
 
     def client_context(self, domain: str) -> ssl.SSLContext:

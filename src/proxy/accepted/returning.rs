@@ -97,28 +97,22 @@ impl Leg {
         );
     }
 
-    /// The configuration or the grants changed: what may not go back any more ends.
+    /// The configuration or the grants changed: what may not go back on this stream any more gets
+    /// one of ours, if there may be one.
     pub(super) fn judge_return(&mut self) {
-        let Some(returning) = &self.returning else { return };
-        let mut gone = Vec::new();
-        for (id, lane) in returning.lanes.iter() {
-            let pair = lane.route.pair();
-            match self.machine.grant_of(&pair.reversed()) {
-                None => gone.push((id, End::Missed)),
-                Some(grant) => {
-                    if let Err(failure) = self.may_return(pair, grant.proof()) {
-                        gone.push((id, End::Denied(failure)));
-                    }
-                }
-            }
+        let Some(mut returning) = self.returning.take() else { return };
+        let may_return = |pair: &DomainPair| {
+            let grant = self.machine.grant_of(&pair.reversed());
+            grant.is_some_and(|grant| self.may_return(pair, grant.proof()).is_ok())
+        };
+        returning.offers.retain(|offer| may_return(offer.pair()));
+        let lanes = returning.lanes.iter();
+        let gone: Vec<_> =
+            lanes.filter(|(_, lane)| !may_return(lane.route.pair())).map(|(id, _)| id).collect();
+        for id in gone {
+            returning.lanes.leave(id, End::Missed);
         }
-        let machine = &self.machine;
-        if let Some(returning) = &mut self.returning {
-            returning.offers.retain(|offer| machine.grant_of(&offer.pair().reversed()).is_some());
-            for (id, end) in gone {
-                returning.lanes.leave(id, end);
-            }
-        }
+        self.returning = Some(returning);
     }
 
     fn may_return(&self, pair: &DomainPair, proof: &Proof) -> Result<(), Failure> {

@@ -125,10 +125,12 @@ impl Receiving {
                 }
                 Ok(())
             }
-            Question::Pair { pair, .. } => {
+            Question::Renewal { pair, .. } => self.renewed(&pair, verdict.result, out),
+            Question::Pair { pair, key, .. } => {
                 if !self.pending.remove(&pair) {
                     return Ok(());
                 }
+                self.remember_key(&pair, key, &verdict.result);
                 let accepted = verdict.result.and_then(|proof| self.accept(&pair, proof, out));
                 let mut outcome = match accepted {
                     Ok(()) => VerifyOutcome::Valid,

@@ -1,6 +1,17 @@
 """All scenarios by name, in the order in which they run."""
 
-from . import faults, federation, hosting, matrix, pairs, policy, proofs, selftest, shutdown, withdrawal
+from . import (
+    faults,
+    federation,
+    hosting,
+    matrix,
+    pairs,
+    policy,
+    proofs,
+    selftest,
+    shutdown,
+    withdrawal,
+)
 from .base import Scenario
 
 ALL: list[Scenario] = [

@@ -140,12 +140,16 @@ async def _play(cell: Cell, peer: Player) -> str | None:
     stanza, legacy = cell.stanza, cell.site.legacy
     if cell.role == OUTBOUND:
         legacy.send(sender, target, stanza, "127.0.0.1", LOCAL_PORT)
-        decided = lambda: stanza in peer.stanzas or f"error {stanza}" in legacy.stanzas  # noqa: E731
     else:
         peer.send(sender, target, stanza, cell.site.address, PUBLIC_PORT)
-        decided = lambda: stanza in legacy.stanzas or peer.seen("refused", sender, target)  # noqa: E731
+
+    def decided() -> bool:
+        if cell.role == OUTBOUND:
+            return stanza in peer.stanzas or f"error {stanza}" in legacy.stanzas
+        return stanza in legacy.stanzas or bool(peer.seen("refused", sender, target))
+
     try:
-        await until(decided, ANSWER_SECONDS, "an answer")  # type: ignore[arg-type]
+        await until(decided, ANSWER_SECONDS, "an answer")
     except TimedOut as late:
         return f"{cell.stanza}: {late}"
     return None
