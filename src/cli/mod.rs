@@ -3,6 +3,7 @@
 mod check;
 mod check_config;
 mod health;
+mod policy;
 mod records;
 mod run;
 mod steer;
@@ -62,6 +63,9 @@ enum Command {
     Records(records::Records),
     /// Ask the running gate for a stream; exit status 1 if it does not answer.
     Health(ConfigDir),
+    /// Show what the rules come to.
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Bring the legacy server's outbound streams to the gate.
     #[command(subcommand)]
     Steer(steer::Steer),
@@ -130,6 +134,7 @@ impl Cli {
             Command::Check(command) => command.execute(),
             Command::Records(command) => command.execute(),
             Command::Health(dir) => health::health(&dir.config),
+            Command::Policy(policy) => policy.execute(),
             Command::Steer(steer) => steer.execute(),
         };
         match outcome {

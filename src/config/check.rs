@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use super::{
+    civil::Instant,
     model::{
         CertificateFiles, Config, Listen, Log, LogFormat, Posh, Roots, Steer, Tls, TlsVersion,
     },
@@ -15,21 +16,28 @@ use super::{
 
 mod legacy;
 mod limits;
+mod lists;
+mod networks;
 mod resolver;
 pub(super) mod rules;
+mod terms;
 
 /// Checks the merged files. `directory` is what relative paths are relative to; `missing` is what
-/// to name when something stands in no file, and none if a file could not be read.
+/// to name when something stands in no file, and none if a file could not be read. Rules that have
+/// expired at `now` are left out.
 pub(super) fn check(
     root: &Node,
     directory: &Path,
     missing: Option<&str>,
+    now: Instant,
     out: &mut Reports<'_>,
 ) -> Config {
     let top = Section::of(root, "configuration", &KEYS, out);
     check_version(&top, missing, out);
     let listen = check_listen(&top, out);
     let (legacy, local_domains) = legacy::check(&top, &listen, missing, out);
+    let lists = lists::check(&top, directory, out);
+    let policy = rules::check(&top, &lists, &local_domains, now, out);
     let path = |text: &str| value::path(text, directory);
     Config {
         state_dir: top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into()),
@@ -40,7 +48,8 @@ pub(super) fn check(
         resolver: resolver::check(&top, &listen, directory, out),
         posh: check_posh(&top, out),
         steer: check_steer(&top, &listen, out),
-        policy: rules::check(&top, out),
+        lists: lists.sources,
+        policy,
         limits: limits::check(&top, out),
         log: check_log(&top, out),
         shutdown_timeout: top
@@ -235,7 +244,7 @@ fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
     values.into_iter().map(|(value, _)| value).collect()
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "version",
     "state_dir",
     "listen",
@@ -245,7 +254,9 @@ const KEYS: [&str; 15] = [
     "resolver",
     "posh",
     "steer",
+    "mode",
     "defaults",
+    "lists",
     "rules",
     "networks",
     "limits",

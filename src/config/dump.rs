@@ -54,7 +54,9 @@ struct Config<'c> {
     log: Log<'c>,
     shutdown_timeout: String,
     limits: Limits,
-    defaults: rules::Defaults,
+    mode: &'static str,
+    defaults: rules::Defaults<'c>,
+    lists: BTreeMap<&'c str, rules::List<'c>>,
     rules: Vec<rules::Rule<'c>>,
     networks: rules::Networks,
 }
@@ -72,6 +74,7 @@ impl<'c> Config<'c> {
             resolver,
             posh,
             steer,
+            lists,
             policy,
             limits,
             log,
@@ -90,7 +93,9 @@ impl<'c> Config<'c> {
             log: Log::of(log),
             shutdown_timeout: value::show_duration(*shutdown_timeout),
             limits: Limits::of(limits),
+            mode: rules::mode(policy),
             defaults: rules::Defaults::of(policy),
+            lists: lists.iter().map(|(name, from)| (&**name, rules::List::of(from))).collect(),
             rules: rules::rules(policy),
             networks: rules::Networks::of(policy),
         }

@@ -32,7 +32,7 @@ use crate::{
     },
     config::{
         model::{Config, Dnssec},
-        policy::{Denied, Level},
+        policy::{Decision, Denied, Level, Query},
     },
     net::{
         resolver::{ResolveError, SrvRecord},
@@ -184,8 +184,8 @@ impl Walk<'_> {
 
     fn policy(&self) -> Policy {
         let ruling = |direction| {
-            let verdict = self.services.config.policy.domain(&self.pair.target, direction);
-            let (denied_by, reason) = match verdict.denied {
+            let decision = self.decision(direction);
+            let (denied_by, reason) = match decision.denied() {
                 Some(Denied { reason, rule }) => (Some(rule), reason),
                 None => (None, None),
             };
@@ -193,15 +193,20 @@ impl Walk<'_> {
                 allowed: denied_by.is_none(),
                 reason: reason.map(|reason| reason.to_string()),
                 denied_by: denied_by.map(|rule| rule.to_string()),
-                level: verdict.level.as_str(),
-                level_rule: verdict.level_rule.map(|rule| rule.to_string()),
+                level: decision.level().as_str(),
+                level_rule: decision.level_rule().map(|rule| rule.to_string()),
             }
         };
         Policy { outbound: ruling(Direction::Outbound), inbound: ruling(Direction::Inbound) }
     }
 
     fn level(&self) -> Level {
-        self.services.config.policy.domain(&self.pair.target, Direction::Outbound).level
+        self.decision(Direction::Outbound).level()
+    }
+
+    fn decision(&self, direction: Direction) -> Decision<'_> {
+        let (local, remote) = (Some(&self.pair.sender), &self.pair.target);
+        self.services.config.policy.decide(&Query { local, remote, direction, address: None })
     }
 
     /// What DNS says of the services, and the targets to try.

@@ -96,7 +96,7 @@ pub enum ConnectFailure {
     #[error(transparent)]
     Resolve(ResolveError),
     /// A rule forbids the address.
-    #[error("{address} is refused by the rule at {}", .denied.rule.0)]
+    #[error("{address} is refused by the rule at {}", .denied.rule)]
     Denied {
         /// Where we would have connected.
         address: SocketAddr,

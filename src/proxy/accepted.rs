@@ -127,7 +127,8 @@ pub(super) async fn serve(
     let config = gate.config();
     let now = Instant::now();
     let mut machine =
-        Receiving::new(entry.side(), Arc::clone(&config), Arc::clone(gate.keys()), stream_id);
+        Receiving::new(entry.side(), Arc::clone(&config), Arc::clone(gate.keys()), stream_id)
+            .from_address(address.ip());
     let wire = if entry == Entry::DirectTls {
         let deadline = now + config.limits.negotiation;
         match accept_tls(&gate, socket, Accept::Direct, deadline).await {
@@ -356,6 +357,11 @@ impl Leg {
             "stream negotiated"
         );
         if self.side == Side::Peer {
+            let (address, version) = (Some(self.address.ip()), tls.map(TlsFacts::version));
+            let (pair, proof) = (grant.pair(), Some(grant.proof()));
+            self.gate.report(pair, Direction::Inbound, address, version, proof);
+        }
+        if self.side == Side::Peer {
             // EXTERNAL cannot be held back until the legacy server takes the pair; so the way
             // there is opened before the first stanza comes.
             let lang = self.intake.lang();
@@ -390,7 +396,7 @@ impl Leg {
         if self.side == Side::Peer
             && let Some(denied) = config.policy.address(self.address.ip(), Direction::Inbound)
         {
-            let rule = Some(denied.rule.0.to_string());
+            let rule = Some(denied.rule.to_string());
             let condition = StreamCondition::PolicyViolation;
             return Err(Fault::policy(condition, "address denied by rule", rule).into());
         }

@@ -413,3 +413,6 @@ fn rest(queued: Queued, end: u64, written: u64) -> Option<Queued> {
     let stanzas = pieces::after(&queued.stanzas, sent)?;
     Some(Queued { stanzas, ..queued })
 }
+
+#[cfg(test)]
+mod tests;

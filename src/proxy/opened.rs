@@ -16,10 +16,12 @@ use super::{
     gate::Gate,
     intake::Intake,
     lanes::{Call, End, LaneId, Lanes, Stage},
+    rules::{decide, may_come},
     sharing::{Join, Registered},
 };
 use crate::{
-    auth::Proof,
+    auth::{Proof, TlsFacts},
+    config::model::TlsVersion,
     net::wire::Event,
     stream::{Failure, FailureKind, Fault, Step},
     xml::{Span, Tag, Token, TokenKind, writer},
@@ -230,9 +232,11 @@ impl Opened {
             let Some(lane) = self.lanes.get(id) else { continue };
             if matches!(lane.stage, Stage::Waiting) {
                 let pair = lane.route.pair().clone();
-                let allowed =
-                    dial::allowed(&self.gate.config(), &pair.target, Direction::Inbound).is_ok();
-                let inbound = lane.proof.clone().filter(|_| allowed);
+                let (tls, address) = (self.tls(), self.live.address());
+                let may = |proof: &Proof| {
+                    may_come(&self.gate.config(), &pair.reversed(), address, tls, proof)
+                };
+                let inbound = lane.proof.clone().filter(may);
                 self.live.machine.request(pair, inbound, &mut steps);
                 self.lanes.ask(id);
             }
@@ -271,6 +275,8 @@ impl Opened {
                     shared = %self.first,
                     "domain pair joined"
                 );
+                let (address, tls) = (self.live.address(), self.tls());
+                self.gate.report(pair, Direction::Outbound, address, tls, proof);
             }
             Err(failure) => self.leave(id, End::Refused(failure)),
         }
@@ -434,11 +440,11 @@ impl Opened {
         else {
             return;
         };
-        let target = lane.route.pair().target.clone();
+        let pair = lane.route.pair().clone();
         let (gate, chain) = (Arc::clone(&self.gate), Arc::clone(tls.peer_chain()));
         self.lanes.look_at(id, None);
         self.renewals
-            .spawn(async move { (id, dial::prove_again(&gate, &target, &endpoint, &chain).await) });
+            .spawn(async move { (id, dial::prove_again(&gate, &pair, &endpoint, &chain).await) });
     }
 
     fn renewed(&mut self, id: LaneId, outcome: Result<Proof, Failure>) {
@@ -485,9 +491,12 @@ impl Opened {
             })
             .collect();
         let config = self.gate.config();
-        for pair in self.live.machine.retain_inbound(|grant| {
-            dial::allowed(&config, &grant.pair().sender, Direction::Inbound).is_ok()
-        }) {
+        let (tls, address) = (self.tls(), self.live.address());
+        for pair in self
+            .live
+            .machine
+            .retain_inbound(|grant| may_come(&config, grant.pair(), address, tls, grant.proof()))
+        {
             info!(pair = %pair, "domain pair withdrawn by policy");
         }
         for (id, failure) in verdicts {
@@ -498,9 +507,9 @@ impl Opened {
 
     fn still_allowed(&self, pair: &DomainPair, proof: Option<&Proof>) -> Result<(), Failure> {
         let config = self.gate.config();
-        let (local, remote) = match self.side {
-            Side::Peer => (&pair.sender, &pair.target),
-            Side::Legacy => (&pair.target, &pair.sender),
+        let local = match self.side {
+            Side::Peer => &pair.sender,
+            Side::Legacy => &pair.target,
         };
         if !config.local_domains.contains_key(local) {
             return Err(Failure::new(FailureKind::Denied, format!("{local} is no longer served")));
@@ -509,12 +518,15 @@ impl Opened {
         if self.side == Side::Legacy {
             return Ok(());
         }
-        dial::allowed(&config, remote, Direction::Outbound)?;
+        dial::allowed(&config, pair, Direction::Outbound)?;
         if let Some(address) = self.live.address() {
             dial::address_allowed(&config, address)?;
         }
-        let level = config.policy.domain(remote, Direction::Outbound).level;
-        dial::level_reached(level, proof)
+        dial::sufficient(&decide(&config, pair, Direction::Outbound), self.tls(), proof)
+    }
+
+    fn tls(&self) -> Option<TlsVersion> {
+        self.live.machine.tls().map(TlsFacts::version)
     }
 }
 

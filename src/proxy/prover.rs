@@ -35,16 +35,18 @@ pub(super) struct Asker {
 pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -> Verdict {
     let question = challenge.question().clone();
     let result = match question {
-        Question::Certificate(domain) => match gate.judge_client(&asker.chain, &domain).await {
-            Ok(proof) => Ok(proof),
-            Err(why) => {
-                let detail = why.to_string();
-                info!(domain = %domain, detail, addr = %asker.address, "peer not proven by its certificate");
-                Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
+        Question::Certificate(domain) => {
+            match gate.accept_client(&asker.chain, None, &domain).await {
+                Ok(proof) => Ok(proof),
+                Err(why) => {
+                    let detail = why.to_string();
+                    info!(domain = %domain, detail, addr = %asker.address, "peer not proven by its certificate");
+                    Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
+                }
             }
-        },
+        }
         Question::Renewal { pair, dialback: None } => gate
-            .judge_client(&asker.chain, &pair.sender)
+            .accept_client(&asker.chain, Some(&pair.target), &pair.sender)
             .await
             .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why.to_string())),
         Question::Renewal { pair, dialback: Some((key, id)) } => {
@@ -66,7 +68,7 @@ async fn peer_pair(
     key: String,
     id: String,
 ) -> Result<Proof, Refusal> {
-    let proof = match gate.judge_client(&asker.chain, &pair.sender).await {
+    let proof = match gate.accept_client(&asker.chain, Some(&pair.target), &pair.sender).await {
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
         Err(why) => {
@@ -116,7 +118,7 @@ async fn legacy_pair(
         drop(gate.routes().get(gate, Side::Peer, pair, asker.lang.as_ref()));
         return Ok(proof);
     }
-    if let Err(failure) = dial::allowed(&config, &pair.target, Direction::Outbound) {
+    if let Err(failure) = dial::allowed(&config, pair, Direction::Outbound) {
         return Err(refusal(&failure));
     }
     let reverse = pair.reversed();

@@ -27,6 +27,7 @@ use super::{
     dial::{Endpoint, Live},
     gate::Gate,
     lanes::{Boarding, Call},
+    rules::decide,
 };
 use crate::{
     auth::Proof,
@@ -34,7 +35,7 @@ use crate::{
         connector::Candidates,
         targets::{Target, TargetTls},
     },
-    xmpp::{Domain, DomainPair},
+    xmpp::{Direction, Domain, DomainPair},
 };
 
 /// How long a peer that ended its stream over a pair that joined is not asked for such again
@@ -292,13 +293,18 @@ impl Join {
     }
 
     async fn board(&mut self, gate: &Arc<Gate>, at: Candidates<'_>) -> bool {
+        let config = gate.config();
+        let decision = decide(&config, &self.pair, Direction::Outbound);
+        if !decision.multiplex() {
+            return false;
+        }
         for address in at.addresses {
             let sharing = gate.sharing();
             if sharing.kept_apart(address) {
                 continue;
             }
             let there = sharing.streams.get(address).map(|there| there.clone()).unwrap_or_default();
-            let max = gate.config().limits.pairs_per_stream;
+            let max = config.limits.pairs_per_stream;
             for shared in there {
                 if shared.tls != at.target.tls
                     || shared.identity != self.identity
@@ -312,9 +318,11 @@ impl Join {
                     target: at.target.clone(),
                     plan: at.plan.clone(),
                 };
-                let deadline = Instant::now() + gate.config().limits.connect;
+                let deadline = Instant::now() + config.limits.connect;
+                let decision = decide(&config, &self.pair, Direction::Outbound);
+                let remote = &self.pair.target;
                 let judged =
-                    gate.judge_endpoint(&shared.chain, &self.pair.target, &endpoint, deadline);
+                    gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint, deadline);
                 match judged.await {
                     Ok(proof) => {
                         if self.call(&shared, proof) {

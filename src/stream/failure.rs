@@ -58,7 +58,7 @@ impl Failure {
 
     /// The same with another stanza error than is usual for its kind.
     #[must_use]
-    pub(super) fn with_condition(self, condition: StanzaCondition) -> Self {
+    pub fn with_condition(self, condition: StanzaCondition) -> Self {
         Self { condition, ..self }
     }
 

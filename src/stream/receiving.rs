@@ -12,12 +12,14 @@
 mod opening;
 mod pairs;
 mod renewal;
+mod rules;
 mod sasl;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -33,7 +35,7 @@ use crate::{
     },
     config::model::Config,
     xml::{Element, ElementName, writer},
-    xmpp::{Direction, Domain, DomainPair, Side, StreamCondition, jid},
+    xmpp::{Domain, DomainPair, Side, StreamCondition, jid},
 };
 
 /// Elements that we do not know, that mean nothing where they come or that can only be refused,
@@ -117,6 +119,7 @@ pub struct Receiving {
     side: Side,
     config: Arc<Config>,
     keys: Arc<DialbackKeys>,
+    address: Option<IpAddr>,
     stage: Stage,
     /// Stream ids, one for each header that we will send on the connection.
     ids: StreamIds,
@@ -154,6 +157,7 @@ impl Receiving {
             side,
             config,
             keys,
+            address: None,
             stage: Stage::Header(Layer::Clear),
             ids,
             id: String::new(),
@@ -291,10 +295,6 @@ impl Receiving {
         self.ledger.get(pair)
     }
 
-    fn offers_bidi(&self) -> bool {
-        self.side == Side::Peer
-    }
-
     /// Whether it waits for verdicts.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -343,17 +343,6 @@ impl Receiving {
 
     fn is_local(&self, domain: &Domain) -> bool {
         self.config.local_domains.contains_key(domain)
-    }
-
-    fn allow(&self, remote: &Domain) -> Outcome {
-        match self.config.policy.domain(remote, Direction::Inbound).denied {
-            None => Ok(()),
-            Some(denied) => Err(Fault::policy(
-                StreamCondition::PolicyViolation,
-                "denied by rule",
-                Some(denied.rule.0.to_string()),
-            )),
-        }
     }
 
     fn ignore(&mut self) -> Outcome {

@@ -162,7 +162,9 @@ fn not_connected(failure: &ConnectFailure) -> Option<Connection> {
             let error = Some(unresolved(error.clone()));
             return Some(Connection { error, ..connection(None) });
         }
-        ConnectFailure::Denied { denied, .. } if denied.rule.0.starts_with('-') => return None,
+        ConnectFailure::Denied { denied, .. } if denied.rule.to_string().starts_with('-') => {
+            return None;
+        }
         ConnectFailure::Denied { address, .. } => (address, "denied"),
         ConnectFailure::Own { address } => (address, "own"),
         ConnectFailure::Tcp { address, .. } => (address, "unreachable"),
@@ -175,7 +177,7 @@ fn not_connected(failure: &ConnectFailure) -> Option<Connection> {
 }
 
 fn left_out(option: &str) -> Denied {
-    Denied { reason: None, rule: Place(option.into()) }
+    Denied { reason: None, rule: Place::words(option) }
 }
 
 fn no_time() -> Failure {

@@ -176,7 +176,7 @@ async fn only_a_certificate_of_a_trusted_ca_for_the_host_will_do() {
 async fn no_address_is_connected_to_that_a_rule_forbids_on_any_hop() {
     // PO-10
     fn denied(_: std::net::IpAddr) -> Option<Denied> {
-        Some(Denied { reason: None, rule: Place("rules.yaml:7".into()) })
+        Some(Denied { reason: None, rule: Place::words("rules.yaml:7") })
     }
     let web = Web::with(&["a.test"], &["a.test"], denied).await;
     let address = format!("127.0.0.1:{}", web.https.port);

@@ -12,7 +12,7 @@ use crate::{
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
-    proxy::{frames::Frames, judge::Unproven},
+    proxy::{dial, frames::Frames, judge::Unproven},
     stream::{Failure, FailureKind, Initiating, Step},
     xmpp::StreamCondition,
 };
@@ -128,15 +128,28 @@ impl Job<'_> {
         let (Some(tls), Some(endpoint)) = (machine.tls(), endpoint) else {
             return Ok(Err("no TLS".into()));
         };
-        let (chain, domain) = (tls.peer_chain(), &self.setup.pair.target);
-        match self.gate.judge_endpoint(chain, domain, endpoint, self.deadline).await {
-            Ok(proof) => Ok(Ok(proof)),
+        let (chain, remote) = (tls.peer_chain(), &self.setup.pair.target);
+        let decision = self.decision();
+        let judged =
+            self.gate.accept_endpoint(chain, &decision, remote, endpoint, self.deadline).await;
+        let verdict = match judged {
+            Ok(proof) => Ok(proof),
             Err(Unproven::Open(detail)) => {
                 let addr = endpoint.address.ip();
                 info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
-                Ok(Err(detail))
+                Err(detail)
             }
-            Err(Unproven::Contradicted(why)) => Err(Failure::new(FailureKind::NotProven, why)),
+            Err(Unproven::Contradicted(why)) => {
+                return Err(Failure::new(FailureKind::NotProven, why));
+            }
+        };
+        let enough = dial::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
+        match (enough, &verdict) {
+            (Ok(()), _) => Ok(verdict),
+            (Err(short), Ok(_)) => Err(short),
+            (Err(short), Err(why)) => {
+                Err(Failure::new(FailureKind::NotProven, format!("{short}: {why}")))
+            }
         }
     }
 }
