@@ -8,6 +8,8 @@ from typing import Any
 from .wait import until
 
 NEGOTIATED = "stream negotiated"
+JOINED = "domain pair joined"
+WITHDRAWN = "domain pair withdrawn"  # and why
 PEER = "peer"
 INBOUND = "inbound"
 OUTBOUND = "outbound"
