@@ -88,6 +88,9 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Live, join: Join) -> Op
 impl Opened {
     async fn run(mut self) {
         let end = self.carry().await;
+        if matches!(end, End::Broken(_)) && self.lanes.outstanding() > 0 {
+            self.keep_apart();
+        }
         // Nobody joins any more.
         self.registered = None;
         // What was admitted goes on its way.
@@ -326,18 +329,13 @@ impl Opened {
             TokenKind::Footer => Err(machine.footer()),
         };
         wire.input().advance(token.len);
-        if outcome.is_err() {
-            self.blame();
-        }
         self.say(steps);
         outcome
     }
 
-    /// The peer ends the stream. Did it because of a pair that joined?
-    fn blame(&self) {
-        if self.lanes.outstanding() > 0
-            && let Some(endpoint) = &self.live.endpoint
-        {
+    /// The peer does not bear that pairs join: it ends the stream over them, or has no answer.
+    fn keep_apart(&self) {
+        if let Some(endpoint) = &self.live.endpoint {
             self.gate.sharing().keep_apart(endpoint.address);
         }
     }
@@ -387,8 +385,11 @@ impl Opened {
             }
         }
         for (id, end) in gone {
-            if let Some(lane) = self.lanes.get(id) {
+            if let Some(lane) = self.lanes.get(id)
+                && matches!(lane.stage, Stage::Asked)
+            {
                 self.live.machine.forget(lane.route.pair());
+                self.keep_apart();
             }
             self.leave(id, end);
         }

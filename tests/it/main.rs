@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod bidi;
+mod claims;
 mod l1_addresses;
 mod l1_dialback;
 mod l1_limits;
@@ -20,4 +22,5 @@ mod l4_proofs;
 mod l4_streams;
 mod life;
 mod relay;
+mod sharing;
 mod world;
