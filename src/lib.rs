@@ -3,6 +3,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod diagnose;
 pub mod net;
 pub mod ops;
 pub mod proxy;

@@ -50,10 +50,13 @@ struct Config<'c> {
     steer: Steer,
     tls: Tls<'c>,
     resolver: Resolver<'c>,
+    posh: Posh,
     log: Log<'c>,
     shutdown_timeout: String,
     limits: Limits,
-    defaults: rules::Defaults,
+    mode: &'static str,
+    defaults: rules::Defaults<'c>,
+    lists: BTreeMap<&'c str, rules::List<'c>>,
     rules: Vec<rules::Rule<'c>>,
     networks: rules::Networks,
 }
@@ -69,7 +72,9 @@ impl<'c> Config<'c> {
             certificates,
             tls,
             resolver,
+            posh,
             steer,
+            lists,
             policy,
             limits,
             log,
@@ -84,10 +89,13 @@ impl<'c> Config<'c> {
             steer: Steer::of(steer),
             tls: Tls::of(tls),
             resolver: Resolver::of(resolver),
+            posh: Posh::of(posh),
             log: Log::of(log),
             shutdown_timeout: value::show_duration(*shutdown_timeout),
             limits: Limits::of(limits),
+            mode: rules::mode(policy),
             defaults: rules::Defaults::of(policy),
+            lists: lists.iter().map(|(name, from)| (&**name, rules::List::of(from))).collect(),
             rules: rules::rules(policy),
             networks: rules::Networks::of(policy),
         }
@@ -223,6 +231,20 @@ impl<'c> Resolver<'c> {
         };
         let timeout = value::show_duration(*timeout);
         Self { servers: texts(servers), timeout, dnssec, trust_anchor }
+    }
+}
+
+#[derive(Serialize)]
+struct Posh {
+    fetch: bool,
+    older_forms: bool,
+    port: u16,
+}
+
+impl Posh {
+    fn of(posh: &model::Posh) -> Self {
+        let model::Posh { fetch, older_forms, port } = *posh;
+        Self { fetch, older_forms, port }
     }
 }
 

@@ -7,6 +7,7 @@ mod returning;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use rustls::pki_types::UnixTime;
 use tokio::{
     net::TcpStream,
     sync::watch,
@@ -14,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 
 use self::{
     ending::{CLOSE_WAIT, DRAIN_WAIT, Deadline},
@@ -22,6 +23,7 @@ use self::{
 };
 use super::{
     admission::Permit,
+    expiry,
     frames::Frames,
     gate::Gate,
     intake::Intake,
@@ -98,6 +100,8 @@ struct Leg {
     machine: Receiving,
     jobs: JoinSet<Verdict>,
     intake: Intake,
+    /// When proofs are to be looked at, the first of which expires.
+    renewal: Option<Instant>,
     /// What goes the other way, on a bidirectional stream.
     returning: Option<Returning>,
     accepted: Instant,
@@ -123,7 +127,8 @@ pub(super) async fn serve(
     let config = gate.config();
     let now = Instant::now();
     let mut machine =
-        Receiving::new(entry.side(), Arc::clone(&config), Arc::clone(gate.keys()), stream_id);
+        Receiving::new(entry.side(), Arc::clone(&config), Arc::clone(gate.keys()), stream_id)
+            .from_address(address.ip());
     let wire = if entry == Entry::DirectTls {
         let deadline = now + config.limits.negotiation;
         match accept_tls(&gate, socket, Accept::Direct, deadline).await {
@@ -148,6 +153,7 @@ pub(super) async fn serve(
         machine,
         jobs: JoinSet::new(),
         intake: Intake::new(&gate, entry.side().other()),
+        renewal: None,
         returning: None,
         accepted: now,
         used: now,
@@ -253,6 +259,14 @@ impl Leg {
                     // RFC 6120 §4.4: what comes until the other end closes still counts.
                     self.closing = Some(Instant::now() + DRAIN_WAIT);
                 }
+                () = sleep_until(self.renewal.unwrap_or(deadline)), if self.renewal.is_some() => {
+                    let mut actions = Vec::new();
+                    self.machine.renew(UnixTime::now(), &mut actions);
+                    self.schedule();
+                    if let Err(end) = self.act(actions).await {
+                        return end;
+                    }
+                }
                 () = sleep_until(deadline) => return end.into(),
             }
         }
@@ -293,6 +307,19 @@ impl Leg {
                 Action::Refused(pair, detail) => {
                     info!(pair = %pair, detail, addr = %self.address.ip(), "domain pair refused");
                 }
+                Action::Renewed(pair) => {
+                    debug!(pair = %pair, addr = %self.address.ip(), "proof renewed");
+                    self.schedule();
+                }
+                Action::Withdrawn(pair, detail) => {
+                    info!(
+                        pair = %pair,
+                        detail,
+                        addr = %self.address.ip(),
+                        "domain pair withdrawn, its proof has expired"
+                    );
+                    self.judge_return();
+                }
                 Action::Close => {
                     self.say(writer::FOOTER.as_bytes());
                     return Err(End::Refused);
@@ -302,9 +329,15 @@ impl Leg {
         Ok(())
     }
 
+    /// Sets the time when proofs are to be looked at.
+    fn schedule(&mut self) {
+        self.renewal = self.machine.expires().map(expiry::look_at);
+    }
+
     fn granted(&mut self, grant: &AuthorizedPair, how: Authentication) {
         self.frames.authenticated(&self.gate.config().limits);
         self.used = Instant::now();
+        self.schedule();
         let tls = self.machine.tls();
         info!(
             side = self.side.as_str(),
@@ -323,6 +356,11 @@ impl Leg {
             ms = self.accepted.elapsed().as_millis() as u64,
             "stream negotiated"
         );
+        if self.side == Side::Peer {
+            let (address, version) = (Some(self.address.ip()), tls.map(TlsFacts::version));
+            let (pair, proof) = (grant.pair(), Some(grant.proof()));
+            self.gate.report(pair, Direction::Inbound, address, version, proof);
+        }
         if self.side == Side::Peer {
             // EXTERNAL cannot be held back until the legacy server takes the pair; so the way
             // there is opened before the first stanza comes.
@@ -358,7 +396,7 @@ impl Leg {
         if self.side == Side::Peer
             && let Some(denied) = config.policy.address(self.address.ip(), Direction::Inbound)
         {
-            let rule = Some(denied.rule.0.to_string());
+            let rule = Some(denied.rule.to_string());
             let condition = StreamCondition::PolicyViolation;
             return Err(Fault::policy(condition, "address denied by rule", rule).into());
         }

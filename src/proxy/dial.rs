@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustls::pki_types::CertificateDer;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
@@ -19,16 +20,18 @@ use super::{
     frames::{Frame, Frames},
     gate::Gate,
     reasons,
+    rules::{decide, may_return},
+    services::Services,
     sharing::Join,
 };
 use crate::{
-    auth::{Proof, dane::DanePlan},
+    auth::{Proof, TlsFacts, dane::DanePlan},
     config::{
-        model::{Config, HeaderVersion},
-        policy::Level,
+        model::{Config, HeaderVersion, TlsVersion},
+        policy::{Decision, Missing},
     },
     net::{
-        connector::{Connected, Connector, Rules, connect_legacy},
+        connector::{Connected, Connector, connect_legacy},
         targets::Target,
         wire::Wire,
     },
@@ -36,7 +39,7 @@ use crate::{
         Authentication, Failure, FailureKind, Initiating, Purpose, Setup, Step, VerifyOutcome,
     },
     xml::writer,
-    xmpp::{Direction, Domain, DomainPair, Side},
+    xmpp::{Direction, DomainPair, Side},
 };
 
 /// An open stream.
@@ -124,6 +127,10 @@ pub(super) async fn open(
             ms = began.elapsed().as_millis() as u64,
             "stream negotiated"
         );
+        if side == Side::Peer {
+            let version = tls.map(TlsFacts::version);
+            gate.report(pair, Direction::Outbound, live.address(), version, live.proof.as_ref());
+        }
     }
     Ok(Way::Own(live))
 }
@@ -150,6 +157,50 @@ pub(super) async fn ask(
     }
 }
 
+/// Judges the certificates of an open connection again: does DNS still send those who look for
+/// the pair's target to this endpoint, and do they still prove it?
+///
+/// # Errors
+/// Why not; [`FailureKind::Resolution`] where nobody knows.
+pub(super) async fn prove_again(
+    gate: &Arc<Gate>,
+    pair: &DomainPair,
+    endpoint: &Endpoint,
+    chain: &[CertificateDer<'static>],
+) -> Result<Proof, Failure> {
+    let (services, config, domain) = (gate.services(), gate.config(), &pair.target);
+    let decision = decide(&config, pair, Direction::Outbound);
+    let deadline = Instant::now() + config.limits.connect;
+    let late = |_| Failure::new(FailureKind::Resolution, "name resolution took too long");
+    let found = timeout_at(deadline, services.resolver.service(domain)).await.map_err(late)?;
+    let rules = Services::rules(&config, &services.own);
+    let mut connector = Connector::new(services.resolver.clone(), found?, rules);
+    let mut why = None;
+    while let Some(at) = timeout_at(deadline, connector.upcoming()).await.map_err(late)? {
+        if at.target.tls == endpoint.target.tls && at.addresses.contains(&endpoint.address) {
+            let endpoint = Endpoint {
+                address: endpoint.address,
+                target: at.target.clone(),
+                plan: at.plan.clone(),
+            };
+            match gate.accept_endpoint(chain, &decision, domain, &endpoint, deadline).await {
+                Ok(proof) => return Ok(proof),
+                Err(unproven) => why = Some(unproven.to_string()),
+            }
+        }
+        connector.skip();
+    }
+    let unconnected = connector.into_error();
+    Err(match why {
+        Some(why) => Failure::new(FailureKind::NotProven, why),
+        None if !unconnected.failures.is_empty() => Failure::from(unconnected),
+        None => {
+            let detail = format!("{domain} is no longer reached at {}", endpoint.address);
+            Failure::new(FailureKind::NotProven, detail)
+        }
+    })
+}
+
 /// Which way stanzas go on streams that we open on that side.
 fn direction(side: Side) -> Direction {
     match side {
@@ -158,15 +209,20 @@ fn direction(side: Side) -> Direction {
     }
 }
 
-/// Whether policy allows a remote domain.
+/// Whether policy allows the stanzas of a pair.
 pub(super) fn allowed(
     config: &Config,
-    remote: &Domain,
+    pair: &DomainPair,
     direction: Direction,
 ) -> Result<(), Failure> {
-    match config.policy.domain(remote, direction).denied {
+    let decision = decide(config, pair, direction);
+    let remote = match direction {
+        Direction::Inbound => &pair.sender,
+        Direction::Outbound => &pair.target,
+    };
+    match decision.denied() {
         None => Ok(()),
-        Some(denied) => Err(reasons::denied(remote, &denied)),
+        Some(denied) => Err(reasons::denied(remote, &denied, decision.error())),
     }
 }
 
@@ -174,16 +230,32 @@ pub(super) fn allowed(
 pub(super) fn address_allowed(config: &Config, address: IpAddr) -> Result<(), Failure> {
     match config.policy.address(address, Direction::Outbound) {
         None => Ok(()),
-        Some(denied) => Err(reasons::denied(address, &denied)),
+        Some(denied) => Err(reasons::denied(address, &denied, None)),
     }
 }
 
-/// Whether what was proven is enough.
-pub(super) fn level_reached(level: Level, proof: Option<&Proof>) -> Result<(), Failure> {
-    if level == Level::Trusted && proof.is_none() {
-        return Err(Failure::new(FailureKind::NotProven, "the level trusted is not reached"));
+/// Whether TLS and what was proven are enough.
+pub(super) fn sufficient(
+    decision: &Decision<'_>,
+    tls: Option<TlsVersion>,
+    proof: Option<&Proof>,
+) -> Result<(), Failure> {
+    decision.suffices(tls, proof).map_err(|short| {
+        let kind = match short.missing {
+            Missing::Tls | Missing::TlsVersion(_) => FailureKind::Tls,
+            Missing::Pin | Missing::Proof => FailureKind::NotProven,
+        };
+        Failure::new(kind, short.to_string())
+    })
+}
+
+/// The pair whose stanzas a stream for `pair` is about: a question to a peer is about those that
+/// come from it.
+fn stanzas(pair: &DomainPair, side: Side, way: Direction) -> DomainPair {
+    match (side, way) {
+        (Side::Peer, Direction::Inbound) => pair.reversed(),
+        (Side::Peer, Direction::Outbound) | (Side::Legacy, _) => pair.clone(),
     }
-    Ok(())
 }
 
 struct Job<'a> {
@@ -227,9 +299,9 @@ impl<'a> Job<'a> {
             pair: pair.clone(),
             purpose,
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
-            level: config.policy.domain(remote, way).level,
+            level: decide(&config, &stanzas(pair, side, way), way).level(),
             external: false,
-            bidi: side == Side::Peer && allowed(&config, remote, Direction::Inbound).is_ok(),
+            bidi: side == Side::Peer && may_return(&config, pair),
             secret: match side {
                 Side::Peer => gate.keys().public().clone(),
                 Side::Legacy => gate.keys().local(&legacy.name),
@@ -238,6 +310,12 @@ impl<'a> Job<'a> {
         };
         let deadline = Instant::now() + config.limits.connect;
         Ok(Self { gate, config, setup, way, deadline })
+    }
+
+    /// What the rules say of the stanzas that the stream is about.
+    fn decision(&self) -> Decision<'_> {
+        let Setup { side, pair, .. } = &self.setup;
+        decide(&self.config, &stanzas(pair, *side, self.way), self.way)
     }
 
     async fn run(mut self, join: Option<&mut Join>) -> Result<Outcome, Failure> {
@@ -262,7 +340,7 @@ impl<'a> Job<'a> {
 
     async fn peer(&mut self, mut join: Option<&mut Join>) -> Result<Outcome, Failure> {
         let remote = self.setup.pair.target.clone();
-        allowed(&self.config, &remote, self.way)?;
+        allowed(&self.config, &stanzas(&self.setup.pair, Side::Peer, self.way), self.way)?;
         let services = self.gate.services();
         let targets = match timeout_at(self.deadline, services.resolver.service(&remote)).await {
             Ok(targets) => targets.map_err(Failure::from)?,
@@ -270,12 +348,7 @@ impl<'a> Job<'a> {
                 return Err(Failure::new(FailureKind::Resolution, "name resolution took too long"));
             }
         };
-        let config = Arc::clone(&self.config);
-        let rules = Rules {
-            filter: Box::new(move |ip| config.policy.address(ip, Direction::Outbound)),
-            own: services.own.clone(),
-            tcp_timeout: self.config.limits.tcp_connect,
-        };
+        let rules = Services::rules(&self.config, &services.own);
         let mut connector = Connector::new(services.resolver.clone(), targets, rules);
         let mut failures = Vec::new();
         loop {

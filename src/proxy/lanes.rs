@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    pieces,
+    expiry, pieces,
     route::{Queued, Route},
 };
 use crate::{auth::Proof, net::wire::Wire, stream::Failure, xmpp::DomainPair};
@@ -63,6 +63,8 @@ pub(super) enum End {
     Denied(Failure),
     /// The other end does not take the pair on this stream.
     Refused(Failure),
+    /// What proved the pair's target has expired, and nothing does now.
+    Withdrawn(Failure),
     /// The stream ended, or ends, before the pair was on it.
     Missed,
 }
@@ -94,6 +96,10 @@ pub(super) struct Lane {
     pub(super) stage: Stage,
     /// When stanzas last went over it, or when it came aboard.
     pub(super) used: Instant,
+    /// When its proof is to be looked at; none while that is done, and without one that expires.
+    pub(super) renewal: Option<Instant>,
+    /// How often in a row there was no answer when it was looked at.
+    pub(super) unanswered: u32,
     back: oneshot::Sender<Returned>,
     waiting: VecDeque<Queued>,
     in_flight: usize,
@@ -161,10 +167,6 @@ impl Lanes {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
-    }
-
     /// When stanzas last went over any lane.
     pub(super) fn used(&self) -> Instant {
         self.used
@@ -204,6 +206,8 @@ impl Lanes {
                 proof,
                 stage: Stage::Waiting,
                 used: Instant::now(),
+                renewal: None,
+                unanswered: 0,
                 back,
                 waiting: VecDeque::new(),
                 in_flight: 0,
@@ -225,7 +229,24 @@ impl Lanes {
     /// What proves the pair's target from now on.
     pub(super) fn prove(&mut self, id: LaneId, proof: Proof) {
         if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.renewal = proof.expires().map(expiry::look_at);
+            lane.unanswered = 0;
             lane.proof = Some(proof);
+        }
+    }
+
+    /// The proof of the lane is looked at then; none while that is done.
+    pub(super) fn look_at(&mut self, id: LaneId, when: Option<Instant>) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.renewal = when;
+        }
+    }
+
+    /// Nobody knows whether the proof of the lane still holds; it is looked at again then.
+    pub(super) fn look_again_at(&mut self, id: LaneId, when: Instant) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.renewal = Some(when);
+            lane.unanswered += 1;
         }
     }
 
@@ -234,6 +255,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.stage = Stage::Open;
         lane.used = Instant::now();
+        lane.renewal = lane.proof.as_ref().and_then(Proof::expires).map(expiry::look_at);
         lane.waiting = lane.route.board(id, self.handle.clone());
         if !lane.waiting.is_empty() {
             self.turns.push_back(id);

@@ -4,18 +4,24 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Buf;
-use tokio::time::{Instant, sleep_until};
-use tracing::info;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, info};
 
 use super::{
     dial::{self, Live},
+    expiry,
     gate::Gate,
     intake::Intake,
     lanes::{Call, End, LaneId, Lanes, Stage},
+    rules::{decide, may_come},
     sharing::{Join, Registered},
 };
 use crate::{
-    auth::Proof,
+    auth::{Proof, TlsFacts},
+    config::model::TlsVersion,
     net::wire::Event,
     stream::{Failure, FailureKind, Fault, Step},
     xml::{Span, Tag, Token, TokenKind, writer},
@@ -44,6 +50,8 @@ struct Opened {
     stopping: bool,
     /// Why the last pair left.
     parting: End,
+    /// Proofs that are being looked at.
+    renewals: JoinSet<(LaneId, Result<Proof, Failure>)>,
     /// When lanes are to be looked at.
     check: Instant,
 }
@@ -79,6 +87,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Live, join: Join) -> Op
         unasked: VecDeque::new(),
         stopping: false,
         parting: End::Missed,
+        renewals: JoinSet::new(),
         check: Instant::now(),
     };
     gate.routes_to(side).spawn(opened.run());
@@ -91,6 +100,7 @@ impl Opened {
         if matches!(end, End::Broken(_)) && self.lanes.outstanding() > 0 {
             self.keep_apart();
         }
+        self.renewals.shutdown().await;
         // Nobody joins any more.
         self.registered = None;
         // What was admitted goes on its way.
@@ -107,9 +117,10 @@ impl Opened {
         let (reason, failure) = match end {
             End::Done(reason) => (reason, None),
             End::Missed => ("missed", None),
-            End::Broken(failure) | End::Denied(failure) | End::Refused(failure) => {
-                (failure.reason(), Some(failure))
-            }
+            End::Broken(failure)
+            | End::Denied(failure)
+            | End::Refused(failure)
+            | End::Withdrawn(failure) => (failure.reason(), Some(failure)),
         };
         info!(
             side = side.as_str(),
@@ -175,6 +186,11 @@ impl Opened {
                         self.call(call);
                     }
                 }
+                Some(renewal) = self.renewals.join_next(), if !self.renewals.is_empty() => {
+                    if let Ok((lane, outcome)) = renewal {
+                        self.renewed(lane, outcome);
+                    }
+                }
                 () = gate.stopping(self.side), if !self.stopping => self.stopping = true,
                 changed = generation.changed() => if changed.is_ok() {
                     self.judge();
@@ -219,9 +235,11 @@ impl Opened {
             let Some(lane) = self.lanes.get(id) else { continue };
             if matches!(lane.stage, Stage::Waiting) {
                 let pair = lane.route.pair().clone();
-                let allowed =
-                    dial::allowed(&self.gate.config(), &pair.target, Direction::Inbound).is_ok();
-                let inbound = lane.proof.clone().filter(|_| allowed);
+                let (tls, address) = (self.tls(), self.live.address());
+                let may = |proof: &Proof| {
+                    may_come(&self.gate.config(), &pair.reversed(), address, tls, proof)
+                };
+                let inbound = lane.proof.clone().filter(may);
                 self.live.machine.request(pair, inbound, &mut steps);
                 self.lanes.ask(id);
             }
@@ -260,6 +278,8 @@ impl Opened {
                     shared = %self.first,
                     "domain pair joined"
                 );
+                let (address, tls) = (self.live.address(), self.tls());
+                self.gate.report(pair, Direction::Outbound, address, tls, proof);
             }
             Err(failure) => self.leave(id, End::Refused(failure)),
         }
@@ -364,6 +384,7 @@ impl Opened {
         let now = Instant::now();
         let mut next = now + limits.idle;
         let mut gone = Vec::new();
+        let mut expired = Vec::new();
         for (id, lane) in self.lanes.iter() {
             let (due, end) = match lane.stage {
                 Stage::Open if self.live.machine.is_bidirectional() => {
@@ -380,8 +401,15 @@ impl Opened {
             };
             if due <= now && self.lanes.is_idle(id) {
                 gone.push((id, end));
-            } else {
-                next = next.min(due.max(now + SOON));
+                continue;
+            }
+            next = next.min(due.max(now + SOON));
+            if let Some(renewal) = lane.renewal {
+                if renewal <= now {
+                    expired.push(id);
+                } else {
+                    next = next.min(renewal);
+                }
             }
         }
         for (id, end) in gone {
@@ -393,9 +421,58 @@ impl Opened {
             }
             self.leave(id, end);
         }
+        for id in expired {
+            self.renew(id);
+        }
         self.check = next;
         self.ask();
         self.count();
+    }
+
+    /// Has the proof of a lane found out again, if it has expired (protocol §9.5).
+    fn renew(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        let Some(expires) = lane.proof.as_ref().and_then(Proof::expires) else { return };
+        if !expiry::is_past(expires) {
+            self.lanes.look_at(id, Some(expiry::look_at(expires)));
+            return;
+        }
+        let (Some(endpoint), Some(tls)) = (self.live.endpoint.clone(), self.live.machine.tls())
+        else {
+            return;
+        };
+        let pair = lane.route.pair().clone();
+        let (gate, chain) = (Arc::clone(&self.gate), Arc::clone(tls.peer_chain()));
+        self.lanes.look_at(id, None);
+        self.renewals
+            .spawn(async move { (id, dial::prove_again(&gate, &pair, &endpoint, &chain).await) });
+    }
+
+    fn renewed(&mut self, id: LaneId, outcome: Result<Proof, Failure>) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        let pair = lane.route.pair().clone();
+        self.check = Instant::now();
+        match outcome {
+            Ok(proof) => {
+                debug!(pair = %pair, prooftype = proof.prooftype().as_str(), "proof renewed");
+                self.live.machine.renewed(&pair, &proof);
+                self.lanes.prove(id, proof);
+            }
+            // Without an answer nobody knows; but not for ever.
+            Err(failure)
+                if failure.kind() == FailureKind::Resolution
+                    && lane.unanswered < UNANSWERED_MAX =>
+            {
+                debug!(pair = %pair, detail = %failure, "proof not renewed yet");
+                self.lanes.look_again_at(id, Instant::now() + UNANSWERED_WAIT);
+            }
+            Err(failure) => {
+                info!(pair = %pair, detail = %failure, "domain pair withdrawn, its proof has expired");
+                let reversed = pair.reversed();
+                self.live.machine.retain_inbound(|grant| *grant.pair() != reversed);
+                self.leave(id, End::Withdrawn(failure.telling(StreamCondition::Reset)));
+            }
+        }
     }
 
     fn leave(&mut self, id: LaneId, end: End) {
@@ -415,9 +492,12 @@ impl Opened {
             })
             .collect();
         let config = self.gate.config();
-        for pair in self.live.machine.retain_inbound(|grant| {
-            dial::allowed(&config, &grant.pair().sender, Direction::Inbound).is_ok()
-        }) {
+        let (tls, address) = (self.tls(), self.live.address());
+        for pair in self
+            .live
+            .machine
+            .retain_inbound(|grant| may_come(&config, grant.pair(), address, tls, grant.proof()))
+        {
             info!(pair = %pair, "domain pair withdrawn by policy");
         }
         for (id, failure) in verdicts {
@@ -428,9 +508,9 @@ impl Opened {
 
     fn still_allowed(&self, pair: &DomainPair, proof: Option<&Proof>) -> Result<(), Failure> {
         let config = self.gate.config();
-        let (local, remote) = match self.side {
-            Side::Peer => (&pair.sender, &pair.target),
-            Side::Legacy => (&pair.target, &pair.sender),
+        let local = match self.side {
+            Side::Peer => &pair.sender,
+            Side::Legacy => &pair.target,
         };
         if !config.local_domains.contains_key(local) {
             return Err(Failure::new(FailureKind::Denied, format!("{local} is no longer served")));
@@ -439,14 +519,21 @@ impl Opened {
         if self.side == Side::Legacy {
             return Ok(());
         }
-        dial::allowed(&config, remote, Direction::Outbound)?;
+        dial::allowed(&config, pair, Direction::Outbound)?;
         if let Some(address) = self.live.address() {
             dial::address_allowed(&config, address)?;
         }
-        let level = config.policy.domain(remote, Direction::Outbound).level;
-        dial::level_reached(level, proof)
+        dial::sufficient(&decide(&config, pair, Direction::Outbound), self.tls(), proof)
+    }
+
+    fn tls(&self) -> Option<TlsVersion> {
+        self.live.machine.tls().map(TlsFacts::version)
     }
 }
 
 /// Lanes are looked at no more often than this.
 const SOON: Duration = Duration::from_secs(1);
+/// How long to wait where DNS did not say whether a proof still holds,
+const UNANSWERED_WAIT: Duration = Duration::from_secs(30);
+/// and how often.
+const UNANSWERED_MAX: u32 = 5;

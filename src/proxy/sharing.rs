@@ -27,6 +27,7 @@ use super::{
     dial::{Endpoint, Live},
     gate::Gate,
     lanes::{Boarding, Call},
+    rules::decide,
 };
 use crate::{
     auth::Proof,
@@ -34,7 +35,7 @@ use crate::{
         connector::Candidates,
         targets::{Target, TargetTls},
     },
-    xmpp::{Domain, DomainPair},
+    xmpp::{Direction, Domain, DomainPair},
 };
 
 /// How long a peer that ended its stream over a pair that would join, or did not answer, is not
@@ -185,11 +186,6 @@ impl Registered {
     pub(super) fn carries(&self, pairs: usize) {
         self.shared.pairs.store(pairs, Ordering::Relaxed);
     }
-
-    /// The certificates of the peer.
-    pub(super) fn chain(&self) -> &Arc<[CertificateDer<'static>]> {
-        &self.shared.chain
-    }
 }
 
 impl Drop for Registered {
@@ -244,7 +240,6 @@ impl Join {
         let certificate = gate
             .offers_certificate(&pair.target)
             .then(|| services.tls.store().for_domain(&pair.sender))
-            .flatten()
             .and_then(|key| key.cert.first().cloned());
         Self {
             pair: pair.clone(),
@@ -298,13 +293,18 @@ impl Join {
     }
 
     async fn board(&mut self, gate: &Arc<Gate>, at: Candidates<'_>) -> bool {
+        let config = gate.config();
+        let decision = decide(&config, &self.pair, Direction::Outbound);
+        if !decision.multiplex() {
+            return false;
+        }
         for address in at.addresses {
             let sharing = gate.sharing();
             if sharing.kept_apart(address) {
                 continue;
             }
             let there = sharing.streams.get(address).map(|there| there.clone()).unwrap_or_default();
-            let max = gate.config().limits.pairs_per_stream;
+            let max = config.limits.pairs_per_stream;
             for shared in there {
                 if shared.tls != at.target.tls
                     || shared.identity != self.identity
@@ -318,7 +318,12 @@ impl Join {
                     target: at.target.clone(),
                     plan: at.plan.clone(),
                 };
-                match gate.judge_endpoint(&shared.chain, &self.pair.target, &endpoint) {
+                let deadline = Instant::now() + config.limits.connect;
+                let decision = decide(&config, &self.pair, Direction::Outbound);
+                let remote = &self.pair.target;
+                let judged =
+                    gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint, deadline);
+                match judged.await {
                     Ok(proof) => {
                         if self.call(&shared, proof) {
                             return true;

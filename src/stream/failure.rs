@@ -58,7 +58,7 @@ impl Failure {
 
     /// The same with another stanza error than is usual for its kind.
     #[must_use]
-    pub(super) fn with_condition(self, condition: StanzaCondition) -> Self {
+    pub fn with_condition(self, condition: StanzaCondition) -> Self {
         Self { condition, ..self }
     }
 
@@ -203,6 +203,6 @@ fn condition(kind: FailureKind) -> StanzaCondition {
 
 /// Text of the other end, fit for a log line: bounded, and nothing a terminal would act on.
 #[must_use]
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

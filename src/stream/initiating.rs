@@ -375,6 +375,17 @@ impl Initiating {
         self.inbound.is_some()
     }
 
+    /// The target of `pair` was proven again.
+    pub fn renewed(&mut self, pair: &DomainPair, proof: &Proof) {
+        let reversed = pair.reversed();
+        if let Some(inbound) = &mut self.inbound
+            && inbound.get(&reversed).is_some()
+        {
+            // None for a proof of another domain, which then changes nothing.
+            let _ = inbound.authorize(reversed, proof.clone());
+        }
+    }
+
     /// Withdraws the pairs of stanzas that come for which `keep` says no, and returns them.
     pub fn retain_inbound(&mut self, keep: impl FnMut(&AuthorizedPair) -> bool) -> Vec<DomainPair> {
         self.inbound.as_mut().map(|inbound| inbound.retain(keep)).unwrap_or_default()

@@ -171,7 +171,7 @@ fn conversation(case: Case, cuts: &Cuts) -> (String, String) {
         }
         (Case::WrongKey, Question::Pair { pair, id, .. }) => ask(pair, id, "wrong", cuts),
         (_, Question::Pair { pair, id, key }) => ask(pair, id, key, cuts),
-        (_, Question::Certificate(_)) => panic!("{question:?}"),
+        (_, Question::Certificate(_) | Question::Renewal { .. }) => panic!("{question:?}"),
     };
     link.run(cuts, &mut answer);
     if words(&link.opened).contains("opened") {
@@ -278,7 +278,7 @@ proptest! {
         link.opened = link.opening.connected();
         link.run(&cuts, &mut |question| match question {
             Question::Pair { pair, .. } => Ok(Proof::source_address(pair.sender.clone())),
-            Question::Certificate(_) => panic!("{question:?}"),
+            Question::Certificate(_) | Question::Renewal { .. } => panic!("{question:?}"),
         });
         prop_assert_eq!(words(&link.opened), "header db:result opened(dialback)");
     }
@@ -444,7 +444,7 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
                 let question = challenge.question().clone();
                 let of = match &question {
                     Question::Certificate(domain) => domain,
-                    Question::Pair { pair, .. } => &pair.sender,
+                    Question::Pair { pair, .. } | Question::Renewal { pair, .. } => &pair.sender,
                 };
                 let proof = proof_of(*reply, of);
                 if let Ok(proof) = &proof
@@ -453,6 +453,7 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
                     match &question {
                         Question::Certificate(domain) => model.certified = Some(domain.clone()),
                         Question::Pair { pair, .. } => just_proven = Some(pair.clone()),
+                        Question::Renewal { .. } => {}
                     }
                 }
                 end.answer_to(challenge, proof)
@@ -498,7 +499,7 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
         if let Some(challenge) = stale.pop() {
             let of = match challenge.question() {
                 Question::Certificate(domain) => domain.clone(),
-                Question::Pair { pair, .. } => pair.sender.clone(),
+                Question::Pair { pair, .. } | Question::Renewal { pair, .. } => pair.sender.clone(),
             };
             assert_eq!(words(&end.answer_to(challenge, Ok(Proof::dialback(of, None)))), "-");
         }

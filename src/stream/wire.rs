@@ -421,7 +421,9 @@ impl Accepting {
     pub(super) fn confirm(&mut self) -> String {
         let proof = match self.challenges.front().unwrap().question() {
             Question::Certificate(domain) => Tls::proof(domain.as_str()),
-            Question::Pair { pair, .. } => Proof::dialback(pair.sender.clone(), None),
+            Question::Pair { pair, .. } | Question::Renewal { pair, .. } => {
+                Proof::dialback(pair.sender.clone(), None)
+            }
         };
         words(&self.answer(Ok(proof)))
     }
@@ -443,6 +445,14 @@ impl Accepting {
         let mut events = Vec::new();
         self.voice.say(&bytes, &mut events);
         events
+    }
+
+    /// The time is `seconds` after the epoch: proofs that have expired are asked for again.
+    pub(super) fn renew(&mut self, seconds: u64) -> String {
+        let mut out = Vec::new();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        self.machine.renew(now, &mut out);
+        words(&self.done(out, Ok(()), Vec::new()))
     }
 
     fn done(
@@ -474,12 +484,15 @@ impl Accepting {
                     let did = match challenge.question() {
                         Question::Certificate(domain) => format!("judge({domain})"),
                         Question::Pair { pair, .. } => format!("prove({pair})"),
+                        Question::Renewal { pair, .. } => format!("renew({pair})"),
                     };
                     self.challenges.push_back(challenge);
                     did
                 }
                 Action::Granted(grant, by) => format!("granted({} {})", grant.pair(), how(by)),
                 Action::Refused(pair, _) => format!("refused({pair})"),
+                Action::Renewed(pair) => format!("renewed({pair})"),
+                Action::Withdrawn(pair, _) => format!("withdrawn({pair})"),
                 Action::Close => {
                     self.ended = true;
                     "close".into()

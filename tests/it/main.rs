@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod bidi;
+mod check;
 mod claims;
 mod l1_addresses;
 mod l1_dialback;
@@ -21,6 +22,7 @@ mod l4_negotiation;
 mod l4_proofs;
 mod l4_streams;
 mod life;
+mod posh;
 mod relay;
 mod sharing;
 mod world;

@@ -7,14 +7,15 @@ use tracing::info;
 
 use super::Leg;
 use crate::{
-    auth::{Proof, ledger::AuthorizedPair},
+    auth::{Proof, TlsFacts, ledger::AuthorizedPair},
     net::wire::Wire,
     proxy::{
         dial,
         lanes::{Boarding, Call, End, Lanes},
+        rules::decide,
         sharing::Offer,
     },
-    stream::Failure,
+    stream::{Failure, FailureKind},
     xmpp::{Direction, DomainPair},
 };
 
@@ -116,9 +117,14 @@ impl Leg {
 
     fn may_return(&self, pair: &DomainPair, proof: &Proof) -> Result<(), Failure> {
         let config = self.gate.config();
-        dial::allowed(&config, &pair.target, Direction::Outbound)?;
+        dial::allowed(&config, pair, Direction::Outbound)?;
         dial::address_allowed(&config, self.address.ip().to_canonical())?;
-        let level = config.policy.domain(&pair.target, Direction::Outbound).level;
-        dial::level_reached(level, Some(proof).filter(|proof| proof.is_strong()))
+        let tls = self.machine.tls().map(TlsFacts::version);
+        let proof = Some(proof).filter(|proof| proof.is_strong());
+        let decision = decide(&config, pair, Direction::Outbound);
+        if !decision.bidi() {
+            return Err(Failure::new(FailureKind::Denied, "bidi is off for the peer"));
+        }
+        dial::sufficient(&decision, tls, proof)
     }
 }

@@ -67,7 +67,7 @@ impl Task {
                 }
                 End::Refused(failure) => return self.fail(failure),
                 End::Missed => Failure::new(FailureKind::Stream, "the stream ended too early"),
-                End::Broken(failure) => {
+                End::Broken(failure) | End::Withdrawn(failure) => {
                     if self.route.is_empty() && self.finish() {
                         return;
                     }

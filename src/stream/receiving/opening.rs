@@ -127,6 +127,10 @@ impl Receiving {
         self.stage = Stage::Open(Layer::Sasl);
         self.offer(out, Features { dialback: true, limits: self.limits(), ..Features::default() });
         let pair = DomainPair::new(proof.domain().clone(), to);
+        if let Some(short) = self.falls_short(&pair, &proof) {
+            let rule = short.rule.map(|rule| rule.to_string());
+            return Err(Fault::policy(StreamCondition::PolicyViolation, "not proven enough", rule));
+        }
         if !self.grant(pair, proof, Authentication::External, out) {
             return Err(Fault::us(StreamCondition::InternalServerError, "no proof after sasl"));
         }
