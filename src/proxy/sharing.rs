@@ -261,7 +261,8 @@ impl Join {
         if self.board(gate, at).await {
             return true;
         }
-        if self.waited || self.opening.is_some() {
+        let apart = at.addresses.iter().all(|address| gate.sharing().kept_apart(address));
+        if self.waited || self.opening.is_some() || apart {
             return false;
         }
         let Target { host, port, tls, delegation, .. } = at.target;
