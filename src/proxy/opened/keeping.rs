@@ -73,7 +73,10 @@ impl Opened {
             }
         }
         for (id, end) in gone {
-            if let Some(lane) = self.lanes.get(id) {
+            if let Some(lane) = self.lanes.get(id)
+                && matches!(lane.stage, Stage::Asked)
+            {
+                self.keep_apart();
                 self.live.machine.forget(lane.route.pair());
             }
             self.leave(id, end);
@@ -129,6 +132,13 @@ impl Opened {
                 self.live.machine.retain_inbound(|grant| *grant.pair() != reversed);
                 self.leave(id, End::Withdrawn(failure.telling(StreamCondition::Reset)));
             }
+        }
+    }
+
+    /// The peer does not bear that pairs join: it ends the stream over them, or has no answer.
+    pub(super) fn keep_apart(&self) {
+        if let Some(endpoint) = &self.live.endpoint {
+            self.gate.sharing().keep_apart(endpoint.address);
         }
     }
 
