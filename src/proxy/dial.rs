@@ -28,11 +28,11 @@ use crate::{
     auth::{Proof, TlsFacts, dane::DanePlan},
     config::{
         model::{Config, HeaderVersion, TlsVersion},
-        policy::{Decision, Missing},
+        policy::{Decision, Level, Missing},
     },
     net::{
         connector::{Connected, Connector, connect_legacy},
-        targets::Target,
+        targets::{Target, TargetTls},
         wire::Wire,
     },
     stream::{
@@ -121,6 +121,7 @@ pub(super) async fn open(
             addr = live.address().map(tracing::field::display),
             tls = tls.map(|tls| tls.version_str()),
             cipher = tls.map(|tls| tls.cipher_suite()),
+            level = Level::of(tls.is_some(), live.proof.is_some()).as_str(),
             proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str()),
             auth = authentication.as_str(),
             bidi = live.machine.is_bidirectional().then_some(true),
@@ -299,7 +300,7 @@ impl<'a> Job<'a> {
             pair: pair.clone(),
             purpose,
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
-            level: decide(&config, &stanzas(pair, side, way), way).level(),
+            level: decide(&config, &stanzas(pair, side, way), way).level().max(Level::Verified),
             external: false,
             bidi: side == Side::Peer && may_return(&config, pair),
             secret: match side {
@@ -396,8 +397,31 @@ impl<'a> Job<'a> {
                 let Ok(Ok(stream)) = again.await else { return Err(failure) };
                 self.attempt(stream, Some(&endpoint)).await
             }
+            Err(failure)
+                if failure.kind() == FailureKind::Tls
+                    && endpoint.target.tls == TargetTls::StartTls
+                    && self.decision().level() == Level::Permissive =>
+            {
+                self.without_tls(address, &endpoint, failure).await
+            }
             outcome => outcome,
         }
+    }
+
+    /// Once more, for a peer with which TLS failed and that need not have it.
+    async fn without_tls(
+        &mut self,
+        address: SocketAddr,
+        endpoint: &Endpoint,
+        failure: Failure,
+    ) -> Result<Outcome, Failure> {
+        info!(pair = %self.setup.pair, addr = %address.ip(), detail = %failure, "no TLS: tried without");
+        let again = timeout(self.config.limits.tcp_connect, TcpStream::connect(address));
+        let Ok(Ok(stream)) = again.await else { return Err(failure) };
+        self.setup.level = Level::Permissive;
+        let outcome = self.attempt(stream, Some(endpoint)).await;
+        self.setup.level = Level::Verified;
+        outcome
     }
 }
 

@@ -35,6 +35,16 @@ impl Level {
         }
     }
 
+    /// The level of a stream, by whether it has TLS and a certificate that proves its domain.
+    #[must_use]
+    pub fn of(has_tls: bool, is_proven: bool) -> Self {
+        match (has_tls, is_proven) {
+            (true, true) => Self::Trusted,
+            (true, false) => Self::Encrypted,
+            (false, _) => Self::Verified,
+        }
+    }
+
     /// Whether streams without TLS do not reach it.
     #[must_use]
     pub fn needs_tls(self) -> bool {
