@@ -27,8 +27,9 @@ pub(super) struct Records {
     /// The host that SRV records should name; those of the DNS if none is given.
     #[arg(long, value_name = "HOST")]
     target: Option<Domain>,
-    /// The next certificate or key, PEM: what it needs is to be published before it is used.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    /// The next certificate or key, PEM: what it needs is to be published before it is used. Can be
+    /// given more than once.
+    #[arg(long, value_name = "FILE")]
     next: Vec<PathBuf>,
     /// Write the POSH files below this directory, as DIR/DOMAIN/.well-known/posh/xmpp-server.json.
     #[arg(long, value_name = "DIR")]

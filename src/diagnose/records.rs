@@ -8,7 +8,9 @@ pub mod report;
 mod srv;
 mod tlsa;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, io, panic::resume_unwind, path::PathBuf, sync::Arc};
+
+use tokio::task::JoinSet;
 
 pub use self::report::Report;
 use self::{
@@ -90,22 +92,49 @@ pub async fn records(config: Config, options: &Options) -> Result<Report, Record
     }
     let next: Result<_, _> = options.next.iter().map(|path| PublishedKey::load(path)).collect();
     let services = Services::beside(Arc::new(config))?;
-    let survey = Survey { services, options, next: next? };
-    let mut report = Report { version: VERSION, status: Status::Ok, domains: Vec::new() };
+    let survey = Arc::new(Survey { services, options: options.clone(), next: next? });
+    let mut reports = BTreeMap::new();
+    let mut under_way = JoinSet::new();
     for domain in domains {
-        report.domains.push(survey.domain(&domain).await?);
+        if under_way.len() == AT_ONCE {
+            one_done(&mut under_way, &mut reports).await?;
+        }
+        let survey = Arc::clone(&survey);
+        under_way.spawn(async move {
+            let report = survey.domain(&domain).await;
+            (domain, report)
+        });
     }
-    report.status = report.domains.iter().map(|d| d.status).max().unwrap_or(Status::Ok);
-    Ok(report)
+    while !under_way.is_empty() {
+        one_done(&mut under_way, &mut reports).await?;
+    }
+    let domains: Vec<_> = reports.into_values().collect();
+    let status = domains.iter().map(|domain| domain.status).max().unwrap_or(Status::Ok);
+    Ok(Report { version: VERSION, status, domains })
 }
 
-struct Survey<'a> {
+/// Waits for one of them.
+async fn one_done(
+    under_way: &mut JoinSet<(Domain, Result<DomainReport, RecordsError>)>,
+    reports: &mut BTreeMap<Domain, DomainReport>,
+) -> Result<(), RecordsError> {
+    match under_way.join_next().await {
+        Some(Ok((domain, report))) => {
+            reports.insert(domain, report?);
+        }
+        Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+        Some(Err(_)) | None => {}
+    }
+    Ok(())
+}
+
+struct Survey {
     services: Services,
-    options: &'a Options,
+    options: Options,
     next: Vec<PublishedKey>,
 }
 
-impl Survey<'_> {
+impl Survey {
     async fn domain(&self, domain: &Domain) -> Result<DomainReport, RecordsError> {
         // what a peer sees that connects
         let shown = self.services.tls.store().for_domain(domain);
@@ -198,6 +227,9 @@ impl Item {
         self.is(state, Failure::from(error).detail())
     }
 }
+
+/// Domains that are looked at at once.
+const AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests;

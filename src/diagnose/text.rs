@@ -83,6 +83,36 @@ fn code(mark: Status) -> u8 {
 /// Columns of the label,
 const LABEL: usize = 9;
 /// of the time,
-const TIME: usize = 8;
+const TIME: usize = 7;
 /// and of the sign.
 const SIGN: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_not_repeated_and_nothing_of_others_acts_on_a_terminal() {
+        let mut lines = Lines::default();
+        lines.add("dns", Some(12), None, "one");
+        lines.add("dns", None, Some(Status::Warning), "two\x1b[2J\nthree");
+        lines.add("tls", Some(1234), Some(Status::Ok), "");
+        assert_eq!(
+            lines.write(false),
+            "dns        12 ms    one\n                  ! two\u{fffd}[2J\u{fffd}three\ntls      1234 ms  +\n"
+        );
+        let coloured = lines.write(true);
+        assert!(
+            coloured.contains("\x1b[33m! two\u{fffd}[2J\u{fffd}three\x1b[0m\n"),
+            "{coloured:?}"
+        );
+        assert_eq!(coloured.lines().count(), 3);
+    }
+
+    #[test]
+    fn every_status_has_its_number_and_the_worst_counts() {
+        let all = [Status::Ok, Status::Warning, Status::Unknown, Status::Critical];
+        assert_eq!(all.map(Status::exit), [0, 1, 3, 2]);
+        assert!(all.is_sorted());
+    }
+}

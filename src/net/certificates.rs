@@ -140,11 +140,11 @@ pub enum CertificateWarning {
         /// Its `notBefore`.
         from: UnixTime,
     },
-    /// A local domain that peers cannot prove.
-    #[error("no certificate for the local domain {domain}")]
+    /// Local domains that no certificate names.
+    #[error("no certificate for the local {}", names(domains))]
     Uncovered {
-        /// The domain.
-        domain: Domain,
+        /// The domains, at least one.
+        domains: Vec<Domain>,
     },
     /// Peers accept serverAuth in either direction and nothing else (EKU-1).
     #[error("{}: certificate is not for servers, only for {purposes}", path.display())]
@@ -209,9 +209,10 @@ impl CertificateStore {
             files: files.iter().flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).collect(),
         };
         let uncovered = local_domains.iter().filter(|domain| store.find(domain).is_none());
-        warnings.extend(
-            uncovered.map(|domain| CertificateWarning::Uncovered { domain: domain.clone() }),
-        );
+        let domains: Vec<_> = uncovered.cloned().collect();
+        if !domains.is_empty() {
+            warnings.push(CertificateWarning::Uncovered { domains });
+        }
         Ok((store, warnings))
     }
 
@@ -346,6 +347,22 @@ pub(super) fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     }
     Ok(bytes)
 }
+
+/// The first of many domains: a provider may have thousands.
+fn names(domains: &[Domain]) -> String {
+    let mut text = String::from(if domains.len() == 1 { "domain" } else { "domains" });
+    for (n, domain) in domains.iter().take(MAX_NAMED).enumerate() {
+        text.push_str(if n == 0 { " " } else { ", " });
+        text.push_str(domain.as_str());
+    }
+    match domains.len().checked_sub(MAX_NAMED) {
+        None | Some(0) => text,
+        Some(more) => format!("{text} and {more} more"),
+    }
+}
+
+/// Domains that one warning names.
+const MAX_NAMED: usize = 8;
 
 /// Bytes of a PEM file; a system's whole root bundle has a quarter of a million.
 const MAX_FILE: u64 = 4 * 1024 * 1024;

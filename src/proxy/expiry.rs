@@ -12,7 +12,9 @@ const LATE: Duration = Duration::from_secs(3600);
 
 /// When to look at a proof that expires then.
 pub(super) fn look_at(expires: UnixTime) -> Instant {
-    let left = expires.as_secs().saturating_sub(UnixTime::now().as_secs());
+    // A certificate is good to the end of its last second (RFC 5280 §4.1.2.5).
+    let end = expires.as_secs().saturating_add(1);
+    let left = end.saturating_sub(UnixTime::now().as_secs());
     Instant::now() + Duration::from_secs(left).clamp(SOON, LATE)
 }
 

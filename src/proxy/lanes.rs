@@ -239,7 +239,14 @@ impl Lanes {
     pub(super) fn look_at(&mut self, id: LaneId, when: Option<Instant>) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.renewal = when;
-            lane.unanswered += u32::from(when.is_some());
+        }
+    }
+
+    /// Nobody knows whether the proof of the lane still holds; it is looked at again then.
+    pub(super) fn look_again_at(&mut self, id: LaneId, when: Instant) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.renewal = Some(when);
+            lane.unanswered += 1;
         }
     }
 
@@ -406,3 +413,6 @@ fn rest(queued: Queued, end: u64, written: u64) -> Option<Queued> {
     let stanzas = pieces::after(&queued.stanzas, sent)?;
     Some(Queued { stanzas, ..queued })
 }
+
+#[cfg(test)]
+mod tests;

@@ -463,7 +463,7 @@ impl Opened {
                     && lane.unanswered < UNANSWERED_MAX =>
             {
                 debug!(pair = %pair, detail = %failure, "proof not renewed yet");
-                self.lanes.look_at(id, Some(Instant::now() + UNANSWERED_WAIT));
+                self.lanes.look_again_at(id, Instant::now() + UNANSWERED_WAIT);
             }
             Err(failure) => {
                 info!(pair = %pair, detail = %failure, "domain pair withdrawn, its proof has expired");

@@ -100,8 +100,21 @@ impl Route {
         pair: DomainPair,
         lang: Option<Arc<str>>,
     ) -> Arc<Self> {
-        let capacity = u32::try_from(gate.config().limits.queue).unwrap_or(u32::MAX);
-        let route = Arc::new(Self {
+        let route = Arc::new(Self::new(side, pair, lang, gate.config().limits.queue));
+        let task = Task::new(Arc::clone(gate), id, Arc::clone(&route));
+        gate.routes_to(side).spawn(task.run());
+        route
+    }
+
+    /// A route that no stream carries yet; its queue holds `capacity` bytes.
+    pub(super) fn new(
+        side: Side,
+        pair: DomainPair,
+        lang: Option<Arc<str>>,
+        capacity: usize,
+    ) -> Self {
+        let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
+        Self {
             side,
             pair,
             lang,
@@ -109,10 +122,7 @@ impl Route {
             capacity,
             entrance: Mutex::new(Entrance::Waiting(VecDeque::new())),
             state: watch::Sender::new(State::Opening),
-        });
-        let task = Task::new(Arc::clone(gate), id, Arc::clone(&route));
-        gate.routes_to(side).spawn(task.run());
-        route
+        }
     }
 
     /// The side that it leads to.

@@ -76,7 +76,7 @@ async fn a_good_peer_is_shown_step_by_step() {
         let proofs = connection["proofs"].as_array().unwrap();
         proofs.iter().find(|proof| proof["prooftype"] == name).unwrap()["result"].clone()
     };
-    assert_eq!((proof("dane"), proof("pkix")), ("absent".into(), "holds".into()));
+    assert_eq!((proof("dane"), proof("pkix")), ("untried".into(), "holds".into()));
     assert_eq!(proof("dialback"), "absent");
     assert_eq!(connection["secured"]["features"]["sasl"][0], "EXTERNAL");
     assert_eq!(connection["error"], Value::Null);
@@ -365,4 +365,15 @@ async fn the_exit_status_is_that_of_the_report() {
     assert_eq!(code(&run(&["check", "old.test"]).await), 64);
     assert_eq!(code(&run(&["check", "good.test", "-4", "-6"]).await), 64);
     assert_eq!(code(&run(&["check", "--help"]).await), 0);
+    // nothing is published of the local domains
+    let records = run(&["records", "--all", "--zone", "--target", "gate.old.test"]).await;
+    assert_eq!(code(&records), 2, "{records:?}");
+    let zone = String::from_utf8(records.stdout).unwrap();
+    let [old, rooms] = ["old.test", "rooms.old.test"].map(|domain| {
+        let start = format!("_xmpp-server._tcp.{domain}. IN SRV 0 0 ");
+        zone.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{zone}"))
+    });
+    assert!(old.ends_with(" gate.old.test.") && rooms.ends_with(" gate.old.test."), "{zone}");
+    assert_eq!(code(&run(&["records", "good.test"]).await), 64);
+    assert_eq!(code(&run(&["records"]).await), 64);
 }

@@ -69,7 +69,7 @@ fn summary(report: &Report) -> String {
     let level = match (level, proven_by) {
         (Some(level), Some(proof)) => format!("level {level}, proven by {proof}"),
         (Some(level), None) => format!("level {level}, not proven by any certificate"),
-        (None, _) => first_error(report).unwrap_or("a rule denies it").to_owned(),
+        (None, _) => first_error(report).unwrap_or_else(|| "a rule denies it".to_owned()),
     };
     match (outbound, inbound) {
         (Some(true), Some(false)) => format!("would federate outbound only: {level}"),
@@ -81,13 +81,21 @@ fn summary(report: &Report) -> String {
 }
 
 /// Where the way ended first.
-fn first_error(report: &Report) -> Option<&str> {
-    let of_dns = report.dns.iter().filter_map(|dns| dns.error.as_ref());
-    let of_targets = report.targets.iter().flat_map(|target| {
-        let of_connections = target.connections.iter().filter_map(|c| c.error.as_ref());
-        target.error.iter().chain(of_connections)
-    });
-    of_dns.chain(of_targets).next().map(|error| error.detail.as_str())
+fn first_error(report: &Report) -> Option<String> {
+    if let Some(error) = report.dns.as_ref().and_then(|dns| dns.error.as_ref()) {
+        return Some(error.detail.clone());
+    }
+    report.targets.iter().find_map(|target| {
+        let of_connection = |connection: &Connection| {
+            let detail = &connection.error.as_ref()?.detail;
+            Some(match connection.address {
+                Some(address) => format!("{address}: {detail}"),
+                None => detail.clone(),
+            })
+        };
+        let of_target = target.error.as_ref().map(|error| error.detail.clone());
+        of_target.or_else(|| target.connections.iter().find_map(of_connection))
+    })
 }
 
 struct Advice<'a> {

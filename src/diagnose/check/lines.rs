@@ -146,7 +146,7 @@ fn connection(lines: &mut Lines, connection: &Connection) {
         let mark = match proof.result {
             ProofResult::Holds => Some(Status::Ok),
             ProofResult::Fails => Some(Status::Critical),
-            ProofResult::Absent => None,
+            ProofResult::Absent | ProofResult::Untried => None,
             ProofResult::Unknown => Some(Status::Unknown),
         };
         let text = format!("{:<8} {:<7} {}", proof.prooftype, proof.result.as_str(), proof.why);

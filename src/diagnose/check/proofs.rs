@@ -49,7 +49,10 @@ pub(super) async fn judge(
             ),
             Err(why) => failed("dane", why),
         },
-        _ => report("dane", ProofResult::Absent, no_dane(walk, endpoint)),
+        _ if walk.services.config.resolver.dnssec == Dnssec::Off => {
+            report("dane", ProofResult::Untried, "resolver.dnssec is off".into())
+        }
+        _ => report("dane", ProofResult::Absent, no_dane(endpoint)),
     };
     let posh = by_posh(walk, chain).await;
     let proofs = vec![dane, by_pkix(judge(&DanePlan::PkixWithTarget)), posh];
@@ -69,7 +72,7 @@ async fn by_posh(walk: &Walk<'_>, chain: &[CertificateDer<'static>]) -> ProofRep
     let domain = &walk.pair.target;
     let of = |result, why: String| report("posh", result, why);
     let Some(client) = &walk.services.posh else {
-        return of(ProofResult::Unknown, "not looked at: posh.fetch is off".into());
+        return of(ProofResult::Untried, "posh.fetch is off".into());
     };
     let material = match timeout_at(walk.deadline, client.material(domain)).await {
         Ok(Ok(Some(material))) => material,
@@ -115,18 +118,15 @@ pub(super) fn dialback(features: &Features, tried: Option<bool>) -> ProofReport 
     let (result, why) = match (tried, features.dialback) {
         (Some(true), _) => (ProofResult::Holds, "the peer asked back and took our key"),
         (Some(false), _) => (ProofResult::Fails, "the peer did not take our key"),
-        (None, Some(_)) => (ProofResult::Unknown, "offered; --dialback tries it"),
+        (None, Some(_)) => (ProofResult::Untried, "offered; --dialback tries it"),
         (None, None) => (ProofResult::Absent, "not offered"),
     };
     report("dialback", result, why.to_owned())
 }
 
 /// Why DANE has no say.
-fn no_dane(walk: &Walk<'_>, endpoint: &Endpoint) -> String {
+fn no_dane(endpoint: &Endpoint) -> String {
     let host = &endpoint.target.host;
-    if walk.services.config.resolver.dnssec == Dnssec::Off {
-        return "not looked at: resolver.dnssec is off".into();
-    }
     match (endpoint.target.delegation.state(), endpoint.addresses, &endpoint.tlsa) {
         (SrvState::Insecure | SrvState::Failed, ..) => {
             "the zone of the SRV records is not signed".into()

@@ -246,7 +246,7 @@ pub struct Certificate {
 pub struct ProofReport {
     /// `dane`, `pkix`, `posh` or `dialback`.
     pub prooftype: &'static str,
-    /// `holds`, `fails`, `absent`: the domain does not publish it, or `unknown`: not found out.
+    /// What came of it.
     pub result: ProofResult,
     /// Why it fails, as a closed label.
     pub reason: Option<&'static str>,
@@ -264,8 +264,10 @@ pub enum ProofResult {
     Fails,
     /// The domain does not use it.
     Absent,
-    /// It was not tried, or there was no answer.
+    /// There was no answer that says anything: it proves nothing, and forbids nothing.
     Unknown,
+    /// The configuration or the options say not to.
+    Untried,
 }
 
 /// What came of it all.
@@ -299,6 +301,7 @@ impl ProofResult {
             Self::Fails => "fails",
             Self::Absent => "absent",
             Self::Unknown => "unknown",
+            Self::Untried => "untried",
         }
     }
 }

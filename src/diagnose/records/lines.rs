@@ -1,9 +1,14 @@
 //! A report as text, and as lines of a zone file.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
+
+use rustls::pki_types::UnixTime;
 
 use super::report::{Kind, Report, State};
-use crate::diagnose::{Status, text::Lines};
+use crate::{
+    auth::pkix,
+    diagnose::{Status, text::Lines},
+};
 
 impl Report {
     /// Domain by domain, one line for each thing to publish, in colours if they are wanted.
@@ -21,7 +26,9 @@ impl Report {
                 "self-signed" => "self-signed".to_owned(),
                 issuer => format!("issuer {issuer}"),
             };
-            lines.add("cert", None, None, format!("for {}; {issuer}", shown.names));
+            let until = UnixTime::since_unix_epoch(Duration::from_secs(shown.not_after));
+            let until = pkix::utc(until);
+            lines.add("cert", None, None, format!("for {}; {issuer}; until {until}", shown.names));
             for item in &domain.items {
                 let mark = match item.state {
                     State::Optional | State::Useless => None,
@@ -43,8 +50,11 @@ impl Report {
                         lines.add(item.kind.as_str(), None, None, format!("   found {found}"));
                     }
                 }
-                if let (Kind::Posh, Some(document)) = (item.kind, &item.value) {
-                    lines.add("posh", None, None, format!("   {document}"));
+                let is_due = !matches!(item.state, State::Optional | State::Present);
+                if let (Kind::Posh, true, Some(document)) = (item.kind, is_due, &item.value) {
+                    for line in document.lines() {
+                        lines.add("posh", None, None, format!("   {line}"));
+                    }
                 }
             }
             for note in &domain.notes {

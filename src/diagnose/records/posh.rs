@@ -19,7 +19,7 @@ use crate::{
     xmpp::Domain,
 };
 
-impl Survey<'_> {
+impl Survey {
     /// Says what the document is to be, writes it where that is asked for, and looks at the one
     /// that is there.
     pub(super) async fn posh(

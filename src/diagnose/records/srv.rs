@@ -20,7 +20,7 @@ pub(super) struct Endpoint {
     pub(super) is_delegated: bool,
 }
 
-impl Survey<'_> {
+impl Survey {
     /// Says what SRV records there are to be; the endpoints for which TLSA records belong there.
     pub(super) async fn srv(&self, domain: &Domain, report: &mut DomainReport) -> Vec<Endpoint> {
         let listen = &self.services.config.listen;

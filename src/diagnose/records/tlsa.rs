@@ -14,7 +14,7 @@ use crate::{
     xmpp::Domain,
 };
 
-impl Survey<'_> {
+impl Survey {
     /// Says what TLSA records there are to be at the endpoints, for the key of `chain` and those
     /// that come.
     pub(super) async fn tlsa(

@@ -1,6 +1,7 @@
 """All scenarios by name, in the order in which they run."""
 
 from . import (
+    diagnose,
     faults,
     federation,
     hosting,
@@ -22,6 +23,7 @@ ALL: list[Scenario] = [
     *matrix.SCENARIOS,
     *hosting.SCENARIOS,
     *withdrawal.SCENARIOS,
+    *diagnose.SCENARIOS,
     *policy.SCENARIOS,
     *faults.SCENARIOS,
     *shutdown.SCENARIOS,
