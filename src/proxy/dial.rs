@@ -1,6 +1,7 @@
 //! Opening a stream: to a peer over the targets that its domain publishes, or to the legacy server
 //! at its configured address; until stanzas may flow, or a dialback question is answered.
 
+mod fixed;
 mod negotiation;
 
 use std::{
@@ -172,6 +173,10 @@ pub(super) async fn prove_again(
     let (services, config, domain) = (gate.services(), gate.config(), &pair.target);
     let decision = decide(&config, pair, Direction::Outbound);
     let deadline = Instant::now() + config.limits.connect;
+    if decision.connect().is_some() {
+        let judged = gate.accept_endpoint(chain, &decision, domain, endpoint, deadline).await;
+        return judged.map_err(|why| Failure::new(FailureKind::NotProven, why.to_string()));
+    }
     let late = |_| Failure::new(FailureKind::Resolution, "name resolution took too long");
     let found = timeout_at(deadline, services.resolver.service(domain)).await.map_err(late)?;
     let rules = Services::rules(&config, &services.own);
@@ -309,7 +314,8 @@ impl<'a> Job<'a> {
             },
             lang,
         };
-        let deadline = Instant::now() + config.limits.connect;
+        let patience = decide(&config, &stanzas(pair, side, way), way).connect_limit(&config.limits);
+        let deadline = Instant::now() + patience;
         Ok(Self { gate, config, setup, way, deadline })
     }
 
@@ -342,6 +348,11 @@ impl<'a> Job<'a> {
     async fn peer(&mut self, mut join: Option<&mut Join>) -> Result<Outcome, Failure> {
         let remote = self.setup.pair.target.clone();
         allowed(&self.config, &stanzas(&self.setup.pair, Side::Peer, self.way), self.way)?;
+        let config = Arc::clone(&self.config);
+        let stanzas = stanzas(&self.setup.pair, Side::Peer, self.way);
+        if let Some(connect) = decide(&config, &stanzas, self.way).connect() {
+            return self.fixed(connect).await;
+        }
         let services = self.gate.services();
         let targets = match timeout_at(self.deadline, services.resolver.service(&remote)).await {
             Ok(targets) => targets.map_err(Failure::from)?,

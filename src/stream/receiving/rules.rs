@@ -1,6 +1,6 @@
 //! What the rules say of the pairs of an accepted stream.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::{Outcome, Receiving};
 use crate::{
@@ -57,6 +57,14 @@ impl Receiving {
     fn is_clear(&self, local: Option<&Domain>, remote: &Domain, direction: Direction) -> bool {
         let query = Query { local, remote, direction, address: None };
         !self.config.policy.decide(&query).level().needs_tls()
+    }
+
+    /// After how long without stanzas the stream is closed.
+    #[must_use]
+    pub fn idle_limit(&self) -> Duration {
+        let (limits, to) = (&self.config.limits, self.names.to.as_ref());
+        let of = |from| self.decision(to, from).idle_limit(limits);
+        self.names.from.as_ref().map_or(limits.idle, of)
     }
 
     /// Whether the stream may carry both directions (XEP-0288).
