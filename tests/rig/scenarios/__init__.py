@@ -1,6 +1,18 @@
 """All scenarios by name, in the order in which they run."""
 
-from . import faults, federation, hosting, matrix, pairs, policy, proofs, selftest, shutdown, withdrawal
+from . import (
+    faults,
+    federation,
+    hosting,
+    matrix,
+    pairs,
+    policy,
+    proofs,
+    replicas,
+    selftest,
+    shutdown,
+    withdrawal,
+)
 from .base import Scenario
 
 ALL: list[Scenario] = [
@@ -14,4 +26,5 @@ ALL: list[Scenario] = [
     *policy.SCENARIOS,
     *faults.SCENARIOS,
     *shutdown.SCENARIOS,
+    *replicas.SCENARIOS,
 ]
