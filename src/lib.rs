@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod config;
 pub mod diagnose;
+pub mod features;
 pub mod net;
 pub mod ops;
 pub mod proxy;

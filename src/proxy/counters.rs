@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::xmpp::Side;
+use crate::{features::Class, xmpp::Side};
 
 /// Stanzas since the start.
 #[derive(Debug, Default)]
@@ -12,6 +12,8 @@ pub(super) struct Counters {
     bounced: AtomicU64,
     silent: AtomicU64,
     lost_errors: AtomicU64,
+    /// By class of features.
+    refused: [AtomicU64; Class::ALL.len()],
 }
 
 impl Counters {
@@ -30,6 +32,14 @@ impl Counters {
         self.silent.fetch_add(u64::from(silent), Ordering::Relaxed);
     }
 
+    /// A stanza that was taken from a stream of that side is refused for what it carries.
+    pub(super) fn refused(&self, side: Side, class: Class) {
+        self.accepted(side, 1);
+        if let Some(counter) = self.refused.get(class as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Errors could not be returned.
     pub(super) fn lost(&self, errors: u32) {
         self.lost_errors.fetch_add(u64::from(errors), Ordering::Relaxed);
@@ -44,6 +54,7 @@ impl Counters {
             bounced: get(&self.bounced),
             undeliverable: get(&self.silent),
             lost_errors: get(&self.lost_errors),
+            refused: self.refused.iter().map(get).sum(),
         }
     }
 }
@@ -56,4 +67,5 @@ pub(super) struct Totals {
     pub(super) bounced: u64,
     pub(super) undeliverable: u64,
     pub(super) lost_errors: u64,
+    pub(super) refused: u64,
 }

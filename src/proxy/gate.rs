@@ -17,6 +17,7 @@ use super::{
     admission::Admission,
     checking::Checking,
     counters::Counters,
+    features::Refusals,
     pieces,
     questions::Questions,
     route::{NotTaken, Route},
@@ -25,11 +26,16 @@ use super::{
     sharing::Sharing,
 };
 use crate::{
-    auth::{dialback_key::DialbackKeys, ledger::Routable},
+    auth::{
+        dialback_key::DialbackKeys,
+        ledger::{AuthorizedPair, Routable},
+    },
     config::model::Config,
+    features::Class,
     net::tls::{ClientCertificate, Connect, HandshakeError, Secured, is_certificate_alert},
     stream::{Failure, FailureKind, Setup},
-    xmpp::{Domain, Side},
+    xml::{ElementName, Tag, bounce},
+    xmpp::{Domain, Side, StanzaCondition},
 };
 
 /// How long a peer that ended TLS because of our certificate is not shown it again (EKU-3).
@@ -48,6 +54,7 @@ pub(super) struct Gate {
     checking: Arc<Checking>,
     admission: Arc<Admission>,
     counters: Counters,
+    refusals: Refusals,
     questions: Arc<Questions>,
     no_certificate: DashMap<Domain, Instant>,
     tracker: TaskTracker,
@@ -85,6 +92,7 @@ impl Gate {
             checking: Checking::new(),
             admission: Arc::default(),
             counters: Counters::default(),
+            refusals: Refusals::default(),
             questions: Questions::new(),
             no_certificate: DashMap::new(),
             tracker: TaskTracker::new(),
@@ -141,6 +149,11 @@ impl Gate {
 
     pub(super) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What was refused lately for what it carries.
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// The owner of all tasks but accepted streams and routes.
@@ -269,7 +282,33 @@ impl Gate {
             reason = failure.reason(),
             "stanzas bounced"
         );
-        let Some(replies) = replies else { return };
+        if let Some(replies) = replies {
+            self.give_back(side, replies);
+        }
+    }
+
+    /// A stanza may not go to `side` for what it carries: its sender gets an error, on the way back.
+    pub(super) fn refuse(
+        self: &Arc<Self>,
+        side: Side,
+        grant: &AuthorizedPair,
+        stanza: &[u8],
+        tag: &Tag,
+        class: Class,
+    ) {
+        self.counters.refused(side.other(), class);
+        // clients take it that the other end does not know such requests, and do without
+        let condition = match tag.name {
+            ElementName::Iq => StanzaCondition::ServiceUnavailable,
+            _ => StanzaCondition::PolicyViolation,
+        };
+        if let Some(reply) = bounce::refusal(stanza, tag, condition, class.refusal()) {
+            self.give_back(side, Routable::answer(grant, reply.into(), 1));
+        }
+    }
+
+    /// Sends errors to those whose stanzas did not get to `side`.
+    fn give_back(self: &Arc<Self>, side: Side, replies: Routable) {
         let lost = match self.routes.get(self, side.other(), replies.pair(), None) {
             Ok(route) => match route.try_send(replies) {
                 Ok(()) => return,

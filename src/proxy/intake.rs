@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::BytesMut;
 
-use super::{gate::Gate, route::Route};
+use super::{features::Guards, gate::Gate, route::Route};
 use crate::{
     auth::ledger::{AuthorizedPair, Routable},
     stream::Failure,
@@ -20,6 +20,8 @@ pub(super) struct Intake {
     onward: Side,
     /// The language that the stream's header declares.
     lang: Option<Arc<str>>,
+    /// What the rules refuse for what it carries.
+    guards: Guards,
     batch: Option<Batch>,
     /// A batch that waits for room in its route.
     delivery: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -40,7 +42,20 @@ struct Batch {
 impl Intake {
     /// Nothing came yet.
     pub(super) fn new(gate: &Arc<Gate>, onward: Side) -> Self {
-        Self { gate: Arc::clone(gate), onward, lang: None, batch: None, delivery: None, stanzas: 0 }
+        Self {
+            gate: Arc::clone(gate),
+            onward,
+            lang: None,
+            guards: Guards::new(&gate.config(), onward),
+            batch: None,
+            delivery: None,
+            stanzas: 0,
+        }
+    }
+
+    /// The configuration changed.
+    pub(super) fn reconfigure(&mut self) {
+        self.guards.reconfigure(&self.gate.config());
     }
 
     /// The side that stanzas go to.
@@ -92,6 +107,14 @@ impl Intake {
         grant: &AuthorizedPair,
     ) {
         self.stanzas += 1;
+        let at = self.offset();
+        let stanza = input.get(at..at + len).unwrap_or_default();
+        if let Some(class) = self.guards.judge(&self.gate, grant, stanza, tag, header) {
+            self.hand_over(input);
+            let stanza = input.split_to(len);
+            self.gate.refuse(self.onward, grant, &stanza, tag, class);
+            return;
+        }
         if let Some(batch) = &mut self.batch
             && batch.grant.is(grant)
             && relay::is_verbatim(tag, header, batch.stamp.as_deref())

@@ -8,6 +8,7 @@ mod counters;
 mod dial;
 mod embark;
 mod expiry;
+mod features;
 pub(crate) mod frames;
 mod gate;
 mod intake;
