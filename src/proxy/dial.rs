@@ -314,7 +314,8 @@ impl<'a> Job<'a> {
             },
             lang,
         };
-        let patience = decide(&config, &stanzas(pair, side, way), way).connect_limit(&config.limits);
+        let patience =
+            decide(&config, &stanzas(pair, side, way), way).connect_limit(&config.limits);
         let deadline = Instant::now() + patience;
         Ok(Self { gate, config, setup, way, deadline })
     }

@@ -21,9 +21,9 @@ impl Job<'_> {
             let detail = format!("connect to {}, as a rule says: {error}", connect.address);
             Failure::new(FailureKind::Unreachable, detail)
         })?;
-        let address = stream.peer_addr().map_err(|error| {
-            Failure::new(FailureKind::Unreachable, format!("connect: {error}"))
-        })?;
+        let address = stream
+            .peer_addr()
+            .map_err(|error| Failure::new(FailureKind::Unreachable, format!("connect: {error}")))?;
         let target = Target {
             host: connect.address.host.as_str().into(),
             port: connect.address.port,
