@@ -59,7 +59,7 @@ pub(super) struct Live {
 #[derive(Debug)]
 pub(super) enum Way {
     /// Onto one of its own.
-    Own(Live),
+    Own(Box<Live>),
     /// Onto one that was open.
     Joined,
 }
@@ -86,7 +86,7 @@ pub(super) struct Endpoint {
 
 /// What came of a job.
 enum Outcome {
-    Reached(Live, Reached),
+    Reached(Box<Live>, Reached),
     Joined,
 }
 

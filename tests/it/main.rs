@@ -7,7 +7,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod bidi;
 mod check;
+mod claims;
 mod l1_addresses;
 mod l1_dialback;
 mod l1_limits;
@@ -22,4 +24,5 @@ mod l4_streams;
 mod life;
 mod posh;
 mod relay;
+mod sharing;
 mod world;

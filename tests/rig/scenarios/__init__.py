@@ -10,6 +10,7 @@ from . import (
     policy,
     proofs,
     selftest,
+    sharing,
     shutdown,
     withdrawal,
 )
@@ -20,6 +21,7 @@ ALL: list[Scenario] = [
     *federation.SCENARIOS,
     *pairs.SCENARIOS,
     *proofs.SCENARIOS,
+    *sharing.SCENARIOS,
     *matrix.SCENARIOS,
     *hosting.SCENARIOS,
     *withdrawal.SCENARIOS,
