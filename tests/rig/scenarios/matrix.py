@@ -22,6 +22,11 @@ AT_ONCE = 32
 ANSWER_SECONDS = 60
 LOG_SECONDS = 5
 ENCRYPTED, TRUSTED = "encrypted", "trusted"
+KINDS: dict[type[Expected], str] = {
+    Proven: "proven",
+    ProvenByServer: "proven by the server's certificate",
+    Unproven: "unproven",
+}
 ADDRESSES = {ENCRYPTED: LEGACY_ADDRESS, TRUSTED: OTHER_ADDRESS}
 
 
@@ -102,7 +107,7 @@ async def matrix(scene: Scene) -> str:
         await until(settled, LOG_SECONDS, "the logs")
     except TimedOut:
         raise Failed("\n      ".join([f"{len(problems)} cells:", *late, *problems])) from None
-    counts = Counter(type(cell.expected).__name__.lower() for cell in cells)
+    counts = Counter(KINDS[type(cell.expected)] for cell in cells)
     return f"{len(table)} rows, {len(cells)} cells: " + ", ".join(
         f"{count} {what}" for what, count in sorted(counts.items())
     )

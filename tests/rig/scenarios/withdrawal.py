@@ -15,6 +15,7 @@ from ..gatelog import (
     INBOUND,
     JOINED,
     NEGOTIATED,
+    NOT_RENEWED,
     OUTBOUND,
     PKIX,
     POSH,
@@ -37,6 +38,7 @@ TTL = 5  # of everything that proves something here
 WITHDRAWN_SECONDS = 2 * TTL + 5
 DELIVERY_SECONDS = 20
 LIFETIME = 15  # seconds that a certificate lives on
+SILENCE_SECONDS = 30
 DAY_SECONDS = 24 * 60 * 60
 BOTH = (OUTBOUND, INBOUND)
 
@@ -214,6 +216,36 @@ async def tlsa_rolled_with_peer(scene: Scene) -> str:
     return f"withdrawn after {seconds:.1f} s, proven again by the new key"
 
 
+async def dns_silent(scene: Scene) -> str:
+    """Nobody knows whether the records are still there: for a while that is no reason to end."""
+    stage, own = await _stage(scene)
+    dns = scene.world.dns
+
+    def unanswered(log: GateLog) -> bool:
+        if stage.ended() != (0, 0):
+            raise Failed(f"streams ended because DNS is silent: {stage.why(log)}")
+        said = [entry["pair"] for entry in log.entries() if entry.get("message") == NOT_RENEWED]
+        return len(set(said)) == len(BOTH)
+
+    try:
+        stage.publish_key(own)
+        await stage.deliver()
+        await stage.proven(stage.log, DANE)
+        log = stage.log.now()
+        dns.silence()
+        try:
+            # the next look at each proof comes within a TTL and finds nothing
+            await until(lambda: unanswered(log), SILENCE_SECONDS, "a look at both proofs in vain")
+        finally:
+            dns.speak()
+        log = stage.log.now()
+        await stage.renewed(log)
+        await stage.deliver()
+    finally:
+        stage.forget()
+    return "streams outlive a silence of DNS, and are then proven again"
+
+
 async def posh_changed(scene: Scene) -> str:
     web = Web(scene.directory / "web")
     stage, own = await _stage(scene, posh=True)
@@ -378,6 +410,7 @@ SCENARIOS = [
         "a TLSA record and the peer's certificate change together",
         tlsa_rolled_with_peer,
     ),
+    Scenario("withdrawal-dns-silent", "DNS is silent when a proof expires", dns_silent),
     Scenario("withdrawal-posh", "a POSH document changes to another certificate", posh_changed),
     Scenario(
         "withdrawal-certificate", "a certificate expires while connected", certificate_expired
