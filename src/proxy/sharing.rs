@@ -168,6 +168,9 @@ impl Registered {
         calls: mpsc::UnboundedSender<Call>,
     ) -> Option<Self> {
         let endpoint = live.endpoint.as_ref()?;
+        if !decide(&gate.config(), &join.pair, Direction::Outbound).multiplex() {
+            return None;
+        }
         let shared = Arc::new(Shared {
             calls,
             address: endpoint.address,

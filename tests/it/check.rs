@@ -2,6 +2,7 @@
 //! not.
 
 use std::{
+    collections::BTreeSet,
     process::{Command, Output},
     time::Duration,
 };
@@ -10,7 +11,7 @@ use fedgate::{
     auth::posh,
     diagnose::{
         Status,
-        check::{self, CheckError, Options, report::ProofResult},
+        check::{self, CheckError, Family, Options, report::ProofResult},
     },
     net::targets::TargetTls,
 };
@@ -33,6 +34,20 @@ impl World {
     async fn checked(&self, domain: &str) -> (Value, String) {
         let report = self.check(&options(domain)).await;
         (serde_json::to_value(&report).unwrap(), report.to_text(false))
+    }
+}
+
+const README: &str = include_str!("../../README.md");
+
+/// The names of all members, at any depth.
+fn collect_members(value: &Value, members: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => object.iter().for_each(|(name, value)| {
+            members.insert(name.clone());
+            collect_members(value, members);
+        }),
+        Value::Array(array) => array.iter().for_each(|value| collect_members(value, members)),
+        _ => {}
     }
 }
 
@@ -88,6 +103,11 @@ async fn a_good_peer_is_shown_step_by_step() {
         "{text}"
     );
     assert_eq!(labels[9], "result", "{text}");
+    let mut members = BTreeSet::new();
+    collect_members(&report, &mut members);
+    for member in members {
+        assert!(README.contains(&format!("`{member}")), "{member} is not documented");
+    }
     // headers for two layers, and nothing was asked for
     assert_eq!(world.good.headers().len(), 2);
     world.is_alive().await;
@@ -123,8 +143,10 @@ async fn nothing_is_asserted_unless_it_is_asked_for() {
 
 #[tokio::test]
 async fn a_rule_that_denies_ends_it_before_dns() {
-    let config = "rules: [{ match: '*.spam.test', allow: none, reason: unsolicited }]";
-    let mut world = World::with(Plan { config, ..Plan::DEFAULT }).await;
+    let config = "rules:
+  - { match: '*.spam.test', allow: none, reason: unsolicited }
+  - { match: good.test, allow: outbound }";
+    let world = World::with(Plan { config, ..Plan::DEFAULT }).await;
     let (report, text) = world.checked("a.spam.test").await;
     assert_eq!(report["status"], "critical");
     assert_eq!(report["dns"], Value::Null);
@@ -133,7 +155,12 @@ async fn a_rule_that_denies_ends_it_before_dns() {
     assert!(place.starts_with("conf.d/10.yaml:"), "{place}");
     assert!(text.contains(&format!("denied ({place}, \"unsolicited\")")), "{text}");
     assert!(!world.dns.was_asked("spam.test"));
-    world.is_alive().await;
+    // one direction alone is worth the way
+    let (report, text) = world.checked("good.test").await;
+    assert_eq!(report["outcome"]["outbound"], true);
+    assert_eq!(report["outcome"]["inbound"], false);
+    assert_eq!(report["summary"], "would federate outbound only: level trusted, proven by pkix");
+    assert_eq!(report["status"], "critical", "{text}");
 }
 
 #[tokio::test]
@@ -330,8 +357,14 @@ async fn direct_tls_has_no_stream_in_the_clear() {
     assert_eq!((connection.stream.is_none(), connection.level), (true, Some("trusted")));
     // the peer has no use for our certificate
     assert!(report.hints.iter().any(|hint| hint.contains("dialback decides")), "{report:?}");
-    let wanted = Options { tls: Some(TargetTls::StartTls), ..options("direct.test") };
-    assert_eq!(world.check(&wanted).await.status, Status::Critical);
+    for wanted in [
+        Options { tls: Some(TargetTls::StartTls), ..options("direct.test") },
+        Options { family: Some(Family::V6), ..options("direct.test") },
+    ] {
+        let report = world.check(&wanted).await;
+        assert_eq!(report.status, Status::Critical);
+        assert!(!report.summary.contains("rule"), "{}", report.summary);
+    }
     world.is_alive().await;
 }
 
@@ -374,6 +407,12 @@ async fn the_exit_status_is_that_of_the_report() {
         zone.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{zone}"))
     });
     assert!(old.ends_with(" gate.old.test.") && rooms.ends_with(" gate.old.test."), "{zone}");
+    let json = run(&["records", "old.test", "--json"]).await;
+    let mut members = BTreeSet::new();
+    collect_members(&serde_json::from_slice(&json.stdout).unwrap(), &mut members);
+    for member in members {
+        assert!(README.contains(&format!("`{member}")), "{member} is not documented");
+    }
     assert_eq!(code(&run(&["records", "good.test"]).await), 64);
     assert_eq!(code(&run(&["records"]).await), 64);
 }

@@ -9,6 +9,7 @@ from .wait import until
 
 NEGOTIATED = "stream negotiated"
 JOINED = "domain pair joined"
+WITHDRAWN = "domain pair withdrawn"  # and why
 PEER = "peer"
 INBOUND = "inbound"
 OUTBOUND = "outbound"

@@ -1,7 +1,14 @@
 //! What a report comes to: whether the domain federates, and what to do about it, on which side.
 
+use rustls::pki_types::UnixTime;
+
 use super::report::{Connection, Outcome, ProofReport, ProofResult, Report, Ruling, TargetReport};
-use crate::{config::policy::Level, diagnose::Status, proxy::services::Services};
+use crate::{
+    auth::pkix::{self, CertificateInfo},
+    config::{model::Dnssec, policy::Level},
+    diagnose::Status,
+    proxy::services::Services,
+};
 
 /// Fills in outcome, status, summary and hints.
 pub(super) fn conclude(report: &mut Report, services: &Services) {
@@ -244,14 +251,7 @@ impl Advice<'_> {
             return;
         }
         let from = &self.report.from;
-        let ours = if self.services.config.certificates.is_empty() {
-            "ours is self-signed".to_owned()
-        } else if self.report.from.parse().is_ok_and(|from| !self.services.tls.store().names(&from))
-        {
-            format!("none of ours is for {from}")
-        } else {
-            "has ours expired, or is its chain incomplete?".to_owned()
-        };
+        let ours = self.our_certificate();
         if features.dialback.is_some() {
             self.hint(
                 Status::Ok,
@@ -264,6 +264,24 @@ impl Advice<'_> {
                 Status::Warning,
                 format!("the peer offers neither SASL EXTERNAL nor dialback: it does not take our certificate ({ours}) and will likely refuse {from}; --dialback tells"),
             );
+        }
+    }
+
+    /// What a peer may have against our certificate.
+    fn our_certificate(&self) -> String {
+        let from = &self.report.from;
+        let store = self.services.tls.store();
+        let shown = from.parse().ok().map(|from| (store.names(&from), store.for_domain(&from)));
+        let Some((names_it, shown)) = shown else { return "there is none".to_owned() };
+        let info = shown.cert.first().and_then(|leaf| CertificateInfo::of(leaf).ok());
+        match info {
+            Some(info) if info.issuer == "self-signed" => "ours is self-signed".to_owned(),
+            Some(info) if info.not_after < UnixTime::now() => {
+                format!("ours expired on {}", pkix::utc(info.not_after))
+            }
+            Some(_) if !names_it => format!("none of ours names {from}"),
+            Some(info) => format!("ours is of {}", info.issuer),
+            None => "there is none".to_owned(),
         }
     }
 
@@ -296,7 +314,7 @@ impl Advice<'_> {
             _ => "the peer's certificate chain has to be put right there".to_owned(),
         };
         self.hint(status, what);
-        if self.services.config.resolver.dnssec == crate::config::model::Dnssec::Off {
+        if self.services.config.resolver.dnssec == Dnssec::Off {
             self.hint(status, "with resolver.dnssec its TLSA records would count, if it has any");
         }
         if self.report.policy.outbound.level == TRUSTED

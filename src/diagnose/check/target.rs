@@ -84,6 +84,10 @@ impl Walk<'_> {
                 break;
             }
         }
+        if report.connections.is_empty() {
+            let detail = format!("{} has no address of that family", report.host);
+            report.error = Some(Trouble { reason: "not-found", detail });
+        }
         report
     }
 

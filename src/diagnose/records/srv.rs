@@ -29,29 +29,33 @@ impl Survey {
         for (tls, listeners) in
             [(TargetTls::StartTls, &listen.public), (TargetTls::Direct, &listen.direct_tls)]
         {
-            let ports: Vec<u16> = listeners.iter().map(|address| address.port()).collect();
+            let ports: BTreeSet<u16> = listeners.iter().map(|address| address.port()).collect();
             let found = self.services.resolver.srv_records(domain, tls).await;
             known.push((tls, ports, found));
         }
-        // the hosts that are named now, by either service
-        let named: BTreeSet<String> = known
-            .iter()
-            .filter_map(|(.., found)| found.as_ref().ok())
-            .flat_map(|found| &found.records)
-            .filter(|srv| &*srv.target != ".")
-            .map(|srv| srv.target.to_string())
-            .collect();
-        let hosts: Vec<String> = match &self.options.target {
-            Some(target) => vec![target.to_string()],
-            None if named.is_empty() => vec![domain.to_string()],
-            None => named.into_iter().collect(),
+        let named: BTreeSet<String> =
+            known.iter().filter_map(|(.., found)| found.as_ref().ok()).flat_map(hosts_of).collect();
+        // for a service that names no host yet: those of the other
+        let fallback = match &self.options.target {
+            Some(target) => BTreeSet::from([target.to_string()]),
+            None if named.is_empty() => BTreeSet::from([domain.to_string()]),
+            None => named.clone(),
         };
-        if self.options.target.is_none() && hosts == [domain.to_string()] {
+        if self.options.target.is_none() && named.is_empty() {
             report.notes.push(format!(
                 "no SRV record names a host, so {domain} itself stands here: say --target HOST for another"
             ));
         }
+        let mut all_hosts = BTreeSet::new();
         for (tls, ports, found) in known {
+            let named = found.as_ref().map(hosts_of).unwrap_or_default();
+            let hosts = match self.options.target.is_none() && !named.is_empty() {
+                true => named,
+                false => fallback.clone(),
+            };
+            if !ports.is_empty() {
+                all_hosts.extend(hosts.iter().cloned());
+            }
             let name = format!("{}._tcp.{domain}", tls.service());
             let found = match found {
                 Ok(found) => found,
@@ -64,7 +68,7 @@ impl Survey {
                 }
             };
             let is_delegated = self.is_signed(found.security) != Signed::No;
-            for srv in found.records.iter().filter(|srv| hosts.contains(&srv.target.to_string())) {
+            for srv in found.records.iter().filter(|srv| hosts.contains(&*srv.target)) {
                 endpoints.insert(Endpoint::at(&srv.target, srv.port, is_delegated));
             }
             if ports.is_empty() {
@@ -78,7 +82,7 @@ impl Survey {
                 }
             }
         }
-        for host in &hosts {
+        for host in &all_hosts {
             report.items.push(self.host(host).await);
         }
         endpoints.into_iter().collect()
@@ -146,6 +150,12 @@ fn not_listened(tls: TargetTls, name: &str, found: &Records<SrvRecord>) -> Optio
     let why =
         format!("published, but {key} is empty: peers are sent where fedgate does not listen");
     is_offered.then(|| item.is(State::Differs, why))
+}
+
+/// The hosts that are named now.
+fn hosts_of(found: &Records<SrvRecord>) -> BTreeSet<String> {
+    let named = found.records.iter().filter(|srv| &*srv.target != ".");
+    named.map(|srv| srv.target.to_string()).collect()
 }
 
 fn texts(found: &Records<SrvRecord>) -> Vec<String> {

@@ -232,6 +232,32 @@ async fn nothing_there_is_missing_and_the_zone_says_what_to_add() {
 }
 
 #[tokio::test]
+async fn each_service_may_name_hosts_of_its_own() {
+    let zone = Zone::default()
+        .srv("_xmpp-server._tcp.im.test", &[(0, 0, 5269, "a.test")])
+        .srv("_xmpps-server._tcp.im.test", &[(0, 0, 5270, "b.test")])
+        .addresses("a.test", &["192.0.2.1"])
+        .addresses("b.test", &["192.0.2.1"]);
+    let bench = Bench::unsigned(zone).await;
+    // two sockets for one port
+    let listen = "{ public: ['127.0.0.1:5269', '127.0.0.2:5269'], direct_tls: ['127.0.0.1:5270'] }";
+    let (_, lines) = bench.im(listen, Options::default()).await;
+    assert_eq!(
+        lines[..4],
+        [
+            "srv _xmpp-server._tcp.im.test 0 0 5269 a.test. - present",
+            "srv _xmpps-server._tcp.im.test 0 0 5270 b.test. - present",
+            "host a.test - - present",
+            "host b.test - - present",
+        ]
+    );
+    let options = Options { target: Some(domain("a.test")), ..Options::default() };
+    let (_, lines) = bench.im(listen, options).await;
+    let differs = "srv _xmpps-server._tcp.im.test 0 0 5270 a.test. - differs".to_owned();
+    assert!(lines.contains(&differs), "{lines:?}");
+}
+
+#[tokio::test]
 async fn without_dnssec_tlsa_records_are_useless() {
     let world = World::new(vec![
         SignedZone::new("."),

@@ -39,7 +39,7 @@ impl Job<'_> {
         let frames = Frames::new(&self.config.limits);
         let mut live = Live { wire, endpoint: endpoint.cloned(), proof: None, frames, machine };
         match self.negotiate(&mut live, endpoint, steps).await {
-            Ok(reached) => Ok(Outcome::Reached(live, reached)),
+            Ok(reached) => Ok(Outcome::Reached(Box::new(live), reached)),
             Err(failure) => {
                 let farewell = live.farewell(&failure);
                 live.wire.put(&farewell);

@@ -9,6 +9,7 @@ from . import (
     pairs,
     policy,
     proofs,
+    replicas,
     selftest,
     sharing,
     shutdown,
@@ -29,4 +30,5 @@ ALL: list[Scenario] = [
     *policy.SCENARIOS,
     *faults.SCENARIOS,
     *shutdown.SCENARIOS,
+    *replicas.SCENARIOS,
 ]

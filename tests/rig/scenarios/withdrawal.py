@@ -3,12 +3,13 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from cryptography import x509
 
 from ..ca import Authority, Certificate, key_digest
 from ..gate import LEGACY_PORT, LOCAL_PORT, PUBLIC_PORT, Gate, GateSettings
-from ..gatelog import DANE, INBOUND, NEGOTIATED, OUTBOUND, PKIX, POSH, GateLog
+from ..gatelog import DANE, INBOUND, JOINED, NEGOTIATED, OUTBOUND, PKIX, POSH, WITHDRAWN, GateLog
 from ..plan import LEGACY, LEGACY_ADDRESS
 from ..player import Listener, Player
 from ..posh import PATH, digest, document
@@ -25,6 +26,7 @@ WITHDRAWN_SECONDS = 2 * TTL + 5
 DELIVERY_SECONDS = 20
 LIFETIME = 15  # seconds that a certificate lives on
 DAY_SECONDS = 24 * 60 * 60
+BOTH = (OUTBOUND, INBOUND)
 
 
 @dataclass
@@ -49,6 +51,10 @@ class Stage:
     def log(self) -> GateLog:
         return GateLog(self.gate.log)
 
+    def delegate(self, domain: str, host: str) -> None:
+        """Another SRV record in place of the one that was there."""
+        self.publish(f"_xmpp-server._tcp.{domain}", "SRV", f"10 10 {PUBLIC_PORT} {host}.")
+
     def publish_key(self, *certificates: Certificate) -> None:
         """TLSA records of these keys and no others."""
         name = f"_{PUBLIC_PORT}._tcp.{self.host}"
@@ -67,32 +73,32 @@ class Stage:
         for name in set(self.records):
             self.scene.world.dns.unset(name)
 
-    async def deliver(self) -> None:
+    async def deliver(self, domain: str | None = None) -> None:
         """A message each way arrives."""
         out, into = self._stanza(), self._stanza()
-        self.send_out(out)
-        self.send_in(into)
+        self.send_out(out, domain)
+        self.send_in(into, domain)
         await until(
             lambda: out in self.peer.stanzas and into in self.legacy.stanzas,
             DELIVERY_SECONDS,
             "a message each way",
         )
 
-    async def bounces(self) -> str:
+    async def bounces(self, domain: str | None = None) -> str:
         """A message to the peer comes back as an error."""
         stanza = self._stanza()
-        self.send_out(stanza)
+        self.send_out(stanza, domain)
         error = f"error {stanza}"
         await until(lambda: error in self.legacy.stanzas, DELIVERY_SECONDS, "an error")
         if stanza in self.peer.stanzas:
             raise Failed("bounced and delivered")
         return str(self.legacy.stanzas[error]["condition"])
 
-    def send_out(self, stanza: str) -> None:
-        self.legacy.send(LEGACY, self.domain, stanza, "127.0.0.1", LOCAL_PORT)
+    def send_out(self, stanza: str, domain: str | None = None) -> None:
+        self.legacy.send(LEGACY, domain or self.domain, stanza, "127.0.0.1", LOCAL_PORT)
 
-    def send_in(self, stanza: str) -> None:
-        self.peer.send(self.domain, LEGACY, stanza, LEGACY_ADDRESS, PUBLIC_PORT)
+    def send_in(self, stanza: str, domain: str | None = None) -> None:
+        self.peer.send(domain or self.domain, LEGACY, stanza, LEGACY_ADDRESS, PUBLIC_PORT)
 
     def _stanza(self) -> str:
         self.sent += 1
@@ -117,7 +123,7 @@ class Stage:
 
     async def proven(self, log: GateLog, by: str) -> None:
         """The streams of both directions rest on this prooftype."""
-        for direction in (OUTBOUND, INBOUND):
+        for direction in BOTH:
             await log.expect_stream(direction, LEGACY, self.domain, proof=by)
 
     def why(self, log: GateLog) -> str:
@@ -236,6 +242,47 @@ async def certificate_expired(scene: Scene) -> str:
     return f"withdrawn after {seconds:.1f} s, {condition}; log: {why}; proven again when renewed"
 
 
+async def one_of_two(scene: Scene) -> str:
+    """Two domains are delegated to one host, whose certificate names it alone: they share a
+    connection, until one is delegated elsewhere."""
+    stage, _ = await _stage(scene)
+    moving, staying = stage.domain, f"staying.{stage.domain}"
+    try:
+        certificate = stage.authority.issue("host", stage.host)
+        for domain in (moving, staying):
+            stage.peer.certify(domain, certificate)
+        stage.delegate(staying, stage.host)
+        await stage.deliver(moving)
+        await stage.deliver(staying)
+        await stage.proven(stage.log, PKIX)
+        joined = [entry for entry in stage.log.entries() if entry.get("message") == JOINED]
+        if not joined:
+            raise Failed("the two pairs do not share a connection")
+
+        log = stage.log.now()
+        elsewhere = f"elsewhere.{stage.domain}"
+        stage.publish(elsewhere, "A", PEER_ADDRESS)
+        stage.delegate(moving, elsewhere)
+
+        def left() -> list[dict[str, Any]]:
+            return [
+                entry
+                for entry in log.entries()
+                if str(entry.get("message")).startswith(WITHDRAWN)
+                and moving in str(entry.get("pair")).split("→")
+            ]
+
+        await until(lambda: len(left()) == len(BOTH), WITHDRAWN_SECONDS, "both its pairs to go")
+        await stage.deliver(staying)
+        gone = stage.ended()
+        if gone != (1, 0) or stage.peer.seen("closed", staying, LEGACY):
+            raise Failed(f"streams of the other pair ended: {gone}")
+        condition = await stage.bounces(moving)
+    finally:
+        stage.forget()
+    return f"{left()[0]['detail']}; {condition}; the other pair goes on over the same connection"
+
+
 async def _recovers(stage: Stage) -> None:
     """Messages get through both ways once more, though some may bounce before."""
     deadline = time.monotonic() + DELIVERY_SECONDS
@@ -289,7 +336,7 @@ async def _stage(
     peer = await scene.player("peer", peer_node, [listener], {domain: own})
     stage = Stage(scene, authority, legacy, peer, gate, domain)
     stage.publish(stage.host, "A", PEER_ADDRESS)
-    stage.publish(f"_xmpp-server._tcp.{domain}", "SRV", f"10 10 {PUBLIC_PORT} {stage.host}.")
+    stage.delegate(domain, stage.host)
     return stage, own
 
 
@@ -299,6 +346,9 @@ def _document(*certificates: Certificate) -> str:
 
 
 SCENARIOS = [
+    Scenario(
+        "withdrawal-shared", "one of two domains that share a connection moves away", one_of_two
+    ),
     Scenario("withdrawal-tlsa", "a TLSA record is rolled to another key", tlsa_rolled),
     Scenario(
         "withdrawal-tlsa-with-peer",
