@@ -1,3 +1,4 @@
 //! What operators see.
 
 pub mod log;
+pub mod metrics;
