@@ -21,8 +21,11 @@ use self::{
 };
 use super::{
     admission::Permit,
+    events::About,
+    failures::{Attempt, Key},
     frames::Frames,
     gate::Gate,
+    live::{self, Flow, LiveStream, Meter},
     prover::{self, Asker},
 };
 use crate::{
@@ -31,9 +34,10 @@ use crate::{
         tls::Accept,
         wire::{Event, Wire},
     },
+    ops::metrics::Origin,
     stream::{Action, Authentication, Fault, Receiving, Verdict},
     xml::writer,
-    xmpp::{Direction, Domain, Side, StreamCondition},
+    xmpp::{Direction, Domain, DomainPair, Side, StreamCondition},
 };
 
 /// How a connection came in.
@@ -103,6 +107,9 @@ struct Leg {
     batch: Option<Batch>,
     /// Until when a stream that has got its last words is read.
     closing: Option<Instant>,
+    live: LiveStream,
+    /// Of the pair whose stanzas came last.
+    meter: Option<Arc<Meter>>,
 }
 
 /// Serves one accepted connection to its end.
@@ -118,12 +125,16 @@ pub(super) async fn serve(
     let generation = gate.subscribe();
     let config = gate.config();
     let now = Instant::now();
-    let mut machine =
-        Receiving::new(entry.side(), Arc::clone(&config), Arc::clone(gate.keys()), stream_id);
+    let side = entry.side();
+    gate.metrics().connected(entry.as_str());
+    let from = Some(address.to_string());
+    let live = gate.live().enter(side, Origin::Accepted, from, Some(entry.as_str()));
+    let mut machine = Receiving::new(side, Arc::clone(&config), Arc::clone(gate.keys()), stream_id);
     let wire = if entry == Entry::DirectTls {
         let deadline = now + config.limits.negotiation;
         match accept_tls(&gate, socket, Accept::Direct, deadline).await {
             Ok((wire, facts)) => {
+                live.secured(&facts);
                 machine.tls_up(facts);
                 wire
             }
@@ -137,7 +148,7 @@ pub(super) async fn serve(
     };
     let mut leg = Leg {
         entry,
-        side: entry.side(),
+        side,
         address,
         wire,
         frames: Frames::new(&config.limits),
@@ -150,6 +161,8 @@ pub(super) async fn serve(
         stanzas: 0,
         batch: None,
         closing: None,
+        live,
+        meter: None,
         gate,
     };
     let end = leg.run(generation, draining).await;
@@ -177,6 +190,9 @@ async fn accept_tls(
         accepted = timeout_at(deadline, services.tls.accept(socket, how)) => accepted,
         () = gate.draining().cancelled() => return Err("shutting down".into()),
     };
+    let version = accepted.as_ref().ok().and_then(|done| done.as_ref().ok());
+    let version = version.map(|secured| secured.facts.version_str());
+    gate.metrics().handshake(Origin::Accepted, version);
     match accepted {
         Ok(Ok(secured)) => Ok((Wire::tls(secured.stream), secured.facts)),
         Ok(Err(error)) => Err(error.to_string()),
@@ -236,6 +252,10 @@ impl Leg {
                     // RFC 6120 §4.4: what comes until the other end closes still counts.
                     self.closing = Some(Instant::now() + DRAIN_WAIT);
                 }
+                () = self.live.end().cancelled(), if self.closing.is_none() => {
+                    let condition = StreamCondition::Reset;
+                    return Fault::policy(condition, "closed by the operator", None).into();
+                }
                 () = sleep_until(deadline) => return end.into(),
             }
         }
@@ -269,9 +289,7 @@ impl Leg {
                     self.jobs.spawn(prover::prove(Arc::clone(&self.gate), asker, challenge));
                 }
                 Action::Granted(grant, how) => self.granted(&grant, how),
-                Action::Refused(pair, detail) => {
-                    info!(pair = %pair, detail, addr = %self.address.ip(), "domain pair refused");
-                }
+                Action::Refused(pair, detail) => self.refused(&pair, detail),
                 Action::Close => {
                     self.say(writer::FOOTER.as_bytes());
                     return Err(End::Refused);
@@ -284,19 +302,34 @@ impl Leg {
     fn granted(&mut self, grant: &AuthorizedPair, how: Authentication) {
         self.frames.authenticated(&self.gate.config().limits);
         self.used = Instant::now();
+        self.meter = None;
         let tls = self.machine.tls();
+        let (proof, direction) = (grant.proof().prooftype().as_str(), self.direction());
+        let metrics = self.gate.metrics();
+        metrics.authorized(self.side, proof);
+        if !self.live.was_authorized() {
+            let seconds = self.accepted.elapsed().as_secs_f64();
+            metrics.negotiated(self.side, Origin::Accepted, seconds);
+        }
+        self.live.authorized(grant.pair(), Flow::In, Some(grant.proof()));
+        let about = self.about(grant.pair());
+        if self.side == Side::Peer {
+            self.gate.failures().succeeded(direction, &self.key(grant.pair()));
+        }
+        self.gate.events().tell("authorized", about, || {
+            let tls = tls.map_or("no TLS", TlsFacts::version_str);
+            format!("{proof}, {tls}, {}", self.address.ip())
+        });
         info!(
+            stream = self.live.id(),
             side = self.side.as_str(),
-            direction = match self.side {
-                Side::Peer => Direction::Inbound,
-                Side::Legacy => Direction::Outbound,
-            }.as_str(),
+            direction = direction.as_str(),
             pair = %grant.pair(),
             addr = %self.address.ip(),
             tls = tls.map(TlsFacts::version_str),
             entry = self.entry.as_str(),
             cipher = tls.map(TlsFacts::cipher_suite),
-            proof = grant.proof().prooftype().as_str(),
+            proof,
             auth = how.as_str(),
             ms = self.accepted.elapsed().as_millis() as u64,
             "stream negotiated"
@@ -307,6 +340,17 @@ impl Leg {
             let onward = self.onward();
             let lang = self.lang.as_ref();
             drop(self.gate.routes().get(&self.gate, onward, grant.pair(), lang));
+        }
+    }
+
+    fn refused(&self, pair: &DomainPair, detail: String) {
+        info!(pair = %pair, detail, addr = %self.address.ip(), "domain pair refused");
+        self.gate.metrics().not_negotiated(self.side, Origin::Accepted, "refused");
+        self.gate.events().tell("refused", self.about(pair), || detail.clone());
+        // What the legacy server is refused failed towards the peer, which has its own record.
+        if self.side == Side::Peer {
+            let attempt = Attempt::new("auth", "rejected", detail);
+            self.gate.failures().failed(self.direction(), self.key(pair), attempt);
         }
     }
 
@@ -327,6 +371,7 @@ impl Leg {
                 .map_err(End::Broken)?;
         self.wire = wire;
         self.frames = Frames::new(&config.limits);
+        self.live.secured(&facts);
         self.machine.tls_up(facts);
         Ok(())
     }
@@ -341,9 +386,25 @@ impl Leg {
             return Err(Fault::policy(condition, "address denied by rule", rule).into());
         }
         for pair in self.machine.reconfigure(config)? {
+            self.live.withdrawn(&pair);
+            self.meter = None;
             info!(pair = %pair, "domain pair withdrawn by policy");
         }
         Ok(())
+    }
+
+    /// Which way the stanzas of this stream go.
+    fn direction(&self) -> Direction {
+        live::direction(self.side, Flow::In)
+    }
+
+    /// A pair of this stream, as the operator sees it.
+    fn key(&self, pair: &DomainPair) -> Key {
+        Key::of(pair, self.direction())
+    }
+
+    fn about<'a>(&self, pair: &'a DomainPair) -> About<'a> {
+        About::stream(self.live.id(), self.direction()).of(pair)
     }
 
     /// The side that stanzas of this stream go to.

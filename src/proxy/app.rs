@@ -110,7 +110,7 @@ impl App {
         if timeout(limit, self.end()).await.is_err() {
             warn!(seconds = limit.as_secs(), "not everything ended in time");
         }
-        let totals = self.gate.counters().totals();
+        let totals = self.gate.metrics().totals();
         info!(
             from_legacy = totals.from_legacy,
             from_peers = totals.from_peers,

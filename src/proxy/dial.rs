@@ -16,8 +16,11 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{
+    events::About,
+    failures::Key,
     frames::{Frame, Frames},
     gate::Gate,
+    live::{Flow, LiveStream},
     reasons,
 };
 use crate::{
@@ -31,6 +34,7 @@ use crate::{
         targets::Target,
         wire::Wire,
     },
+    ops::metrics::Origin,
     stream::{
         Authentication, Failure, FailureKind, Initiating, Purpose, Setup, Step, VerifyOutcome,
     },
@@ -47,6 +51,8 @@ pub(super) struct Live {
     pub(super) address: Option<IpAddr>,
     /// What proves the other end's domain.
     pub(super) proof: Option<Proof>,
+    /// What the operator sees of it, once it is open.
+    pub(super) shown: Option<LiveStream>,
     frames: Frames,
     machine: Initiating,
 }
@@ -87,10 +93,24 @@ pub(super) async fn open(
     let _checking = (side == Side::Legacy).then(|| gate.checking().enter(pair.clone()));
     let began = Instant::now();
     let job = Job::new(gate, side, pair, Purpose::Send, lang)?;
-    let (live, reached) = job.run().await?;
+    let (mut live, reached) = job.run().await?;
     if let Reached::Opened(authentication) = reached {
         let tls = live.machine.tls();
+        let shown =
+            gate.live().enter(side, Origin::Opened, live.address.map(|ip| ip.to_string()), None);
+        if let Some(tls) = tls {
+            shown.secured(tls);
+        }
+        shown.authorized(pair, Flow::Out, live.proof.as_ref());
+        gate.metrics().negotiated(side, Origin::Opened, began.elapsed().as_secs_f64());
+        let about = About::stream(shown.id(), direction(side)).of(pair);
+        gate.events().tell("opened", about, || {
+            let proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str());
+            format!("{proof}, {}", tls.map_or("no TLS", |tls| tls.version_str()))
+        });
+        gate.failures().succeeded(direction(side), &Key::of(pair, direction(side)));
         info!(
+            stream = shown.id(),
             side = side.as_str(),
             direction = direction(side).as_str(),
             pair = %pair,
@@ -102,6 +122,7 @@ pub(super) async fn open(
             ms = began.elapsed().as_millis() as u64,
             "stream negotiated"
         );
+        live.shown = Some(shown);
     }
     Ok(live)
 }

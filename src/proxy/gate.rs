@@ -17,8 +17,10 @@ use tracing::{debug, info};
 use super::{
     admission::Admission,
     checking::Checking,
-    counters::Counters,
     dial::Endpoint,
+    events::Events,
+    failures::Failures,
+    live::LiveStreams,
     pieces,
     questions::Questions,
     route::{NotTaken, Route},
@@ -35,6 +37,7 @@ use crate::{
     },
     config::model::{Config, Dnssec},
     net::tls::{ClientCertificate, Connect, HandshakeError, Secured, is_certificate_alert},
+    ops::metrics::{Metrics, Origin},
     stream::{Failure, FailureKind, Setup},
     xmpp::{Domain, Side},
 };
@@ -55,7 +58,10 @@ pub(super) struct Gate {
     routes: Routes,
     checking: Arc<Checking>,
     admission: Arc<Admission>,
-    counters: Counters,
+    metrics: Metrics,
+    live: Arc<LiveStreams>,
+    failures: Failures,
+    events: Events,
     questions: Arc<Questions>,
     no_certificate: DashMap<Domain, Instant>,
     tracker: TaskTracker,
@@ -91,7 +97,10 @@ impl Gate {
             routes: Routes::default(),
             checking: Checking::new(),
             admission: Arc::default(),
-            counters: Counters::default(),
+            metrics: Metrics::new(),
+            live: Arc::default(),
+            failures: Failures::default(),
+            events: Events::new(),
             questions: Questions::new(),
             no_certificate: DashMap::new(),
             tracker: TaskTracker::new(),
@@ -141,8 +150,23 @@ impl Gate {
         &self.admission
     }
 
-    pub(super) fn counters(&self) -> &Counters {
-        &self.counters
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The streams that are open now.
+    pub(super) fn live(&self) -> &Arc<LiveStreams> {
+        &self.live
+    }
+
+    /// The pairs that did not come about.
+    pub(super) fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
+    /// For whoever watches.
+    pub(super) fn events(&self) -> &Events {
+        &self.events
     }
 
     /// The owner of all tasks but accepted streams and routes.
@@ -278,7 +302,10 @@ impl Gate {
             ClientCertificate::Withheld
         };
         let handshake = services.tls.connect(socket, &setup.pair.target, how, certificate);
-        match timeout_at(deadline, handshake).await {
+        let outcome = timeout_at(deadline, handshake).await;
+        let version = outcome.as_ref().ok().and_then(|done| done.as_ref().ok());
+        self.metrics.handshake(Origin::Opened, version.map(|secured| secured.facts.version_str()));
+        match outcome {
             Ok(Ok(secured)) => Ok(secured),
             Ok(Err(error @ HandshakeError::CertificateAlert(_))) => {
                 Err(Failure::new(FailureKind::Certificate, error.to_string()))
@@ -325,7 +352,8 @@ impl Gate {
     /// Stanzas did not get to `side`: their senders get an error, on the way back.
     pub(super) fn bounce(self: &Arc<Self>, side: Side, stanzas: &Routable, failure: &Failure) {
         let (replies, silent) = pieces::bounces(stanzas, failure);
-        self.counters.bounced(stanzas.stanzas() - silent, silent);
+        let answered = stanzas.stanzas() - silent;
+        self.metrics.bounced(side, failure.condition(), failure.reason(), answered, silent);
         debug!(
             pair = %stanzas.pair(),
             stanzas = stanzas.stanzas(),
@@ -341,7 +369,7 @@ impl Gate {
             },
             Err(_) => replies,
         };
-        self.counters.lost(lost.stanzas());
+        self.metrics.lost(lost.stanzas());
         info!(pair = %lost.pair(), stanzas = lost.stanzas(), "errors could not be returned");
     }
 }

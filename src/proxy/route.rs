@@ -89,6 +89,7 @@ impl Route {
             queue: receiver,
             state: state_sender,
             unsent: VecDeque::new(),
+            meter: None,
             progress: false,
             limits,
         };

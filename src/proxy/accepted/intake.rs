@@ -104,7 +104,7 @@ impl Leg {
         let bytes = self.wire.input().split_to(len).freeze();
         let bytes = relay::outgoing(&bytes, tag, &header, stamp.as_deref());
         let stanza = Routable::new(&grant, bytes, 1);
-        self.gate.counters().accepted(self.side, 1);
+        self.count(&stanza);
         self.gate.deliver(route, onward, stanza, self.lang.as_ref()).await;
         Ok(())
     }
@@ -114,8 +114,16 @@ impl Leg {
         let Some(batch) = self.batch.take() else { return };
         let bytes = self.wire.input().split_to(batch.end).freeze();
         let stanzas = Routable::new(&batch.grant, bytes, batch.stanzas);
-        self.gate.counters().accepted(self.side, batch.stanzas);
+        self.count(&stanzas);
         self.gate.deliver(batch.route, self.onward(), stanzas, self.lang.as_ref()).await;
+    }
+
+    fn count(&mut self, stanzas: &Routable) {
+        let (pair, n, bytes) = (stanzas.pair(), stanzas.stanzas(), stanzas.bytes().len());
+        self.gate.metrics().accepted(self.side, n, bytes);
+        let live = &self.live;
+        let meter = self.meter.take().filter(|meter| meter.pair() == pair);
+        self.meter.insert(meter.unwrap_or_else(|| live.meter(pair))).count(n, bytes);
     }
 
     /// Takes a token that is no stanza from the front of the input.

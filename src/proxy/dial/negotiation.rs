@@ -37,7 +37,7 @@ impl Job<'_> {
         };
         let frames = Frames::new(&self.config.limits);
         let address = endpoint.map(|e| e.address.ip());
-        let mut live = Live { wire, address, proof: None, frames, machine };
+        let mut live = Live { wire, address, proof: None, shown: None, frames, machine };
         match self.negotiate(&mut live, endpoint, steps).await {
             Ok(reached) => Ok((live, reached)),
             Err(failure) => {

@@ -13,9 +13,13 @@ use super::{Queued, State, shutdown};
 use crate::{
     config::model::Limits,
     net::wire::Event,
+    ops::metrics::Origin,
     proxy::{
         dial::{self, Live},
+        events::About,
+        failures::{self, Attempt, Key},
         gate::Gate,
+        live::{self, Flow, Meter},
         pieces,
         routes::RouteId,
     },
@@ -47,6 +51,8 @@ pub(super) struct Task {
     pub(super) state: watch::Sender<State>,
     /// Taken from the queue, not (wholly) written.
     pub(super) unsent: VecDeque<Queued>,
+    /// Counts what is written on the stream of now.
+    pub(super) meter: Option<Arc<Meter>>,
     /// Stanzas were wholly written on the last stream.
     pub(super) progress: bool,
     pub(super) limits: Limits,
@@ -67,7 +73,10 @@ impl Task {
             };
             self.gate.routes().opened(self.side, &self.pair);
             self.state.send_replace(State::Open);
+            self.meter = live.shown.as_ref().map(|shown| shown.meter(&self.pair));
             let (end, whole) = self.pump(&mut live).await;
+            let condition = None;
+            self.gate.metrics().closed(self.side, Origin::Opened, condition);
             if std::mem::take(&mut self.progress) {
                 redials = 0;
             }
@@ -156,7 +165,9 @@ impl Task {
     /// Lets go of what is written.
     fn settle(&mut self, writing: &mut VecDeque<(u64, Queued)>, written: u64) {
         while writing.front().is_some_and(|(end, _)| *end <= written) {
-            writing.pop_front();
+            if let (Some((_, queued)), Some(meter)) = (writing.pop_front(), &self.meter) {
+                meter.count(queued.stanzas.stanzas(), queued.stanzas.bytes().len());
+            }
             self.progress = true;
         }
     }
@@ -165,6 +176,7 @@ impl Task {
         let gate = Arc::clone(&self.gate);
         let mut generation = gate.subscribe();
         let mut used = Instant::now();
+        let closed = live.shown.as_ref().map(|shown| shown.end().clone()).unwrap_or_default();
         // The configuration may have changed while the stream was opened.
         if let Err(failure) = self.still_allowed(live) {
             return End::Denied(failure);
@@ -203,6 +215,7 @@ impl Task {
                     },
                 },
                 () = gate.stopping(self.side), if !self.queue.is_closed() => self.queue.close(),
+                () = closed.cancelled() => return End::Done("closed by the operator"),
                 changed = generation.changed() => {
                     if changed.is_ok() && let Err(failure) = self.still_allowed(live) {
                         return End::Denied(failure);
@@ -256,6 +269,23 @@ impl Task {
         true
     }
 
+    /// Remembers for the operator that the pair did not come about.
+    fn record(&self, failure: &Failure, waiting: u32) {
+        if failure.kind() == FailureKind::Shutdown {
+            return;
+        }
+        let direction = live::direction(self.side, Flow::Out);
+        let reason = failure.reason();
+        self.gate.metrics().not_negotiated(self.side, Origin::Opened, reason);
+        let about = About::pair(&self.pair, direction);
+        self.gate.events().tell("failed", about, || format!("{reason}: {failure}"));
+        let attempt = Attempt {
+            returned: waiting.into(),
+            ..Attempt::new(failures::stage(failure.kind()), reason, failure.detail().to_owned())
+        };
+        self.gate.failures().failed(direction, Key::of(&self.pair, direction), attempt);
+    }
+
     /// The route ends: what waits goes back to its senders.
     fn fail(mut self, failure: Failure) {
         let failure = Arc::new(failure);
@@ -272,6 +302,7 @@ impl Task {
             }
             Side::Peer => info!(pair = %self.pair, reason, detail, waiting, "peer not reached"),
         }
+        self.record(&failure, waiting);
         for queued in std::mem::take(&mut self.unsent) {
             self.gate.bounce(self.side, &queued.stanzas, &failure);
         }
