@@ -1,7 +1,11 @@
 //! What all tasks of one fedgate share: the configuration of now and what was made from it, the
 //! routes, and the two signals by which everything ends.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -37,7 +41,10 @@ use crate::{
     },
     config::model::{Config, Dnssec},
     net::tls::{ClientCertificate, Connect, HandshakeError, Secured, is_certificate_alert},
-    ops::metrics::{Metrics, Origin},
+    ops::{
+        metrics::{Metrics, Origin},
+        report::{self, ConfigState},
+    },
     stream::{Failure, FailureKind, Setup},
     xmpp::{Domain, Side},
 };
@@ -64,6 +71,9 @@ pub(super) struct Gate {
     events: Events,
     questions: Arc<Questions>,
     no_certificate: DashMap<Domain, Instant>,
+    started: u64,
+    config_state: Mutex<ConfigState>,
+    listening: ArcSwap<Vec<String>>,
     tracker: TaskTracker,
     routes_to: BySide<TaskTracker>,
     draining: CancellationToken,
@@ -103,6 +113,13 @@ impl Gate {
             events: Events::new(),
             questions: Questions::new(),
             no_certificate: DashMap::new(),
+            started: report::now(),
+            config_state: Mutex::new(ConfigState {
+                generation: 1,
+                loaded: report::now(),
+                error: None,
+            }),
+            listening: ArcSwap::default(),
             tracker: TaskTracker::new(),
             routes_to: BySide::default(),
             draining: CancellationToken::new(),
@@ -126,12 +143,42 @@ impl Gate {
         self.services.store(Arc::new(services));
         self.routes.forget_failures();
         self.no_certificate.clear();
+        let mut state = self.config_state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.generation += 1;
+        (state.loaded, state.error) = (report::now(), None);
+        drop(state);
         self.generation.send_modify(|generation| *generation += 1);
     }
 
     /// Changes when the configuration does.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
+    }
+
+    /// When it began, in seconds since 1970.
+    pub(super) fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// What became of the attempts to read the configuration.
+    pub(super) fn config_state(&self) -> ConfigState {
+        self.config_state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The configuration was read and cannot be used.
+    pub(super) fn reload_failed(&self, why: &str) {
+        let mut state = self.config_state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.error = Some(why.to_owned());
+    }
+
+    /// The listeners that are bound, in words.
+    pub(super) fn listening(&self) -> Arc<Vec<String>> {
+        self.listening.load_full()
+    }
+
+    /// These listeners are bound now.
+    pub(super) fn set_listening(&self, listeners: Vec<String>) {
+        self.listening.store(Arc::new(listeners));
     }
 
     pub(super) fn keys(&self) -> &Arc<DialbackKeys> {

@@ -193,6 +193,17 @@ impl Listeners {
         all
     }
 
+    /// What is bound, in words.
+    pub(super) fn names(&self) -> Vec<String> {
+        let streams = self.streams.iter();
+        let mut names: Vec<_> = streams
+            .map(|((entry, _), listening)| format!("{} {}", entry.as_str(), listening.local))
+            .chain(self.dns.values().map(|listening| format!("dns {}", listening.local)))
+            .collect();
+        names.sort();
+        names
+    }
+
     /// The bound addresses of the DNS responder.
     pub(super) fn dns_addresses(&self) -> Vec<SocketAddr> {
         self.dns.values().map(|listening| listening.local).collect()

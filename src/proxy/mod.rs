@@ -11,6 +11,7 @@ mod frames;
 mod gate;
 mod listeners;
 mod live;
+mod monitor;
 mod pieces;
 mod prover;
 mod questions;
@@ -21,4 +22,5 @@ mod services;
 
 pub use app::{Addresses, App, AppError};
 pub use listeners::ListenError;
+pub use monitor::Monitor;
 pub use services::ServicesError;

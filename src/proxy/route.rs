@@ -3,7 +3,14 @@
 
 mod task;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -40,6 +47,8 @@ pub(super) struct Route {
     room: Arc<Semaphore>,
     /// What `room` had in the beginning, in bytes.
     capacity: u32,
+    /// Stanzas in the queue.
+    waiting: Arc<AtomicU64>,
     state: watch::Receiver<State>,
     lang: Option<Arc<str>>,
 }
@@ -48,7 +57,21 @@ pub(super) struct Route {
 #[derive(Debug)]
 struct Queued {
     stanzas: Routable,
+    _place: Place,
+}
+
+/// A share of the queue; it is free again when this is dropped.
+#[derive(Debug)]
+struct Place {
     _room: OwnedSemaphorePermit,
+    stanzas: u64,
+    waiting: Arc<AtomicU64>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.stanzas, Ordering::Relaxed);
+    }
 }
 
 /// Stanzas that a route did not take.
@@ -77,6 +100,7 @@ impl Route {
             queue,
             room: Arc::new(Semaphore::new(capacity as usize)),
             capacity,
+            waiting: Arc::default(),
             state,
             lang: lang.clone(),
         });
@@ -113,7 +137,7 @@ impl Route {
         let size = self.share(&stanzas);
         let room = timeout(ROOM_WAIT, Arc::clone(&self.room).acquire_many_owned(size)).await;
         let Ok(Ok(room)) = room else { return Err(NotTaken::Failed(stanzas, Arc::new(full()))) };
-        let queued = Queued { stanzas, _room: room };
+        let queued = self.queued(stanzas, room);
         match timeout(ROOM_WAIT, self.queue.reserve()).await {
             Ok(Ok(slot)) => {
                 slot.send(queued);
@@ -134,7 +158,7 @@ impl Route {
                 NotTaken::Failed(stanzas, Arc::new(full()))
             });
         };
-        match self.queue.try_send(Queued { stanzas, _room: room }) {
+        match self.queue.try_send(self.queued(stanzas, room)) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Closed(queued)) => Err(NotTaken::Ended(queued.stanzas)),
             Err(mpsc::error::TrySendError::Full(queued)) => {
@@ -156,8 +180,21 @@ impl Route {
         }
     }
 
-    fn is_open(&self) -> bool {
+    /// Stanzas that wait, and their bytes.
+    pub(super) fn waiting(&self) -> (u64, u64) {
+        let bytes = (self.capacity as usize).saturating_sub(self.room.available_permits());
+        (self.waiting.load(Ordering::Relaxed), bytes as u64)
+    }
+
+    /// Whether stanzas flow.
+    pub(super) fn is_open(&self) -> bool {
         matches!(*self.state.borrow(), State::Open)
+    }
+
+    fn queued(&self, stanzas: Routable, room: OwnedSemaphorePermit) -> Queued {
+        let (n, waiting) = (stanzas.stanzas().into(), Arc::clone(&self.waiting));
+        waiting.fetch_add(n, Ordering::Relaxed);
+        Queued { stanzas, _place: Place { _room: room, stanzas: n, waiting } }
     }
 
     /// A batch larger than the whole queue takes all of it.
