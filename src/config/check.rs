@@ -11,6 +11,7 @@ use super::{
     value,
 };
 
+mod admin;
 mod legacy;
 mod limits;
 mod resolver;
@@ -29,8 +30,10 @@ pub(super) fn check(
     let listen = check_listen(&top, out);
     let (legacy, local_domains) = legacy::check(&top, &listen, missing, out);
     let path = |text: &str| value::path(text, directory);
+    let state_dir = top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into());
     Config {
-        state_dir: top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into()),
+        admin: admin::check(&top, &state_dir, &listen, directory, out),
+        state_dir,
         legacy,
         local_domains,
         certificates: check_certificates(&top, directory, out),
@@ -215,7 +218,7 @@ fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
     values.into_iter().map(|(value, _)| value).collect()
 }
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "version",
     "state_dir",
     "listen",
@@ -229,6 +232,7 @@ const KEYS: [&str; 14] = [
     "networks",
     "limits",
     "log",
+    "admin",
     "shutdown_timeout",
 ];
 

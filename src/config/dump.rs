@@ -51,6 +51,7 @@ struct Config<'c> {
     tls: Tls<'c>,
     resolver: Resolver<'c>,
     log: Log<'c>,
+    admin: Admin<'c>,
     shutdown_timeout: String,
     limits: Limits,
     defaults: rules::Defaults,
@@ -73,6 +74,7 @@ impl<'c> Config<'c> {
             policy,
             limits,
             log,
+            admin,
             shutdown_timeout,
         } = config;
         Self {
@@ -85,6 +87,7 @@ impl<'c> Config<'c> {
             tls: Tls::of(tls),
             resolver: Resolver::of(resolver),
             log: Log::of(log),
+            admin: Admin::of(admin),
             shutdown_timeout: value::show_duration(*shutdown_timeout),
             limits: Limits::of(limits),
             defaults: rules::Defaults::of(policy),
@@ -240,6 +243,29 @@ impl<'c> Log<'c> {
             model::LogFormat::Json => "json",
         };
         Self { format, level }
+    }
+}
+
+#[derive(Serialize)]
+struct Admin<'c> {
+    socket: &'c Path,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    http: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_file: Option<&'c Path>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    write: bool,
+}
+
+impl<'c> Admin<'c> {
+    fn of(admin: &'c model::Admin) -> Self {
+        let model::Admin { socket, http, token_file, write } = admin;
+        Self {
+            socket: socket.as_deref().unwrap_or(Path::new("off")),
+            http: texts(http),
+            token_file: token_file.as_deref(),
+            write: *write,
+        }
     }
 }
 

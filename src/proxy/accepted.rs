@@ -350,7 +350,7 @@ impl Leg {
         // What the legacy server is refused failed towards the peer, which has its own record.
         if self.side == Side::Peer {
             let attempt = Attempt::new("auth", "rejected", detail);
-            self.gate.failures().failed(self.direction(), self.key(pair), attempt);
+            self.gate.failures().refused(self.direction(), self.key(pair), attempt);
         }
     }
 

@@ -115,7 +115,11 @@ impl App {
     /// Takes nothing new from peers, and ends the streams that are accepted; what the legacy server
     /// still sends is delivered. For one of several that is to be stopped soon.
     pub fn drain(&mut self) {
-        info!("draining");
+        info!("draining: nothing new is taken from peers");
+        self.turn_away();
+    }
+
+    fn turn_away(&mut self) {
         self.listeners.stop_public();
         self.gate.set_listening(self.listeners.names());
         self.gate.draining().cancel();
@@ -153,7 +157,7 @@ impl App {
     }
 
     async fn end(&mut self) {
-        self.drain();
+        self.turn_away();
         // Routes go on meanwhile, so that streams which wait for them can end.
         let share = self.gate.config().shutdown_timeout / 2;
         if timeout(share, self.legs.wait()).await.is_err() {

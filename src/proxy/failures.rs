@@ -86,6 +86,16 @@ impl Failures {
         self.failed_at(direction, key, attempt, report::now());
     }
 
+    /// A pair was refused; unless that is the same failure which its route has told already.
+    pub(super) fn refused(&self, direction: Direction, key: Key, attempt: Attempt) {
+        let now = report::now();
+        let latest = |record: &Record| record.attempts.back().cloned();
+        let told = self.table(direction).get(&key).and_then(latest);
+        if told.is_none_or(|told| told.at + 1 < now || told.detail != attempt.detail) {
+            self.failed_at(direction, key, attempt, now);
+        }
+    }
+
     fn failed_at(&self, direction: Direction, key: Key, attempt: Attempt, now: u64) {
         let mut table = self.table(direction);
         if table.len() >= REMEMBERED && !table.contains_key(&key) {
@@ -101,15 +111,6 @@ impl Failures {
             returned: 0,
             attempts: VecDeque::new(),
         });
-        // One cause may be met by the route and by the stream that waits for it.
-        let told = record.attempts.back_mut();
-        if let Some(told) = told.filter(|told| told.at == now && told.detail == attempt.detail) {
-            record.returned = record.returned.max(attempt.returned);
-            if told.steps.is_empty() {
-                told.steps = attempt.steps;
-            }
-            return;
-        }
         record.last = now;
         record.count += 1;
         record.returned = attempt.returned;
@@ -289,6 +290,16 @@ mod tests {
         assert_eq!(failures.forget(Some(&key("a.example").remote)), 2);
         assert_eq!(failures.forget(None), 2);
         assert!(failures.report().is_empty());
+    }
+
+    #[test]
+    fn what_the_route_has_told_is_not_told_again_by_the_stream_that_waited_for_it() {
+        let failures = Failures::default();
+        failures.failed(Direction::Inbound, key("a.example"), attempt("connect: refused"));
+        failures.refused(Direction::Inbound, key("a.example"), attempt("connect: refused"));
+        failures.failed(Direction::Inbound, key("a.example"), attempt("connect: refused"));
+        failures.refused(Direction::Inbound, key("a.example"), attempt("something else"));
+        assert_eq!(failures.report().pop().unwrap().2.count, 3);
     }
 
     #[test]

@@ -3,8 +3,6 @@
 mod domains;
 mod history;
 mod ready;
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::BTreeMap,

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod admin;
 mod l1_addresses;
 mod l1_dialback;
 mod l1_limits;

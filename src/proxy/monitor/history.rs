@@ -53,3 +53,29 @@ impl Sampler {
 fn of(totals: &Totals) -> Sample {
     [totals.from_peers, totals.from_legacy, totals.bytes_from_peers, totals.bytes_from_legacy]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ops::metrics::Metrics, xmpp::Side};
+
+    #[test]
+    fn a_sample_is_what_came_since_the_last_and_the_oldest_go() {
+        let metrics = Metrics::new();
+        metrics.accepted(Side::Peer, 5, 50);
+        let mut sampler = Sampler::new(&metrics.totals());
+        metrics.accepted(Side::Peer, 2, 20);
+        metrics.accepted(Side::Legacy, 1, 10);
+        sampler.take(&metrics.totals());
+        sampler.take(&metrics.totals());
+        let history = sampler.report();
+        assert_eq!((history.stanzas_in, history.stanzas_out), (vec![2, 0], vec![1, 0]));
+        assert_eq!((history.bytes_in, history.bytes_out), (vec![20, 0], vec![10, 0]));
+        for _ in 0..SAMPLES {
+            sampler.take(&metrics.totals());
+        }
+        let history = sampler.report();
+        assert_eq!(history.stanzas_in.len(), SAMPLES);
+        assert_eq!(history.stanzas_in.iter().sum::<u64>(), 0);
+    }
+}
