@@ -1,8 +1,10 @@
 //! The commands, one file each.
 
+mod admin;
 mod check;
 mod health;
 mod run;
+mod shell;
 mod steer;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -45,6 +47,12 @@ enum Command {
     /// Bring the legacy server's outbound streams to the gate.
     #[command(subcommand)]
     Steer(steer::Steer),
+    #[command(flatten)]
+    Admin(admin::Admin),
+    /// Print a script by which a shell completes the commands.
+    Completions(shell::Completions),
+    /// Print the manual page, or write the pages of all commands.
+    Man(shell::Man),
 }
 
 /// Where the configuration is.
@@ -63,6 +71,9 @@ impl Cli {
             Command::CheckConfig(command) => command.execute(),
             Command::Health(dir) => health::health(&dir.config),
             Command::Steer(steer) => steer.execute(),
+            Command::Admin(admin) => return admin.execute(),
+            Command::Completions(command) => command.execute(),
+            Command::Man(command) => command.execute(),
         };
         match outcome {
             Ok(code) => code,

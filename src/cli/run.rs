@@ -91,16 +91,23 @@ impl Process<'_> {
                 self.app.drain();
                 done(true, "draining: nothing new is taken from peers")
             }
-            Command::LogLevel(level) => match self.log.set_level(level) {
-                Ok(()) => {
-                    info!(level, "log level changed until the configuration is read again");
-                    done(true, format!("{level}, until the configuration is read again"))
-                }
-                Err(error) => done(false, chain(error)),
-            },
+            Command::LogLevel(level) => self.set_level(level),
         };
         // That nobody waits for it any more does not matter.
         let _ = order.reply.send(done);
+    }
+
+    fn set_level(&self, level: &str) -> Done {
+        if let Err(wrong) = config::check_log_filter(level) {
+            return done(false, wrong);
+        }
+        match self.log.set_level(level) {
+            Ok(()) => {
+                info!(level, "log level changed until the configuration is read again");
+                done(true, format!("{level}, until the configuration is read again"))
+            }
+            Err(error) => done(false, chain(error)),
+        }
     }
 
     /// Files are read: other streams must not wait for it.

@@ -162,7 +162,7 @@ impl Failures {
     /// All of them, those that failed last first, with the keys.
     pub(super) fn report(&self) -> Vec<(Direction, Key, report::Failure)> {
         let mut all = Vec::new();
-        for direction in [Direction::Inbound, Direction::Outbound] {
+        for direction in [Direction::Outbound, Direction::Inbound] {
             let table = self.table(direction);
             all.extend(table.iter().map(|(key, record)| {
                 let last = record.attempts.back();

@@ -146,8 +146,8 @@ async fn ask_resolver(gate: &Arc<Gate>) -> Check {
         Ok(Ok(()) | Err(ResolveError::NotFound { .. } | ResolveError::Bogus { .. })) => {
             check("resolver", true, "answers".to_owned())
         }
-        Ok(Err(error @ ResolveError::Temporary { .. })) => {
-            check("resolver", false, error.to_string())
+        Ok(Err(ResolveError::Temporary { query, cause })) => {
+            check("resolver", false, format!("{query}: {cause}"))
         }
         Err(_) => check("resolver", false, "no answer in time".to_owned()),
     }
