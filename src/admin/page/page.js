@@ -52,7 +52,7 @@
     if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min`;
     return `${Math.floor(s / 86400)} d ${Math.floor(s / 3600) % 24} h`;
   }
-  const ago = (at) => (at ? `${span(now() - at)} ago` : '–');
+  const ago = (at) => (!at ? '–' : now() - at < 1.5 ? 'now' : `${span(now() - at)} ago`);
   const clock = (at) => new Date(at * 1000).toLocaleTimeString('en-GB');
   const date = (at) => new Date(at * 1000).toISOString().replace('T', ' ').replace('.000Z', ' UTC');
   const plural = (n, one, many) => `${number.format(n)} ${n === 1 ? one : many}`;
@@ -200,7 +200,7 @@
     row.addEventListener('click', () => openDetails(key));
     return { row, cells };
   }
-  function updateRow({ cells }, domain) {
+  function updateRow({ row, cells }, domain) {
     const level = kind(domain);
     const badge = cells.level.firstChild;
     badge.className = `level ${level}`;
@@ -208,9 +208,11 @@
     put(cells.way, way(domain));
     put(cells.proof, domain.proofs.join(', ') || '–');
     put(cells.tls, domain.tls.join(', ').replaceAll('TLSv', '') || '–');
-    put(cells.in, number.format(domain.stanzas_in));
-    put(cells.out, number.format(domain.stanzas_out));
-    put(cells.queued, number.format(domain.queued));
+    for (const [cell, value] of [[cells.in, domain.stanzas_in], [cells.out, domain.stanzas_out], [cells.queued, domain.queued]]) {
+      put(cell, value ? number.format(value) : '–');
+      cell.classList.toggle('nothing', !value);
+    }
+    row.classList.toggle('idle', !domain.inbound && !domain.outbound);
     cells.queued.classList.toggle('warn', domain.queued > 0);
     const days = domain.certificate_expires === null ? null : daysLeft(domain.certificate_expires);
     put(cells.days, days === null ? '–' : number.format(days));
