@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod auth;
 pub mod config;
+pub mod diagnose;
 pub mod net;
 pub mod ops;
 pub mod proxy;

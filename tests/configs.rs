@@ -61,6 +61,7 @@ fn the_samples_load_with_their_comments_taken_away_and_defaults_are_what_they_sa
     assert_eq!(said.legacy, default.legacy);
     assert_eq!(said.tls, default.tls);
     assert_eq!(said.resolver, default.resolver);
+    assert_eq!(said.posh, default.posh);
     assert_eq!(said.steer, default.steer);
     assert_eq!(said.limits, default.limits);
     assert_eq!(said.log, default.log);

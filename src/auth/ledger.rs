@@ -202,6 +202,11 @@ impl Ledger {
         self.last = None;
     }
 
+    /// All grants.
+    pub fn iter(&self) -> impl Iterator<Item = &AuthorizedPair> {
+        self.grants.values()
+    }
+
     /// The grant of a pair.
     #[must_use]
     pub fn get(&self, pair: &DomainPair) -> Option<&AuthorizedPair> {

@@ -24,6 +24,7 @@ use webpki::{
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub(crate) use self::identifiers::{Match, Presented};
+pub(super) use self::summary::bounded;
 pub(crate) use self::summary::{foreign_purposes, utc};
 pub use self::{
     error::{Link, PkixError},
@@ -71,7 +72,7 @@ impl TrustRoots {
         Ok(())
     }
 
-    pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
+    pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
         &self.anchors
     }
 
@@ -202,6 +203,30 @@ pub(super) fn check_bounds(chain: &[CertificateDer<'_>]) -> Result<(), PkixError
         return Err(PkixError::TooLarge(size));
     }
     Ok(())
+}
+
+/// What a leaf has to be that something else than a CA vouches for (PO-6, A-45): within its dates,
+/// with a key and a signature of today. Also says when it expires.
+///
+/// `CA:TRUE` is no reason to refuse it: self-signed certificates are often made so.
+pub(super) fn check_pinned(
+    chain: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<UnixTime, PkixError> {
+    check_bounds(chain)?;
+    let leaf = parse(chain.first().ok_or(PkixError::NoCertificate)?)?;
+    check_leaf(&leaf)?;
+    if summary::is_signed_weakly(&leaf) {
+        return Err(PkixError::SignatureAlgorithm(Link::Leaf));
+    }
+    let (from, since) = validity(&leaf);
+    if now < from {
+        return Err(PkixError::NotYetValid { which: Link::Leaf, from });
+    }
+    if now > since {
+        return Err(PkixError::Expired { which: Link::Leaf, since });
+    }
+    Ok(since)
 }
 
 /// What webpki does not look at: the leaf's own key and its `keyUsage`.

@@ -4,7 +4,10 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use super::{
-    model::{CertificateFiles, Config, Listen, Log, LogFormat, Roots, Steer, Tls, TlsVersion},
+    civil::Instant,
+    model::{
+        CertificateFiles, Config, Listen, Log, LogFormat, Posh, Roots, Steer, Tls, TlsVersion,
+    },
     problem::{At, Reports, Wrong, quote},
     raw::{Kind, Node},
     read::{Section, items},
@@ -14,21 +17,28 @@ use super::{
 mod admin;
 mod legacy;
 mod limits;
+mod lists;
+mod networks;
 mod resolver;
 pub(super) mod rules;
+mod terms;
 
 /// Checks the merged files. `directory` is what relative paths are relative to; `missing` is what
-/// to name when something stands in no file, and none if a file could not be read.
+/// to name when something stands in no file, and none if a file could not be read. Rules that have
+/// expired at `now` are left out.
 pub(super) fn check(
     root: &Node,
     directory: &Path,
     missing: Option<&str>,
+    now: Instant,
     out: &mut Reports<'_>,
 ) -> Config {
     let top = Section::of(root, "configuration", &KEYS, out);
     check_version(&top, missing, out);
     let listen = check_listen(&top, out);
     let (legacy, local_domains) = legacy::check(&top, &listen, missing, out);
+    let lists = lists::check(&top, directory, out);
+    let policy = rules::check(&top, &lists, &local_domains, now, out);
     let path = |text: &str| value::path(text, directory);
     let state_dir = top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into());
     Config {
@@ -39,8 +49,10 @@ pub(super) fn check(
         certificates: check_certificates(&top, directory, out),
         tls: check_tls(&top, directory, out),
         resolver: resolver::check(&top, &listen, directory, out),
+        posh: check_posh(&top, out),
         steer: check_steer(&top, &listen, out),
-        policy: rules::check(&top, out),
+        lists: lists.sources,
+        policy,
         limits: limits::check(&top, out),
         log: check_log(&top, out),
         shutdown_timeout: top
@@ -167,6 +179,23 @@ fn is_here(own: SocketAddr, target: SocketAddr) -> bool {
     own.ip() == target.ip() || (own.ip().is_unspecified() && target.ip().is_loopback())
 }
 
+fn check_posh(top: &Section<'_>, out: &mut Reports<'_>) -> Posh {
+    let default = Posh::default();
+    let keys = ["fetch", "older_forms", "port"];
+    let Some(section) = top.section("posh", &keys, out) else { return default };
+    let mut flag = |key| section.text(key, value::flag, out);
+    let (fetch, older_forms) = (flag("fetch"), flag("older_forms"));
+    if let (Some(false), Some(true), Some(pair)) = (fetch, older_forms, section.pair("older_forms"))
+    {
+        out.warning(pair.at, Wrong::new("\"older_forms\" without \"fetch\": nothing is fetched"));
+    }
+    Posh {
+        fetch: fetch.unwrap_or(default.fetch),
+        older_forms: older_forms.unwrap_or(default.older_forms),
+        port: section.text("port", value::port, out).unwrap_or(default.port),
+    }
+}
+
 fn check_steer(top: &Section<'_>, listen: &Listen, out: &mut Reports<'_>) -> Steer {
     let section = top.section("steer", &["address", "port"], out);
     let given = section.as_ref().and_then(|s| s.get("address"));
@@ -218,7 +247,7 @@ fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
     values.into_iter().map(|(value, _)| value).collect()
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 18] = [
     "version",
     "state_dir",
     "listen",
@@ -226,8 +255,11 @@ const KEYS: [&str; 15] = [
     "certificates",
     "tls",
     "resolver",
+    "posh",
     "steer",
+    "mode",
     "defaults",
+    "lists",
     "rules",
     "networks",
     "limits",

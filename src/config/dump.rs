@@ -50,11 +50,14 @@ struct Config<'c> {
     steer: Steer,
     tls: Tls<'c>,
     resolver: Resolver<'c>,
+    posh: Posh,
     log: Log<'c>,
     admin: Admin<'c>,
     shutdown_timeout: String,
     limits: Limits,
-    defaults: rules::Defaults,
+    mode: &'static str,
+    defaults: rules::Defaults<'c>,
+    lists: BTreeMap<&'c str, rules::List<'c>>,
     rules: Vec<rules::Rule<'c>>,
     networks: rules::Networks,
 }
@@ -70,7 +73,9 @@ impl<'c> Config<'c> {
             certificates,
             tls,
             resolver,
+            posh,
             steer,
+            lists,
             policy,
             limits,
             log,
@@ -86,11 +91,14 @@ impl<'c> Config<'c> {
             steer: Steer::of(steer),
             tls: Tls::of(tls),
             resolver: Resolver::of(resolver),
+            posh: Posh::of(posh),
             log: Log::of(log),
             admin: Admin::of(admin),
             shutdown_timeout: value::show_duration(*shutdown_timeout),
             limits: Limits::of(limits),
+            mode: rules::mode(policy),
             defaults: rules::Defaults::of(policy),
+            lists: lists.iter().map(|(name, from)| (&**name, rules::List::of(from))).collect(),
             rules: rules::rules(policy),
             networks: rules::Networks::of(policy),
         }
@@ -226,6 +234,20 @@ impl<'c> Resolver<'c> {
         };
         let timeout = value::show_duration(*timeout);
         Self { servers: texts(servers), timeout, dnssec, trust_anchor }
+    }
+}
+
+#[derive(Serialize)]
+struct Posh {
+    fetch: bool,
+    older_forms: bool,
+    port: u16,
+}
+
+impl Posh {
+    fn of(posh: &model::Posh) -> Self {
+        let model::Posh { fetch, older_forms, port } = *posh;
+        Self { fetch, older_forms, port }
     }
 }
 

@@ -5,7 +5,9 @@
 //! Nothing here acts on what it read.
 
 mod check;
+pub mod civil;
 mod dump;
+mod lists;
 mod load;
 mod merge;
 pub mod model;

@@ -32,8 +32,12 @@ pub struct Config {
     pub tls: Tls,
     /// How remote domains are resolved.
     pub resolver: Resolver,
+    /// Whether what remote domains publish over HTTPS is fetched.
+    pub posh: Posh,
     /// What the embedded DNS responder answers.
     pub steer: Steer,
+    /// Named lists of domains and networks, which rules refer to.
+    pub lists: BTreeMap<Arc<str>, ListSource>,
     /// Who may federate, and how well proven.
     pub policy: Policy,
     /// Bounds on what one stream, one peer and the whole may use.
@@ -48,7 +52,8 @@ pub struct Config {
 
 impl Config {
     /// The files outside the configuration directory that matter as much as those in it:
-    /// certificates, keys, trust roots, trust anchors and the admin token. For [`Watcher`](super::watch::Watcher).
+    /// certificates, keys, trust roots, trust anchors, lists and the admin token. For
+    /// [`Watcher`](super::watch::Watcher).
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let certificates = self.certificates.iter().flat_map(|c| [&c.cert, &c.key]);
@@ -61,8 +66,42 @@ impl Config {
             Dnssec::Off | Dnssec::TrustAd => None,
         };
         let token = self.admin.token_file.as_ref();
-        certificates.chain(roots).chain(anchor).chain(token).cloned().collect()
+        let files = certificates.chain(roots).chain(anchor).chain(token).cloned();
+        let lists = self.lists.iter().filter_map(|(name, source)| self.list_file(name, source));
+        files.chain(lists).collect()
     }
+
+    /// The file that a list is read from; one that is fetched is kept in the state directory.
+    #[must_use]
+    pub fn list_file(&self, name: &str, source: &ListSource) -> Option<PathBuf> {
+        match source {
+            ListSource::Domains(_) => None,
+            ListSource::File(path) => Some(path.clone()),
+            ListSource::Url(_) => Some(self.state_dir.join("lists").join(format!("{name}.txt"))),
+        }
+    }
+}
+
+/// Where the content of a list comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ListSource {
+    /// The configuration itself: patterns of domains.
+    Domains(Vec<String>),
+    /// A file, read again when it changes.
+    File(PathBuf),
+    /// A web server.
+    Url(ListUrl),
+}
+
+/// A list that is fetched by HTTPS; what was good last is used meanwhile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListUrl {
+    /// `https://…`.
+    pub url: String,
+    /// How often it is fetched.
+    pub refresh: Duration,
+    /// Bytes that it may have.
+    pub max_size: usize,
 }
 
 /// The sockets to listen on. `[::]` takes IPv4 too; port 0 leaves the choice to the kernel.
@@ -180,6 +219,17 @@ pub enum TlsVersion {
     V1_3,
 }
 
+impl TlsVersion {
+    /// The word of the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1_2 => "1.2",
+            Self::V1_3 => "1.3",
+        }
+    }
+}
+
 /// How remote domains are resolved.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Resolver {
@@ -203,6 +253,23 @@ pub enum Dnssec {
         /// A file of DNSKEY or DS records; none: the keys of the root that are built in.
         trust_anchor: Option<PathBuf>,
     },
+}
+
+/// How remote domains are asked over HTTPS which certificates they have (RFC 7711).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Posh {
+    /// Whether they are. The default.
+    pub fetch: bool,
+    /// Whether the places and formats of the drafts before RFC 7711 count too.
+    pub older_forms: bool,
+    /// The port of their HTTPS servers; references and redirects may lead to 443 besides.
+    pub port: u16,
+}
+
+impl Default for Posh {
+    fn default() -> Self {
+        Self { fetch: true, older_forms: false, port: 443 }
+    }
 }
 
 /// What the embedded DNS responder answers for `_xmpp-server._tcp.X` and `_jabber._tcp.X`.

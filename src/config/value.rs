@@ -27,6 +27,15 @@ pub(super) fn word<T: Copy>(text: &str, what: &str, words: &[(&str, T)]) -> Resu
     Err(wrong.hint(format!("expected one of: {}", names.join(", "))))
 }
 
+/// A switch.
+pub(super) fn flag(text: &str) -> Result<bool, Wrong> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Wrong::new(format!("neither true nor false: {}", quote(text)))),
+    }
+}
+
 /// A whole number in decimal digits.
 pub(super) fn count(text: &str, range: &RangeInclusive<usize>) -> Result<usize, Wrong> {
     let wrong = || Wrong::new(format!("not a number: {}", quote(text)));

@@ -78,6 +78,17 @@ pub struct Connected {
     pub plan: DanePlan,
 }
 
+/// A target with the addresses that are to be tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidates<'a> {
+    /// The target.
+    pub target: &'a Target,
+    /// By what its certificate is to be judged.
+    pub plan: &'a DanePlan,
+    /// In the order of trying; never empty.
+    pub addresses: &'a [SocketAddr],
+}
+
 /// Why one target or address gave no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectFailure {
@@ -85,7 +96,7 @@ pub enum ConnectFailure {
     #[error(transparent)]
     Resolve(ResolveError),
     /// A rule forbids the address.
-    #[error("{address} is refused by the rule at {}", .denied.rule.0)]
+    #[error("{address} is refused by the rule at {}", .denied.rule)]
     Denied {
         /// Where we would have connected.
         address: SocketAddr,
@@ -131,21 +142,7 @@ impl Connector {
     /// time; an attempt in flight is then made again by the next call.
     pub async fn next(&mut self) -> Option<Connected> {
         loop {
-            if self.current.is_none() {
-                let target = self.targets.front()?;
-                let found = examine(&self.resolver, target).await;
-                let target = self.targets.pop_front()?;
-                match found {
-                    Ok((addresses, plan)) => {
-                        let candidates = self.candidates(&target, addresses.ips);
-                        self.current = Some((target, plan, candidates));
-                    }
-                    Err(error) => {
-                        self.failures.push(ConnectFailure::Resolve(error));
-                        continue;
-                    }
-                }
-            }
+            self.upcoming().await?;
             let (target, plan, candidates) = self.current.as_mut()?;
             let winner = race(candidates, &mut self.failures, self.rules.tcp_timeout).await;
             if let Some((stream, address)) = winner {
@@ -156,38 +153,42 @@ impl Connector {
         }
     }
 
+    /// What has failed so far.
+    #[must_use]
+    pub fn failures(&self) -> &[ConnectFailure] {
+        &self.failures
+    }
+
+    /// What [`next`](Self::next) would connect to now; `None` when there is nothing left. May be
+    /// dropped at any time.
+    pub async fn upcoming(&mut self) -> Option<Candidates<'_>> {
+        while self.current.as_ref().is_none_or(|(.., candidates)| candidates.is_empty()) {
+            self.current = None;
+            let target = self.targets.front()?;
+            let found = examine(&self.resolver, target).await;
+            let target = self.targets.pop_front()?;
+            match found {
+                Ok((addresses, plan)) => {
+                    let candidates =
+                        self.rules.candidates(addresses.ips, target.port, &mut self.failures);
+                    self.current = Some((target, plan, candidates));
+                }
+                Err(error) => self.failures.push(ConnectFailure::Resolve(error)),
+            }
+        }
+        let (target, plan, addresses) = self.current.as_ref()?;
+        Some(Candidates { target, plan, addresses })
+    }
+
+    /// Goes on to the next target.
+    pub fn skip(&mut self) {
+        self.current = None;
+    }
+
     /// Why there was no connection, or no other.
     #[must_use]
     pub fn into_error(self) -> ConnectError {
         ConnectError { failures: self.failures }
-    }
-
-    /// The addresses that may be connected to, families in turn, IPv6 first.
-    fn candidates(&mut self, target: &Target, addresses: Vec<IpAddr>) -> Vec<SocketAddr> {
-        // The mapped form would reach the IPv4 address behind the back of the filter.
-        let addresses = addresses.into_iter().map(|ip| ip.to_canonical());
-        let (v6, v4): (Vec<_>, Vec<_>) = addresses.partition(IpAddr::is_ipv6);
-        let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
-        let mut candidates = Vec::new();
-        for turn in std::iter::from_fn(|| {
-            let turn = [v6.next(), v4.next()];
-            turn.iter().any(Option::is_some).then_some(turn)
-        }) {
-            for ip in turn.into_iter().flatten() {
-                let address = SocketAddr::new(ip, target.port);
-                if candidates.len() == MAX_ADDRESSES || candidates.contains(&address) {
-                    continue;
-                }
-                if let Some(denied) = (self.rules.filter)(ip) {
-                    self.failures.push(ConnectFailure::Denied { address, denied });
-                } else if self.rules.own.contains(address) {
-                    self.failures.push(ConnectFailure::Own { address });
-                } else {
-                    candidates.push(address);
-                }
-            }
-        }
-        candidates
     }
 }
 
@@ -198,6 +199,43 @@ impl fmt::Debug for Connector {
             .field("current", &self.current)
             .field("failures", &self.failures)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Rules ===
+
+impl Rules {
+    /// The addresses that may be connected to, families in turn, IPv6 first.
+    fn candidates(
+        &self,
+        addresses: Vec<IpAddr>,
+        port: u16,
+        failures: &mut Vec<ConnectFailure>,
+    ) -> Vec<SocketAddr> {
+        // The mapped form would reach the IPv4 address behind the back of the filter.
+        let addresses = addresses.into_iter().map(|ip| ip.to_canonical());
+        let (v6, v4): (Vec<_>, Vec<_>) = addresses.partition(IpAddr::is_ipv6);
+        let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
+        let mut candidates = Vec::new();
+        for turn in std::iter::from_fn(|| {
+            let turn = [v6.next(), v4.next()];
+            turn.iter().any(Option::is_some).then_some(turn)
+        }) {
+            for ip in turn.into_iter().flatten() {
+                let address = SocketAddr::new(ip, port);
+                if candidates.len() == MAX_ADDRESSES || candidates.contains(&address) {
+                    continue;
+                }
+                if let Some(denied) = (self.filter)(ip) {
+                    failures.push(ConnectFailure::Denied { address, denied });
+                } else if self.own.contains(address) {
+                    failures.push(ConnectFailure::Own { address });
+                } else {
+                    candidates.push(address);
+                }
+            }
+        }
+        candidates
     }
 }
 
@@ -266,6 +304,30 @@ async fn examine(
     };
     let plan = plan(srv, state, tlsa);
     Ok((addresses, plan))
+}
+
+/// Connects to a host that no DNS record of a service names, such as that of a URL.
+///
+/// # Errors
+/// [`ConnectError`] with every failure.
+pub async fn connect_host(
+    resolver: &Resolver,
+    host: &str,
+    port: u16,
+    rules: &Rules,
+) -> Result<TcpStream, ConnectError> {
+    let mut failures = Vec::new();
+    match resolver.addresses(host).await {
+        Ok(addresses) => {
+            let mut candidates = rules.candidates(addresses.ips, port, &mut failures);
+            let winner = race(&mut candidates, &mut failures, rules.tcp_timeout).await;
+            if let Some((stream, _)) = winner {
+                return Ok(stream);
+            }
+        }
+        Err(error) => failures.push(ConnectFailure::Resolve(error)),
+    }
+    Err(ConnectError { failures })
 }
 
 /// Connects to the legacy server: a name is looked up by the system's resolver, now, and all its

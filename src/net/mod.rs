@@ -1,10 +1,15 @@
 //! Layer 3: the only layer that touches the world: sockets, DNS, TLS, files of keys.
 
+mod cache;
 pub mod certificates;
 pub mod connector;
 #[cfg(test)]
 pub(crate) mod fake_dns;
+#[cfg(test)]
+pub(crate) mod fake_https;
+pub mod fetch;
 pub mod own;
+pub mod posh;
 pub mod resolver;
 pub mod roots;
 pub mod secret;

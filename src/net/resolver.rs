@@ -22,8 +22,11 @@ use hickory_resolver::{
 use rustls::pki_types::UnixTime;
 
 use super::{
+    cache::Cache,
     own::OwnAddresses,
-    targets::{Answer, Decision, Delegation, MAX_TARGETS, Srv, Target, decide, fallback, order},
+    targets::{
+        Answer, Decision, Delegation, MAX_TARGETS, Srv, Target, TargetTls, decide, fallback, order,
+    },
 };
 use crate::{
     auth::dane::Security,
@@ -33,17 +36,17 @@ use crate::{
 
 mod anchors;
 mod ask;
-mod cache;
 mod error;
+mod raw;
 mod read;
 mod tlsa;
 
 use ask::{Asker, Trust};
-use cache::Cache;
 use read::{Found, Step, Unanswered};
 
 pub use anchors::AnchorsError;
 pub use error::{Absence, DnsQuery, ResolveError, ServersError};
+pub use raw::{Records, SrvRecord};
 pub use tlsa::Published;
 
 /// Asks the name servers and remembers what they said. Cheap to clone, the memory is shared.
@@ -112,8 +115,8 @@ impl Resolver {
     /// [`ResolveError::Temporary`] or [`ResolveError::Bogus`] if either SRV query got no answer
     /// that can be used.
     pub async fn service(&self, domain: &Domain) -> Result<Vec<Target>, ResolveError> {
-        let direct = format!("_xmpps-server._tcp.{domain}");
-        let starttls = format!("_xmpp-server._tcp.{domain}");
+        let direct = service_name(TargetTls::Direct, domain);
+        let starttls = service_name(TargetTls::StartTls, domain);
         let (direct, starttls) = tokio::try_join!(self.srv(&direct), self.srv(&starttls))?;
         match decide(Answer::new(direct), Answer::new(starttls)) {
             Decision::Absent => Err(ResolveError::NotFound {
@@ -330,6 +333,11 @@ fn special(owner: &Name, kind: RecordType) -> Option<Found> {
     }
 }
 
+/// Where the SRV records of a domain's service stand.
+fn service_name(tls: TargetTls, domain: &Domain) -> String {
+    format!("{}._tcp.{domain}", tls.service())
+}
+
 fn unix(instant: Instant) -> UnixTime {
     let left = instant.saturating_duration_since(Instant::now()).as_secs();
     UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + left))
@@ -365,6 +373,6 @@ const MAX_ALIASES: usize = 8;
 #[cfg(test)]
 mod dnssec_tests;
 #[cfg(test)]
-mod signed_zones;
+pub(crate) mod signed_zones;
 #[cfg(test)]
 mod tests;

@@ -41,6 +41,23 @@ pub enum SecretError {
 /// [`SecretError`].
 pub fn dialback_keys(state_dir: &Path) -> Result<DialbackKeys, SecretError> {
     let path = state_dir.join(FILE);
+    match existing_dialback_keys(state_dir) {
+        Err(SecretError::Read(_, error)) if error.kind() == io::ErrorKind::NotFound => {
+            let mut master = Zeroizing::new([0; MASTER_LEN]);
+            getrandom::fill(master.as_mut()).map_err(SecretError::Random)?;
+            write(state_dir, &path, &master).map_err(|e| SecretError::Write(path, e))?;
+            Ok(DialbackKeys::new(master))
+        }
+        keys => keys,
+    }
+}
+
+/// Reads the secret from `state_dir`: that of the running fedgate.
+///
+/// # Errors
+/// [`SecretError`], also if there is none.
+pub fn existing_dialback_keys(state_dir: &Path) -> Result<DialbackKeys, SecretError> {
+    let path = state_dir.join(FILE);
     match fs::read_to_string(&path).map(Zeroizing::new) {
         Ok(text) => {
             let mode = fs::metadata(&path).map(|meta| meta.permissions().mode());
@@ -48,12 +65,6 @@ pub fn dialback_keys(state_dir: &Path) -> Result<DialbackKeys, SecretError> {
                 return Err(SecretError::Exposed(path));
             }
             parse(text.trim()).map(DialbackKeys::new).ok_or(SecretError::Malformed(path))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut master = Zeroizing::new([0; MASTER_LEN]);
-            getrandom::fill(master.as_mut()).map_err(SecretError::Random)?;
-            write(state_dir, &path, &master).map_err(|e| SecretError::Write(path, e))?;
-            Ok(DialbackKeys::new(master))
         }
         Err(error) => Err(SecretError::Read(path, error)),
     }

@@ -74,7 +74,7 @@ pub enum Connect {
 /// Which certificate we show as initiating server.
 #[derive(Clone, Copy, Debug)]
 pub enum ClientCertificate<'a> {
-    /// That of a local domain, if there is one.
+    /// That of a local domain, or else the first one.
     For(&'a Domain),
     /// None: the peer breaks the handshake off when it sees ours (EKU-3).
     Withheld,
@@ -168,7 +168,7 @@ impl TlsContext {
         certificate: ClientCertificate<'_>,
     ) -> Result<Secured, HandshakeError> {
         let index = match certificate {
-            ClientCertificate::For(domain) => self.store.find(domain),
+            ClientCertificate::For(domain) => Some(self.store.select_index(None, Some(domain))),
             ClientCertificate::Withheld => None,
         };
         let kinds = index.map_or(&self.without_certificate, |index| &self.clients[index]);
@@ -191,7 +191,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn versions(min: TlsVersion) -> Vec<&'static SupportedProtocolVersion> {
+pub(super) fn versions(min: TlsVersion) -> Vec<&'static SupportedProtocolVersion> {
     match min {
         TlsVersion::V1_2 => vec![&TLS13, &TLS12],
         TlsVersion::V1_3 => vec![&TLS13],

@@ -3,6 +3,7 @@
 //! bytes, for room and for its mailbox at the same time.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     io,
     pin::Pin,
@@ -45,6 +46,10 @@ pub struct Wire {
     transport: Transport,
     input: BytesMut,
     output: BytesMut,
+    /// Where answers end that wait in the output, and their lengths.
+    answers: VecDeque<(u64, u64)>,
+    /// The sum of those lengths.
+    unanswered: u64,
     /// Bytes that the transport took since the beginning.
     written: u64,
     /// The transport may hold bytes that are not on the wire yet.
@@ -79,6 +84,8 @@ impl Wire {
             transport,
             input: BytesMut::new(),
             output: BytesMut::new(),
+            answers: VecDeque::new(),
+            unanswered: 0,
             written: 0,
             dirty: false,
             progress: Instant::now(),
@@ -102,8 +109,18 @@ impl Wire {
         &mut self.input
     }
 
-    /// Puts bytes behind those that wait to be written.
+    /// Puts bytes behind those that wait to be written. Who does not take them is not read from any
+    /// more at some point: they are taken for answers.
     pub fn put(&mut self, bytes: &[u8]) {
+        self.put_stanzas(bytes);
+        let len = bytes.len() as u64;
+        self.unanswered += len;
+        self.answers.push_back((self.put_total(), len));
+    }
+
+    /// The same for what is sent unasked: reading goes on, or two ends that both write would wait
+    /// for each other.
+    pub fn put_stanzas(&mut self, bytes: &[u8]) {
         if self.output.is_empty() {
             self.progress = Instant::now();
         }
@@ -145,10 +162,18 @@ impl Wire {
     /// # Errors
     /// What the socket or TLS says; the connection is of no more use.
     pub async fn event(&mut self) -> io::Result<Event> {
-        poll_fn(|cx| self.poll_event(cx)).await
+        poll_fn(|cx| self.poll_event(cx, true)).await
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+    /// The same, but nothing is read unless `read`.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn event_reading(&mut self, read: bool) -> io::Result<Event> {
+        poll_fn(|cx| self.poll_event(cx, read)).await
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<io::Result<Event>> {
         if !self.is_flushed()
             && let Poll::Ready(result) = self.poll_write_out(cx)
         {
@@ -156,7 +181,7 @@ impl Wire {
             return Poll::Ready(Ok(Event::Written));
         }
         // Who does not take our answers may not ask more.
-        if !self.has_room() {
+        if !read || self.unanswered >= OUTPUT_HIGH as u64 {
             return Poll::Pending;
         }
         self.input.reserve(READ_CHUNK);
@@ -183,10 +208,7 @@ impl Wire {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.output.advance(written);
-            self.written += written as u64;
-            self.dirty = true;
-            self.progress = Instant::now();
+            self.taken(written);
         }
         let flushed = match &mut self.transport {
             Transport::Plain(socket) => Pin::new(socket).poll_flush(cx),
@@ -199,6 +221,20 @@ impl Wire {
             self.output = BytesMut::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// The transport took so many bytes of the output.
+    fn taken(&mut self, bytes: usize) {
+        self.output.advance(bytes);
+        self.written += bytes as u64;
+        while let Some((end, len)) = self.answers.front()
+            && *end <= self.written
+        {
+            self.unanswered -= len;
+            self.answers.pop_front();
+        }
+        self.dirty = true;
+        self.progress = Instant::now();
     }
 
     /// Writes all that was put.
@@ -215,6 +251,8 @@ impl Wire {
     /// Lets go of what was put and is not written. What is written may end anywhere.
     pub fn discard(&mut self) {
         self.output.clear();
+        self.answers.clear();
+        self.unanswered = 0;
     }
 
     /// Gives memory back that a burst needed.
@@ -255,3 +293,6 @@ fn poll_read<R: AsyncRead>(
 ) -> Poll<io::Result<usize>> {
     poll_read_buf(reader, cx, input)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,12 @@
 //! [`Receiving`] machine, does what the machine says, and hands admitted stanzas to their routes.
 
 mod ending;
-mod intake;
+mod reading;
+mod returning;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use rustls::pki_types::UnixTime;
 use tokio::{
     net::TcpStream,
     sync::watch,
@@ -13,19 +15,21 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 
 use self::{
     ending::{CLOSE_WAIT, DRAIN_WAIT, Deadline},
-    intake::Batch,
+    returning::Returning,
 };
 use super::{
     admission::Permit,
     events::About,
+    expiry,
     failures::{Attempt, Key},
     frames::Frames,
     gate::Gate,
-    live::{self, Flow, LiveStream, Meter},
+    intake::Intake,
+    live::{self, Flow, LiveStream},
     prover::{self, Asker},
 };
 use crate::{
@@ -76,6 +80,8 @@ enum End {
     Fault(Fault),
     /// The other end, or the protocol, ends it in order.
     Closed(&'static str),
+    /// The other end ended the stream, and gets our footer for it.
+    Finished,
     /// It was told that it is refused.
     Refused,
     /// The connection broke.
@@ -97,19 +103,20 @@ struct Leg {
     frames: Frames,
     machine: Receiving,
     jobs: JoinSet<Verdict>,
-    lang: Option<Arc<str>>,
+    intake: Intake,
+    /// When proofs are to be looked at, the first of which expires.
+    renewal: Option<Instant>,
+    /// What goes the other way, on a bidirectional stream.
+    returning: Option<Returning>,
     accepted: Instant,
     /// When something meaningful last came.
     used: Instant,
     /// Since when an element is incomplete.
     partial: Option<Instant>,
-    stanzas: u64,
-    batch: Option<Batch>,
     /// Until when a stream that has got its last words is read.
     closing: Option<Instant>,
+    /// What the operator sees of it.
     live: LiveStream,
-    /// Of the pair whose stanzas came last.
-    meter: Option<Arc<Meter>>,
 }
 
 /// Serves one accepted connection to its end.
@@ -129,7 +136,8 @@ pub(super) async fn serve(
     gate.metrics().connected(entry.as_str());
     let from = Some(address.to_string());
     let live = gate.live().enter(side, Origin::Accepted, from, Some(entry.as_str()));
-    let mut machine = Receiving::new(side, Arc::clone(&config), Arc::clone(gate.keys()), stream_id);
+    let mut machine = Receiving::new(side, Arc::clone(&config), Arc::clone(gate.keys()), stream_id)
+        .from_address(address.ip());
     let wire = if entry == Entry::DirectTls {
         let deadline = now + config.limits.negotiation;
         match accept_tls(&gate, socket, Accept::Direct, deadline).await {
@@ -154,15 +162,14 @@ pub(super) async fn serve(
         frames: Frames::new(&config.limits),
         machine,
         jobs: JoinSet::new(),
-        lang: None,
+        intake: Intake::new(&gate, side.other(), Some(live.clone())),
+        renewal: None,
+        returning: None,
         accepted: now,
         used: now,
         partial: None,
-        stanzas: 0,
-        batch: None,
         closing: None,
         live,
-        meter: None,
         gate,
     };
     let end = leg.run(generation, draining).await;
@@ -219,8 +226,15 @@ impl Leg {
                 Some(until) => (until, Deadline::Closing),
                 None => self.deadline(),
             };
+            if let Some(returning) = &mut self.returning {
+                returning.lanes.settle(self.wire.written_total());
+                if self.closing.is_none() {
+                    returning.lanes.fill(&mut self.wire);
+                }
+            }
+            let busy = self.intake.is_busy();
             tokio::select! {
-                event = self.wire.event() => match event {
+                event = self.wire.event_reading(!busy) => match event {
                     Ok(Event::Read) => if let Err(end) = self.read().await {
                         return end;
                     },
@@ -228,6 +242,10 @@ impl Leg {
                     Ok(Event::Eof) => return End::Closed("connection closed by the other end"),
                     Err(error) => return End::Broken(error.to_string()),
                 },
+                () = self.intake.delivered(), if busy => if let Err(end) = self.read().await {
+                    return end;
+                },
+                Some(call) = returning::call(&mut self.returning) => self.call(call),
                 Some(verdict) = self.jobs.join_next(), if !self.jobs.is_empty() => {
                     // A task that panicked was logged by the runtime; its pair stays pending.
                     let Ok(verdict) = verdict else { continue };
@@ -246,11 +264,22 @@ impl Leg {
                     }
                 }
                 () = draining.cancelled(), if self.closing.is_none() => {
+                    if let Some(returning) = &mut self.returning {
+                        returning.lanes.fill_up(&mut self.wire);
+                    }
                     let fault = Fault::us(StreamCondition::SystemShutdown, "shutting down");
                     let farewell = self.machine.farewell(&fault);
                     self.wire.put(&farewell);
                     // RFC 6120 §4.4: what comes until the other end closes still counts.
                     self.closing = Some(Instant::now() + DRAIN_WAIT);
+                }
+                () = sleep_until(self.renewal.unwrap_or(deadline)), if self.renewal.is_some() => {
+                    let mut actions = Vec::new();
+                    self.machine.renew(UnixTime::now(), &mut actions);
+                    self.schedule();
+                    if let Err(end) = self.act(actions).await {
+                        return end;
+                    }
                 }
                 () = self.live.end().cancelled(), if self.closing.is_none() => {
                     let condition = StreamCondition::Reset;
@@ -274,7 +303,11 @@ impl Leg {
             match action {
                 Action::Send(text) => self.say(&text),
                 Action::StartTls(to) => self.starttls(to).await?,
-                Action::Restart => self.frames = Frames::new(&self.gate.config().limits),
+                Action::Restart => {
+                    self.frames = Frames::new(&self.gate.config().limits);
+                    // The pairs of the stream before are over.
+                    self.judge_return();
+                }
                 Action::Prove(challenge) => {
                     let asker = Asker {
                         side: self.side,
@@ -284,12 +317,26 @@ impl Leg {
                             .tls()
                             .map(|tls| Arc::clone(tls.peer_chain()))
                             .unwrap_or_default(),
-                        lang: self.lang.clone(),
+                        lang: self.intake.lang().cloned(),
                     };
                     self.jobs.spawn(prover::prove(Arc::clone(&self.gate), asker, challenge));
                 }
                 Action::Granted(grant, how) => self.granted(&grant, how),
                 Action::Refused(pair, detail) => self.refused(&pair, detail),
+                Action::Renewed(pair) => {
+                    debug!(pair = %pair, addr = %self.address.ip(), "proof renewed");
+                    self.schedule();
+                }
+                Action::Withdrawn(pair, detail) => {
+                    info!(
+                        pair = %pair,
+                        detail,
+                        addr = %self.address.ip(),
+                        "domain pair withdrawn, its proof has expired"
+                    );
+                    self.live.withdrawn(&pair);
+                    self.judge_return();
+                }
                 Action::Close => {
                     self.say(writer::FOOTER.as_bytes());
                     return Err(End::Refused);
@@ -299,12 +346,17 @@ impl Leg {
         Ok(())
     }
 
+    /// Sets the time when proofs are to be looked at.
+    fn schedule(&mut self) {
+        self.renewal = self.machine.expires().map(expiry::look_at);
+    }
+
     fn granted(&mut self, grant: &AuthorizedPair, how: Authentication) {
         self.frames.authenticated(&self.gate.config().limits);
         self.used = Instant::now();
-        self.meter = None;
+        self.schedule();
         let tls = self.machine.tls();
-        let (proof, direction) = (grant.proof().prooftype().as_str(), self.direction());
+        let proof = grant.proof().prooftype().as_str();
         let metrics = self.gate.metrics();
         metrics.authorized(self.side, proof);
         if !self.live.was_authorized() {
@@ -312,18 +364,17 @@ impl Leg {
             metrics.negotiated(self.side, Origin::Accepted, seconds);
         }
         self.live.authorized(grant.pair(), Flow::In, Some(grant.proof()));
-        let about = self.about(grant.pair());
         if self.side == Side::Peer {
-            self.gate.failures().succeeded(direction, &self.key(grant.pair()));
+            self.gate.failures().succeeded(self.direction(), &self.key(grant.pair()));
         }
-        self.gate.events().tell("authorized", about, || {
+        self.gate.events().tell("authorized", self.about(grant.pair()), || {
             let tls = tls.map_or("no TLS", TlsFacts::version_str);
             format!("{proof}, {tls}, {}", self.address.ip())
         });
         info!(
             stream = self.live.id(),
             side = self.side.as_str(),
-            direction = direction.as_str(),
+            direction = self.direction().as_str(),
             pair = %grant.pair(),
             addr = %self.address.ip(),
             tls = tls.map(TlsFacts::version_str),
@@ -331,15 +382,21 @@ impl Leg {
             cipher = tls.map(TlsFacts::cipher_suite),
             proof,
             auth = how.as_str(),
+            bidi = self.machine.is_bidirectional().then_some(true),
             ms = self.accepted.elapsed().as_millis() as u64,
             "stream negotiated"
         );
         if self.side == Side::Peer {
+            let (address, version) = (Some(self.address.ip()), tls.map(TlsFacts::version));
+            let (pair, proof) = (grant.pair(), Some(grant.proof()));
+            self.gate.report(pair, Direction::Inbound, address, version, proof);
+        }
+        if self.side == Side::Peer {
             // EXTERNAL cannot be held back until the legacy server takes the pair; so the way
             // there is opened before the first stanza comes.
-            let onward = self.onward();
-            let lang = self.lang.as_ref();
-            drop(self.gate.routes().get(&self.gate, onward, grant.pair(), lang));
+            let lang = self.intake.lang();
+            drop(self.gate.routes().get(&self.gate, self.intake.onward(), grant.pair(), lang));
+            self.offer_return(grant);
         }
     }
 
@@ -352,6 +409,20 @@ impl Leg {
             let attempt = Attempt::new("auth", "rejected", detail);
             self.gate.failures().refused(self.direction(), self.key(pair), attempt);
         }
+    }
+
+    /// Which way the stanzas go that come in on this stream.
+    fn direction(&self) -> Direction {
+        live::direction(self.side, Flow::In)
+    }
+
+    /// A pair of this stream, as the operator sees it.
+    fn key(&self, pair: &DomainPair) -> Key {
+        Key::of(pair, self.direction())
+    }
+
+    fn about<'a>(&self, pair: &'a DomainPair) -> About<'a> {
+        About::stream(self.live.id(), self.direction()).of(pair)
     }
 
     async fn starttls(&mut self, to: Option<Domain>) -> Result<(), End> {
@@ -381,34 +452,15 @@ impl Leg {
         if self.side == Side::Peer
             && let Some(denied) = config.policy.address(self.address.ip(), Direction::Inbound)
         {
-            let rule = Some(denied.rule.0.to_string());
+            let rule = Some(denied.rule.to_string());
             let condition = StreamCondition::PolicyViolation;
             return Err(Fault::policy(condition, "address denied by rule", rule).into());
         }
         for pair in self.machine.reconfigure(config)? {
             self.live.withdrawn(&pair);
-            self.meter = None;
             info!(pair = %pair, "domain pair withdrawn by policy");
         }
+        self.judge_return();
         Ok(())
-    }
-
-    /// Which way the stanzas of this stream go.
-    fn direction(&self) -> Direction {
-        live::direction(self.side, Flow::In)
-    }
-
-    /// A pair of this stream, as the operator sees it.
-    fn key(&self, pair: &DomainPair) -> Key {
-        Key::of(pair, self.direction())
-    }
-
-    fn about<'a>(&self, pair: &'a DomainPair) -> About<'a> {
-        About::stream(self.live.id(), self.direction()).of(pair)
-    }
-
-    /// The side that stanzas of this stream go to.
-    fn onward(&self) -> Side {
-        self.side.other()
     }
 }

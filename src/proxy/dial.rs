@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustls::pki_types::CertificateDer;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
@@ -17,20 +18,22 @@ use tracing::{debug, info};
 
 use super::{
     events::About,
-    failures::Key,
     frames::{Frame, Frames},
     gate::Gate,
-    live::{Flow, LiveStream},
+    live::LiveStream,
     reasons,
+    rules::{decide, may_return},
+    services::Services,
+    sharing::Join,
 };
 use crate::{
-    auth::{Proof, dane::DanePlan},
+    auth::{Proof, TlsFacts, dane::DanePlan},
     config::{
-        model::{Config, HeaderVersion},
-        policy::Level,
+        model::{Config, HeaderVersion, TlsVersion},
+        policy::{Decision, Missing},
     },
     net::{
-        connector::{Connected, Connector, Rules, connect_legacy},
+        connector::{Connected, Connector, connect_legacy},
         targets::Target,
         wire::Wire,
     },
@@ -39,7 +42,7 @@ use crate::{
         Authentication, Failure, FailureKind, Initiating, Purpose, Setup, Step, VerifyOutcome,
     },
     xml::writer,
-    xmpp::{Direction, Domain, DomainPair, Side},
+    xmpp::{Direction, DomainPair, Side},
 };
 
 /// An open stream.
@@ -47,14 +50,23 @@ use crate::{
 pub(super) struct Live {
     /// The connection.
     pub(super) wire: Wire,
-    /// The peer's address.
-    pub(super) address: Option<IpAddr>,
+    /// Where the peer was reached; none for the legacy server.
+    pub(super) endpoint: Option<Endpoint>,
     /// What proves the other end's domain.
     pub(super) proof: Option<Proof>,
-    /// What the operator sees of it, once it is open.
+    /// What the operator sees of it, once it is open for stanzas.
     pub(super) shown: Option<LiveStream>,
-    frames: Frames,
-    machine: Initiating,
+    pub(super) frames: Frames,
+    pub(super) machine: Initiating,
+}
+
+/// How a pair got onto a stream.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// Onto one of its own.
+    Own(Box<Live>),
+    /// Onto one that was open.
+    Joined,
 }
 
 /// What came of a dialback question.
@@ -66,14 +78,21 @@ pub(super) struct Asked {
     pub(super) proof: Option<Proof>,
 }
 
-/// Where a peer was reached, and what DNS says of it.
-#[derive(Debug)]
+/// Where a peer is reached, and what DNS says of it.
+#[derive(Clone, Debug)]
 pub(super) struct Endpoint {
-    address: SocketAddr,
+    /// Its address.
+    pub(super) address: SocketAddr,
     /// Its host name and port, and who says that it stands for the domain.
     pub(super) target: Target,
     /// By what its certificate is to be judged.
     pub(super) plan: DanePlan,
+}
+
+/// What came of a job.
+enum Outcome {
+    Reached(Box<Live>, Reached),
+    Joined,
 }
 
 /// What a stream was opened for, reached.
@@ -82,49 +101,64 @@ enum Reached {
     Verified(VerifyOutcome),
 }
 
-/// Opens a stream that carries the stanzas of `pair`.
+/// Opens a stream that carries the stanzas of `pair`, or has an open one carry them by `join`.
 pub(super) async fn open(
     gate: &Arc<Gate>,
     side: Side,
     pair: &DomainPair,
     lang: Option<Arc<str>>,
-) -> Result<Live, Failure> {
+    join: Option<&mut Join>,
+) -> Result<Way, Failure> {
     // While the legacy server checks our key, its own wish for the reverse pair must not wait.
     let _checking = (side == Side::Legacy).then(|| gate.checking().enter(pair.clone()));
     let began = Instant::now();
     let job = Job::new(gate, side, pair, Purpose::Send, lang)?;
-    let (mut live, reached) = job.run().await?;
+    let (mut live, reached) = match job.run(join).await? {
+        Outcome::Reached(live, reached) => (live, reached),
+        Outcome::Joined => return Ok(Way::Joined),
+    };
     if let Reached::Opened(authentication) = reached {
         let tls = live.machine.tls();
-        let shown =
-            gate.live().enter(side, Origin::Opened, live.address.map(|ip| ip.to_string()), None);
+        let address = match (&live.endpoint, side) {
+            (Some(endpoint), _) => Some(endpoint.address.to_string()),
+            (None, Side::Legacy) => legacy_address(gate, pair),
+            (None, Side::Peer) => None,
+        };
+        let shown = gate.live().enter(side, Origin::Opened, address, None);
         if let Some(tls) = tls {
             shown.secured(tls);
         }
-        shown.authorized(pair, Flow::Out, live.proof.as_ref());
         gate.metrics().negotiated(side, Origin::Opened, began.elapsed().as_secs_f64());
-        let about = About::stream(shown.id(), direction(side)).of(pair);
-        gate.events().tell("opened", about, || {
+        gate.events().tell("opened", About::stream(shown.id(), direction(side)).of(pair), || {
             let proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str());
             format!("{proof}, {}", tls.map_or("no TLS", |tls| tls.version_str()))
         });
-        gate.failures().succeeded(direction(side), &Key::of(pair, direction(side)));
         info!(
             stream = shown.id(),
             side = side.as_str(),
             direction = direction(side).as_str(),
             pair = %pair,
-            addr = live.address.map(tracing::field::display),
+            addr = live.address().map(tracing::field::display),
             tls = tls.map(|tls| tls.version_str()),
             cipher = tls.map(|tls| tls.cipher_suite()),
             proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str()),
             auth = authentication.as_str(),
+            bidi = live.machine.is_bidirectional().then_some(true),
             ms = began.elapsed().as_millis() as u64,
             "stream negotiated"
         );
+        if side == Side::Peer {
+            let version = tls.map(TlsFacts::version);
+            gate.report(pair, Direction::Outbound, live.address(), version, live.proof.as_ref());
+        }
         live.shown = Some(shown);
     }
-    Ok(live)
+    Ok(Way::Own(live))
+}
+
+/// Where the legacy server of a pair's target is.
+fn legacy_address(gate: &Gate, pair: &DomainPair) -> Option<String> {
+    gate.config().local_domains.get(&pair.target).map(|legacy| legacy.address.to_string())
 }
 
 /// Asks the server that is authoritative for the pair's target whether it made `key` for the
@@ -137,7 +171,9 @@ pub(super) async fn ask(
     key: String,
 ) -> Result<Asked, Failure> {
     let job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None)?;
-    let (mut live, reached) = job.run().await?;
+    let Outcome::Reached(mut live, reached) = job.run(None).await? else {
+        return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
+    };
     let proof = live.proof.take();
     live.wire.put(writer::FOOTER.as_bytes());
     gate.tracker().spawn(live.wire.close(FAREWELL));
@@ -145,6 +181,50 @@ pub(super) async fn ask(
         Reached::Verified(outcome) => Ok(Asked { outcome, proof }),
         Reached::Opened(_) => Err(Failure::new(FailureKind::Stream, "opened in place of verified")),
     }
+}
+
+/// Judges the certificates of an open connection again: does DNS still send those who look for
+/// the pair's target to this endpoint, and do they still prove it?
+///
+/// # Errors
+/// Why not; [`FailureKind::Resolution`] where nobody knows.
+pub(super) async fn prove_again(
+    gate: &Arc<Gate>,
+    pair: &DomainPair,
+    endpoint: &Endpoint,
+    chain: &[CertificateDer<'static>],
+) -> Result<Proof, Failure> {
+    let (services, config, domain) = (gate.services(), gate.config(), &pair.target);
+    let decision = decide(&config, pair, Direction::Outbound);
+    let deadline = Instant::now() + config.limits.connect;
+    let late = |_| Failure::new(FailureKind::Resolution, "name resolution took too long");
+    let found = timeout_at(deadline, services.resolver.service(domain)).await.map_err(late)?;
+    let rules = Services::rules(&config, &services.own);
+    let mut connector = Connector::new(services.resolver.clone(), found?, rules);
+    let mut why = None;
+    while let Some(at) = timeout_at(deadline, connector.upcoming()).await.map_err(late)? {
+        if at.target.tls == endpoint.target.tls && at.addresses.contains(&endpoint.address) {
+            let endpoint = Endpoint {
+                address: endpoint.address,
+                target: at.target.clone(),
+                plan: at.plan.clone(),
+            };
+            match gate.accept_endpoint(chain, &decision, domain, &endpoint, deadline).await {
+                Ok(proof) => return Ok(proof),
+                Err(unproven) => why = Some(unproven.to_string()),
+            }
+        }
+        connector.skip();
+    }
+    let unconnected = connector.into_error();
+    Err(match why {
+        Some(why) => Failure::new(FailureKind::NotProven, why),
+        None if !unconnected.failures.is_empty() => Failure::from(unconnected),
+        None => {
+            let detail = format!("{domain} is no longer reached at {}", endpoint.address);
+            Failure::new(FailureKind::NotProven, detail)
+        }
+    })
 }
 
 /// Which way stanzas go on streams that we open on that side.
@@ -155,15 +235,20 @@ fn direction(side: Side) -> Direction {
     }
 }
 
-/// Whether policy allows a remote domain.
+/// Whether policy allows the stanzas of a pair.
 pub(super) fn allowed(
     config: &Config,
-    remote: &Domain,
+    pair: &DomainPair,
     direction: Direction,
 ) -> Result<(), Failure> {
-    match config.policy.domain(remote, direction).denied {
+    let decision = decide(config, pair, direction);
+    let remote = match direction {
+        Direction::Inbound => &pair.sender,
+        Direction::Outbound => &pair.target,
+    };
+    match decision.denied() {
         None => Ok(()),
-        Some(denied) => Err(reasons::denied(remote, &denied)),
+        Some(denied) => Err(reasons::denied(remote, &denied, decision.error())),
     }
 }
 
@@ -171,16 +256,32 @@ pub(super) fn allowed(
 pub(super) fn address_allowed(config: &Config, address: IpAddr) -> Result<(), Failure> {
     match config.policy.address(address, Direction::Outbound) {
         None => Ok(()),
-        Some(denied) => Err(reasons::denied(address, &denied)),
+        Some(denied) => Err(reasons::denied(address, &denied, None)),
     }
 }
 
-/// Whether what was proven is enough.
-pub(super) fn level_reached(level: Level, proof: Option<&Proof>) -> Result<(), Failure> {
-    if level == Level::Trusted && proof.is_none() {
-        return Err(Failure::new(FailureKind::NotProven, "the level trusted is not reached"));
+/// Whether TLS and what was proven are enough.
+pub(super) fn sufficient(
+    decision: &Decision<'_>,
+    tls: Option<TlsVersion>,
+    proof: Option<&Proof>,
+) -> Result<(), Failure> {
+    decision.suffices(tls, proof).map_err(|short| {
+        let kind = match short.missing {
+            Missing::Tls | Missing::TlsVersion(_) => FailureKind::Tls,
+            Missing::Pin | Missing::Proof => FailureKind::NotProven,
+        };
+        Failure::new(kind, short.to_string())
+    })
+}
+
+/// The pair whose stanzas a stream for `pair` is about: a question to a peer is about those that
+/// come from it.
+fn stanzas(pair: &DomainPair, side: Side, way: Direction) -> DomainPair {
+    match (side, way) {
+        (Side::Peer, Direction::Inbound) => pair.reversed(),
+        (Side::Peer, Direction::Outbound) | (Side::Legacy, _) => pair.clone(),
     }
-    Ok(())
 }
 
 struct Job<'a> {
@@ -224,8 +325,9 @@ impl<'a> Job<'a> {
             pair: pair.clone(),
             purpose,
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
-            level: config.policy.domain(remote, way).level,
+            level: decide(&config, &stanzas(pair, side, way), way).level(),
             external: false,
+            bidi: side == Side::Peer && may_return(&config, pair),
             secret: match side {
                 Side::Peer => gate.keys().public().clone(),
                 Side::Legacy => gate.keys().local(&legacy.name),
@@ -236,14 +338,20 @@ impl<'a> Job<'a> {
         Ok(Self { gate, config, setup, way, deadline })
     }
 
-    async fn run(mut self) -> Result<(Live, Reached), Failure> {
+    /// What the rules say of the stanzas that the stream is about.
+    fn decision(&self) -> Decision<'_> {
+        let Setup { side, pair, .. } = &self.setup;
+        decide(&self.config, &stanzas(pair, *side, self.way), self.way)
+    }
+
+    async fn run(mut self, join: Option<&mut Join>) -> Result<Outcome, Failure> {
         match self.setup.side {
-            Side::Peer => self.peer().await,
+            Side::Peer => self.peer(join).await,
             Side::Legacy => self.legacy().await,
         }
     }
 
-    async fn legacy(&mut self) -> Result<(Live, Reached), Failure> {
+    async fn legacy(&mut self) -> Result<Outcome, Failure> {
         let Some(legacy) = self.config.local_domains.get(&self.setup.pair.target).cloned() else {
             return Err(Failure::new(FailureKind::NotFound, "not served here"));
         };
@@ -256,9 +364,9 @@ impl<'a> Job<'a> {
         self.attempt(socket, None).await
     }
 
-    async fn peer(&mut self) -> Result<(Live, Reached), Failure> {
+    async fn peer(&mut self, mut join: Option<&mut Join>) -> Result<Outcome, Failure> {
         let remote = self.setup.pair.target.clone();
-        allowed(&self.config, &remote, self.way)?;
+        allowed(&self.config, &stanzas(&self.setup.pair, Side::Peer, self.way), self.way)?;
         let services = self.gate.services();
         let targets = match timeout_at(self.deadline, services.resolver.service(&remote)).await {
             Ok(targets) => targets.map_err(Failure::from)?,
@@ -266,15 +374,16 @@ impl<'a> Job<'a> {
                 return Err(Failure::new(FailureKind::Resolution, "name resolution took too long"));
             }
         };
-        let config = Arc::clone(&self.config);
-        let rules = Rules {
-            filter: Box::new(move |ip| config.policy.address(ip, Direction::Outbound)),
-            own: services.own.clone(),
-            tcp_timeout: self.config.limits.tcp_connect,
-        };
+        let rules = Services::rules(&self.config, &services.own);
         let mut connector = Connector::new(services.resolver.clone(), targets, rules);
         let mut failures = Vec::new();
         loop {
+            if let Some(join) = &mut join
+                && let Ok(Some(candidates)) = timeout_at(self.deadline, connector.upcoming()).await
+                && let Ok(true) = timeout_at(self.deadline, join.join(self.gate, candidates)).await
+            {
+                return Ok(Outcome::Joined);
+            }
             let connected = match timeout_at(self.deadline, connector.next()).await {
                 Ok(Some(connected)) => connected,
                 Ok(None) => break,
@@ -299,7 +408,7 @@ impl<'a> Job<'a> {
         Err(Failure::all(failures))
     }
 
-    async fn target(&mut self, connected: Connected) -> Result<(Live, Reached), Failure> {
+    async fn target(&mut self, connected: Connected) -> Result<Outcome, Failure> {
         let Connected { stream, target, address, plan } = connected;
         let endpoint = Endpoint { address, target, plan };
         self.setup.external = self.gate.offers_certificate(&self.setup.pair.target);
@@ -319,21 +428,9 @@ impl<'a> Job<'a> {
 }
 
 impl Live {
-    /// Handles what came in while stanzas flow the other way.
-    pub(super) fn read(&mut self) -> Result<(), Failure> {
-        let mut steps = Vec::new();
-        while let Some(frame) =
-            self.frames.next(self.wire.input()).map_err(|fault| Failure::malformed(&fault))?
-        {
-            self.take(frame, &mut steps)?;
-        }
-        self.wire.shrink();
-        for step in steps {
-            if let Step::Send(text) = step {
-                self.wire.put(&text);
-            }
-        }
-        Ok(())
+    /// The peer's address.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.endpoint.as_ref().map(|endpoint| endpoint.address.ip())
     }
 
     /// The last words when the stream ends with `failure`.
@@ -341,11 +438,12 @@ impl Live {
         self.machine.farewell(failure)
     }
 
+    /// Hands one piece of the input to the machine, before stanzas may flow.
     fn take(&mut self, frame: Frame, steps: &mut Vec<Step>) -> Result<(), Failure> {
         match frame {
             Frame::Header(header) => self.machine.header(&header, steps),
             Frame::Element(name, element) => self.machine.element(name, &element, steps),
-            Frame::Stanza => self.machine.stanza(),
+            Frame::Stanza => self.machine.early_stanza(),
             Frame::Footer => Err(self.machine.footer()),
         }
     }

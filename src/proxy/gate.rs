@@ -9,11 +9,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::{
     net::TcpStream,
     sync::watch,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info};
@@ -21,36 +20,28 @@ use tracing::{debug, info};
 use super::{
     admission::Admission,
     checking::Checking,
-    dial::Endpoint,
     events::Events,
-    failures::Failures,
-    live::LiveStreams,
+    failures::{Failures, Key},
+    live::{self, Flow, LiveStreams},
     pieces,
     questions::Questions,
     route::{NotTaken, Route},
     routes::Routes,
     services::Services,
+    sharing::Sharing,
 };
 use crate::{
-    auth::{
-        Proof,
-        dane::{self, Unproven},
-        dialback_key::DialbackKeys,
-        ledger::Routable,
-        pkix,
-    },
-    config::model::{Config, Dnssec},
+    auth::{dialback_key::DialbackKeys, ledger::Routable},
+    config::model::Config,
     net::tls::{ClientCertificate, Connect, HandshakeError, Secured, is_certificate_alert},
     ops::{
         metrics::{Metrics, Origin},
         report::{self, ConfigState},
     },
     stream::{Failure, FailureKind, Setup},
-    xmpp::{Domain, Side},
+    xmpp::{Domain, DomainPair, Side},
 };
 
-/// How long what DNS says of a client's certificate may keep it waiting (protocol §9.3 step 3).
-const DNS_WAIT: Duration = Duration::from_secs(5);
 /// How long a peer that ended TLS because of our certificate is not shown it again (EKU-3).
 const SUPPRESSION: Duration = Duration::from_secs(3600);
 /// Peers remembered for that.
@@ -63,6 +54,7 @@ pub(super) struct Gate {
     generation: watch::Sender<u64>,
     keys: Arc<DialbackKeys>,
     routes: Routes,
+    sharing: Sharing,
     checking: Arc<Checking>,
     admission: Arc<Admission>,
     metrics: Metrics,
@@ -105,6 +97,7 @@ impl Gate {
             generation: watch::Sender::new(1),
             keys: Arc::new(keys),
             routes: Routes::default(),
+            sharing: Sharing::default(),
             checking: Checking::new(),
             admission: Arc::default(),
             metrics: Metrics::new(),
@@ -189,6 +182,11 @@ impl Gate {
         &self.routes
     }
 
+    /// The streams that pairs can share.
+    pub(super) fn sharing(&self) -> &Sharing {
+        &self.sharing
+    }
+
     pub(super) fn checking(&self) -> &Arc<Checking> {
         &self.checking
     }
@@ -258,68 +256,6 @@ impl Gate {
         &self.questions
     }
 
-    /// Judges the certificate chain of a peer's endpoint, as of now.
-    pub(super) fn judge_endpoint(
-        &self,
-        chain: &[CertificateDer<'static>],
-        domain: &Domain,
-        endpoint: &Endpoint,
-    ) -> Result<Proof, Unproven> {
-        let Endpoint { target, plan, .. } = endpoint;
-        let services = self.services.load();
-        let delegated = target.delegation.until();
-        plan.judge(chain, domain, &target.host, delegated, &services.roots, UnixTime::now())
-    }
-
-    /// Judges the certificate chain of a client that claims a domain, as of now: by PKIX, and
-    /// where DNSSEC is used by what it says of the domain's own servers, which show the same
-    /// certificates (protocol DA-11, DA-12).
-    ///
-    /// # Errors
-    /// Why not, in words for the operator.
-    pub(super) async fn judge_client(
-        &self,
-        chain: &[CertificateDer<'static>],
-        domain: &Domain,
-    ) -> Result<Proof, String> {
-        if chain.is_empty() {
-            return Err("no certificate".into());
-        }
-        let services = self.services.load_full();
-        let mut ids = vec![pkix::ReferenceIds::of(domain)];
-        let mut targets = Vec::new();
-        if services.config.resolver.dnssec != Dnssec::Off {
-            let published = timeout(DNS_WAIT, services.resolver.published(domain)).await;
-            let published = published.map_err(|_| "DNS took too long".to_owned())?;
-            let published = published.map_err(|error| error.to_string())?;
-            match dane::verify_client(chain, &published.sets, domain, UnixTime::now()) {
-                dane::Outcome::Match(proof) => return Ok(proof),
-                dane::Outcome::Mismatch(why) => return Err(why.to_string()),
-                dane::Outcome::NoUsableRecords => {}
-            }
-            // Without all answers nobody knows whether the records would forbid it.
-            if let Some(error) = published.missing {
-                return Err(error.to_string());
-            }
-            // In the resolver's memory by now.
-            targets = services.resolver.service(domain).await.unwrap_or_default();
-        }
-        for target in &targets {
-            if let Some(until) = target.delegation.until() {
-                let id = pkix::ReferenceIds::of(domain);
-                ids.push(id.delegated([Some(&*target.host), None], until));
-            }
-        }
-        let mut why = String::new();
-        for id in ids {
-            match pkix::verify(chain, &services.roots, id, UnixTime::now()) {
-                Ok(proof) => return Ok(proof),
-                Err(error) => why = error.to_string(),
-            }
-        }
-        Err(why)
-    }
-
     /// Whether we show our certificate to this peer.
     pub(super) fn offers_certificate(&self, peer: &Domain) -> bool {
         self.no_certificate.get(peer).is_none_or(|until| *until < Instant::now())
@@ -368,6 +304,13 @@ impl Gate {
             Some(alert) => Failure::new(FailureKind::Certificate, alert),
             None => Failure::new(FailureKind::Stream, format!("{error}, {stage}")),
         }
+    }
+
+    /// A stream carries the pair to that side from now on: what failed before does not matter.
+    pub(super) fn opened(&self, side: Side, pair: &DomainPair) {
+        self.routes.opened(side, pair);
+        let direction = live::direction(side, Flow::Out);
+        self.failures.succeeded(direction, &Key::of(pair, direction));
     }
 
     /// Sends stanzas over `route`, waiting a moment for room; what cannot be delivered goes back

@@ -295,7 +295,7 @@ impl Acceptor {
         match self.entry {
             Entry::Public | Entry::DirectTls => {
                 if let Some(denied) = config.policy.address(ip, Direction::Inbound) {
-                    info!(addr = %ip, rule = %denied.rule.0, "connection refused by rule");
+                    info!(addr = %ip, rule = %denied.rule, "connection refused by rule");
                     metrics.rejected(listener, "rule");
                     return;
                 }

@@ -29,11 +29,18 @@ pub(super) struct LiveStreams {
     ids: AtomicU64,
 }
 
-/// The entry of one stream; it is gone when this is dropped.
-#[derive(Debug)]
+/// The entry of one stream; it is gone when this and all its clones are dropped.
+#[derive(Clone, Debug)]
 pub(super) struct LiveStream {
-    streams: Arc<LiveStreams>,
     entry: Arc<Entry>,
+    _presence: Arc<Presence>,
+}
+
+/// Takes an entry away when it is dropped.
+#[derive(Debug)]
+struct Presence {
+    streams: Arc<LiveStreams>,
+    id: u64,
 }
 
 /// Which way the stanzas of a pair go on a stream, as seen from us.
@@ -102,7 +109,8 @@ impl LiveStreams {
             facts: Mutex::default(),
         });
         self.open.insert(entry.id, Arc::clone(&entry));
-        LiveStream { streams: Arc::clone(self), entry }
+        let presence = Presence { streams: Arc::clone(self), id: entry.id };
+        LiveStream { entry, _presence: Arc::new(presence) }
     }
 
     /// Asks a stream to end; false if there is none of that number.
@@ -202,16 +210,20 @@ impl LiveStream {
         self.entry.facts().was_authorized
     }
 
-    /// It may carry a pair; `proof` is that of the other end, if there is any.
+    /// It may carry a pair; `proof` is that of the other end, if there is any. What was counted of
+    /// a pair that it carries already stays.
     pub(super) fn authorized(&self, pair: &DomainPair, flow: Flow, proof: Option<&Proof>) {
         let mut facts = self.entry.facts();
-        facts.remove(pair);
         facts.was_authorized = true;
-        facts.pairs.push(Granted {
-            meter: Arc::new(Meter::new(pair.clone(), flow)),
-            proof: proof.map_or("none", |proof| proof.prooftype().as_str()),
-            is_strong: proof.is_some_and(Proof::is_strong),
-        });
+        let proof_word = proof.map_or("none", |proof| proof.prooftype().as_str());
+        let is_strong = proof.is_some_and(Proof::is_strong);
+        match facts.pairs.iter_mut().find(|granted| granted.meter.pair == *pair) {
+            Some(granted) => (granted.proof, granted.is_strong) = (proof_word, is_strong),
+            None => {
+                let meter = Arc::new(Meter::new(pair.clone(), flow));
+                facts.pairs.push(Granted { meter, proof: proof_word, is_strong });
+            }
+        }
     }
 
     /// It may not carry that pair any more.
@@ -233,9 +245,9 @@ impl LiveStream {
     }
 }
 
-impl Drop for LiveStream {
+impl Drop for Presence {
     fn drop(&mut self) {
-        self.streams.open.remove(&self.entry.id);
+        self.streams.open.remove(&self.id);
     }
 }
 
@@ -253,6 +265,12 @@ impl Meter {
     /// The pair that is counted.
     pub(super) fn pair(&self) -> &DomainPair {
         &self.pair
+    }
+
+    /// Whether it is that of `pair`, and the stream still has it.
+    pub(super) fn is_for(self: &Arc<Self>, pair: &DomainPair) -> bool {
+        // A meter that the stream has let go of is held by its last user alone.
+        Arc::strong_count(self) > 1 && self.pair == *pair
     }
 
     /// Stanzas went over the stream.

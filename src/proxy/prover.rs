@@ -5,8 +5,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
+use tracing::info;
 
-use super::{dial, gate::Gate};
+use super::{dial, gate::Gate, judge::Unproven};
 use crate::{
     auth::Proof,
     config::model::{LocalTrust, Refusals},
@@ -34,10 +35,23 @@ pub(super) struct Asker {
 pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -> Verdict {
     let question = challenge.question().clone();
     let result = match question {
-        Question::Certificate(domain) => gate
-            .judge_client(&asker.chain, &domain)
+        Question::Certificate(domain) => {
+            match gate.accept_client(&asker.chain, None, &domain).await {
+                Ok(proof) => Ok(proof),
+                Err(why) => {
+                    let detail = why.to_string();
+                    info!(domain = %domain, detail, addr = %asker.address, "peer not proven by its certificate");
+                    Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
+                }
+            }
+        }
+        Question::Renewal { pair, dialback: None } => gate
+            .accept_client(&asker.chain, Some(&pair.target), &pair.sender)
             .await
-            .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why)),
+            .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why.to_string())),
+        Question::Renewal { pair, dialback: Some((key, id)) } => {
+            dial_back(&gate, &asker, &pair, key, id).await
+        }
         Question::Pair { pair, key, id } => match asker.side {
             Side::Peer => peer_pair(&gate, &asker, &pair, key, id).await,
             Side::Legacy => legacy_pair(&gate, &asker, &pair, key, id).await,
@@ -54,10 +68,16 @@ async fn peer_pair(
     key: String,
     id: String,
 ) -> Result<Proof, Refusal> {
-    let proof = match gate.judge_client(&asker.chain, &pair.sender).await {
+    let proof = match gate.accept_client(&asker.chain, Some(&pair.target), &pair.sender).await {
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
-        Err(_) => dial_back(gate, asker, pair, key, id).await?,
+        Err(why) => {
+            let proof = dial_back(gate, asker, pair, key, id).await?;
+            if let (Unproven::Contradicted(why), false) = (why, proof.is_strong()) {
+                return Err(Refusal::error(StanzaCondition::NotAcceptable, why));
+            }
+            proof
+        }
     };
     let route = gate
         .routes()
@@ -98,7 +118,7 @@ async fn legacy_pair(
         drop(gate.routes().get(gate, Side::Peer, pair, asker.lang.as_ref()));
         return Ok(proof);
     }
-    if let Err(failure) = dial::allowed(&config, &pair.target, Direction::Outbound) {
+    if let Err(failure) = dial::allowed(&config, pair, Direction::Outbound) {
         return Err(refusal(&failure));
     }
     let reverse = pair.reversed();

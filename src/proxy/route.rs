@@ -1,12 +1,12 @@
-//! One domain pair's way to one side: a bounded queue, and the task that opens the stream, writes
-//! in order, opens it again when it breaks, and bounces what cannot be delivered.
+//! One domain pair's way to one side: a bounded queue, and the task that sees to it that a stream
+//! carries the pair, again when one breaks, and bounces what cannot be delivered.
 
 mod task;
 
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,21 +18,26 @@ use tokio::{
 };
 
 use self::task::Task;
-use super::{gate::Gate, routes::RouteId};
+use super::{
+    gate::Gate,
+    lanes::{Call, LaneId},
+    routes::RouteId,
+};
 use crate::{
     auth::ledger::Routable,
     stream::{Failure, FailureKind},
     xmpp::{DomainPair, Side},
 };
 
-/// Batches in one queue; the bytes in it are bounded by `limits.queue`.
-const BATCHES: usize = 1024;
 /// How long a sender waits for room in the queue of an open stream before its stanzas bounce.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
+/// What a batch counts at least, in bytes: it takes memory of its own.
+const SHARE_MIN: usize = 256;
+
 /// Where a route is in its life.
 #[derive(Clone, Debug)]
 pub(super) enum State {
-    /// The stream is being opened; stanzas wait.
+    /// No stream carries the pair yet; stanzas wait.
     Opening,
     /// Stanzas flow.
     Open,
@@ -40,37 +45,58 @@ pub(super) enum State {
     Ended(Arc<Failure>),
 }
 
-/// The sending end of a route.
+/// A pair's way.
 #[derive(Debug)]
 pub(super) struct Route {
-    queue: mpsc::Sender<Queued>,
+    side: Side,
+    pair: DomainPair,
+    lang: Option<Arc<str>>,
     room: Arc<Semaphore>,
     /// What `room` had in the beginning, in bytes.
     capacity: u32,
-    /// Stanzas in the queue.
-    waiting: Arc<AtomicU64>,
-    state: watch::Receiver<State>,
-    lang: Option<Arc<str>>,
+    waiting: Arc<Waiting>,
+    entrance: Mutex<Entrance>,
+    state: watch::Sender<State>,
+}
+
+/// Where stanzas that are sent now come to stand.
+#[derive(Debug)]
+enum Entrance {
+    /// In the route, for no stream carries the pair.
+    Waiting(VecDeque<Queued>),
+    /// In the mailbox of the stream that does.
+    Aboard(LaneId, mpsc::UnboundedSender<Call>),
+    /// Nowhere: the route has ended.
+    Closed,
 }
 
 /// Stanzas in the queue, with the share of its bytes that they take.
 #[derive(Debug)]
-struct Queued {
-    stanzas: Routable,
-    _place: Place,
+pub(super) struct Queued {
+    pub(super) stanzas: Routable,
+    pub(super) _place: Place,
 }
 
 /// A share of the queue; it is free again when this is dropped.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     _room: OwnedSemaphorePermit,
     stanzas: u64,
-    waiting: Arc<AtomicU64>,
+    bytes: u64,
+    waiting: Arc<Waiting>,
+}
+
+/// What waits in a queue.
+#[derive(Debug, Default)]
+struct Waiting {
+    stanzas: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.waiting.fetch_sub(self.stanzas, Ordering::Relaxed);
+        self.waiting.stanzas.fetch_sub(self.stanzas, Ordering::Relaxed);
+        self.waiting.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -83,8 +109,17 @@ pub(super) enum NotTaken {
     Failed(Routable, Arc<Failure>),
 }
 
+impl NotTaken {
+    /// The stanzas.
+    pub(super) fn into_stanzas(self) -> Routable {
+        match self {
+            Self::Ended(stanzas) | Self::Failed(stanzas, _) => stanzas,
+        }
+    }
+}
+
 impl Route {
-    /// Starts the task of a route; it begins to open its stream at once.
+    /// Starts the task of a route; it begins at once to find a stream.
     pub(super) fn start(
         gate: &Arc<Gate>,
         id: RouteId,
@@ -92,38 +127,45 @@ impl Route {
         pair: DomainPair,
         lang: Option<Arc<str>>,
     ) -> Arc<Self> {
-        let limits = gate.config().limits.clone();
-        let (queue, receiver) = mpsc::channel(BATCHES);
-        let (state_sender, state) = watch::channel(State::Opening);
-        let capacity = u32::try_from(limits.queue).unwrap_or(u32::MAX);
-        let route = Arc::new(Self {
-            queue,
-            room: Arc::new(Semaphore::new(capacity as usize)),
-            capacity,
-            waiting: Arc::default(),
-            state,
-            lang: lang.clone(),
-        });
-        let task = Task {
-            gate: Arc::clone(gate),
-            id,
-            side,
-            pair,
-            lang,
-            queue: receiver,
-            state: state_sender,
-            unsent: VecDeque::new(),
-            meter: None,
-            progress: false,
-            limits,
-        };
+        let route = Arc::new(Self::new(side, pair, lang, gate.config().limits.queue));
+        let task = Task::new(Arc::clone(gate), id, Arc::clone(&route));
         gate.routes_to(side).spawn(task.run());
         route
     }
 
+    /// A route that no stream carries yet; its queue holds `capacity` bytes.
+    pub(super) fn new(
+        side: Side,
+        pair: DomainPair,
+        lang: Option<Arc<str>>,
+        capacity: usize,
+    ) -> Self {
+        let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
+        Self {
+            side,
+            pair,
+            lang,
+            room: Arc::new(Semaphore::new(capacity as usize)),
+            capacity,
+            waiting: Arc::default(),
+            entrance: Mutex::new(Entrance::Waiting(VecDeque::new())),
+            state: watch::Sender::new(State::Opening),
+        }
+    }
+
+    /// The side that it leads to.
+    pub(super) fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The pair.
+    pub(super) fn pair(&self) -> &DomainPair {
+        &self.pair
+    }
+
     /// The language that the stream's header declares.
-    pub(super) fn lang(&self) -> Option<&str> {
-        self.lang.as_deref()
+    pub(super) fn lang(&self) -> Option<&Arc<str>> {
+        self.lang.as_ref()
     }
 
     /// Puts stanzas into the queue. Waits a moment for room while the stream is open; while it is
@@ -135,41 +177,55 @@ impl Route {
             Err(not_taken) => return Err(not_taken),
         };
         let size = self.share(&stanzas);
-        let room = timeout(ROOM_WAIT, Arc::clone(&self.room).acquire_many_owned(size)).await;
-        let Ok(Ok(room)) = room else { return Err(NotTaken::Failed(stanzas, Arc::new(full()))) };
-        let queued = self.queued(stanzas, room);
-        match timeout(ROOM_WAIT, self.queue.reserve()).await {
-            Ok(Ok(slot)) => {
-                slot.send(queued);
-                Ok(())
-            }
-            Ok(Err(_)) => Err(NotTaken::Ended(queued.stanzas)),
-            Err(_) => Err(NotTaken::Failed(queued.stanzas, Arc::new(full()))),
+        match timeout(ROOM_WAIT, Arc::clone(&self.room).acquire_many_owned(size)).await {
+            Ok(Ok(room)) => self.enter(self.queued(stanzas, room)),
+            Ok(Err(_)) => Err(NotTaken::Ended(stanzas)),
+            Err(_) => Err(NotTaken::Failed(stanzas, Arc::new(full()))),
         }
     }
 
     /// Puts stanzas into the queue if there is room now.
     pub(super) fn try_send(&self, stanzas: Routable) -> Result<(), NotTaken> {
         let size = self.share(&stanzas);
-        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(size) else {
-            return Err(if self.queue.is_closed() {
-                NotTaken::Ended(stanzas)
-            } else {
-                NotTaken::Failed(stanzas, Arc::new(full()))
-            });
-        };
-        match self.queue.try_send(self.queued(stanzas, room)) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Closed(queued)) => Err(NotTaken::Ended(queued.stanzas)),
-            Err(mpsc::error::TrySendError::Full(queued)) => {
-                Err(NotTaken::Failed(queued.stanzas, Arc::new(full())))
-            }
+        match Arc::clone(&self.room).try_acquire_many_owned(size) {
+            Ok(room) => self.enter(self.queued(stanzas, room)),
+            Err(_) if self.room.is_closed() => Err(NotTaken::Ended(stanzas)),
+            Err(_) => Err(NotTaken::Failed(stanzas, Arc::new(full()))),
         }
     }
 
-    /// Waits until the stream is open or cannot be opened.
+    fn queued(&self, stanzas: Routable, room: OwnedSemaphorePermit) -> Queued {
+        let place = Place {
+            _room: room,
+            stanzas: stanzas.stanzas().into(),
+            bytes: stanzas.bytes().len() as u64,
+            waiting: Arc::clone(&self.waiting),
+        };
+        self.waiting.stanzas.fetch_add(place.stanzas, Ordering::Relaxed);
+        self.waiting.bytes.fetch_add(place.bytes, Ordering::Relaxed);
+        Queued { stanzas, _place: place }
+    }
+
+    fn enter(&self, queued: Queued) -> Result<(), NotTaken> {
+        let mut entrance = self.entrance();
+        match &mut *entrance {
+            Entrance::Closed => return Err(NotTaken::Ended(queued.stanzas)),
+            Entrance::Waiting(queue) => queue.push_back(queued),
+            Entrance::Aboard(lane, calls) => {
+                // A stream that is gone without having said so: the task of the route will see.
+                if let Err(mpsc::error::SendError(Call::Stanzas(_, queued))) =
+                    calls.send(Call::Stanzas(*lane, queued))
+                {
+                    *entrance = Entrance::Waiting([queued].into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a stream carries the pair, or none can.
     pub(super) async fn opened(&self) -> Result<(), Arc<Failure>> {
-        let mut state = self.state.clone();
+        let mut state = self.state.subscribe();
         let outcome = match state.wait_for(|state| !matches!(state, State::Opening)).await {
             Ok(state) => state.clone(),
             Err(_) => return Err(Arc::new(shutdown())),
@@ -180,10 +236,87 @@ impl Route {
         }
     }
 
+    /// A stream carries the pair from now on and takes over what waits.
+    pub(super) fn board(
+        &self,
+        lane: LaneId,
+        calls: mpsc::UnboundedSender<Call>,
+    ) -> VecDeque<Queued> {
+        let mut entrance = self.entrance();
+        let waiting = match std::mem::replace(&mut *entrance, Entrance::Aboard(lane, calls)) {
+            Entrance::Waiting(queue) => queue,
+            Entrance::Aboard(..) => VecDeque::new(),
+            Entrance::Closed => {
+                *entrance = Entrance::Closed;
+                return VecDeque::new();
+            }
+        };
+        drop(entrance);
+        self.state.send_replace(State::Open);
+        waiting
+    }
+
+    /// The stream carries the pair no more: from now on stanzas wait in the route.
+    pub(super) fn disembark(&self) {
+        self.requeue(VecDeque::new());
+        self.state.send_if_modified(|state| {
+            let was_open = matches!(state, State::Open);
+            if was_open {
+                *state = State::Opening;
+            }
+            was_open
+        });
+    }
+
+    /// Puts back what was taken out, before all that came since.
+    pub(super) fn requeue(&self, mut unsent: VecDeque<Queued>) {
+        let mut entrance = self.entrance();
+        match &mut *entrance {
+            Entrance::Waiting(queue) => {
+                unsent.append(queue);
+                *queue = unsent;
+            }
+            Entrance::Aboard(..) => *entrance = Entrance::Waiting(unsent),
+            Entrance::Closed => {}
+        }
+    }
+
+    /// Whether nothing waits in the route itself.
+    fn is_empty(&self) -> bool {
+        matches!(&*self.entrance(), Entrance::Waiting(queue) if queue.is_empty())
+    }
+
+    /// Ends the route unless stanzas wait in it.
+    fn close_if_empty(&self, failure: &Arc<Failure>) -> bool {
+        let mut entrance = self.entrance();
+        if matches!(&*entrance, Entrance::Waiting(queue) if !queue.is_empty()) {
+            return false;
+        }
+        *entrance = Entrance::Closed;
+        drop(entrance);
+        self.ended(failure);
+        true
+    }
+
+    /// Ends the route: what waits in it.
+    fn close(&self, failure: &Arc<Failure>) -> VecDeque<Queued> {
+        let entrance = std::mem::replace(&mut *self.entrance(), Entrance::Closed);
+        self.ended(failure);
+        match entrance {
+            Entrance::Waiting(queue) => queue,
+            Entrance::Aboard(..) | Entrance::Closed => VecDeque::new(),
+        }
+    }
+
+    fn ended(&self, failure: &Arc<Failure>) {
+        self.room.close();
+        self.state.send_replace(State::Ended(Arc::clone(failure)));
+    }
+
     /// Stanzas that wait, and their bytes.
     pub(super) fn waiting(&self) -> (u64, u64) {
-        let bytes = (self.capacity as usize).saturating_sub(self.room.available_permits());
-        (self.waiting.load(Ordering::Relaxed), bytes as u64)
+        let Waiting { stanzas, bytes } = &*self.waiting;
+        (stanzas.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
     }
 
     /// Whether stanzas flow.
@@ -191,15 +324,14 @@ impl Route {
         matches!(*self.state.borrow(), State::Open)
     }
 
-    fn queued(&self, stanzas: Routable, room: OwnedSemaphorePermit) -> Queued {
-        let (n, waiting) = (stanzas.stanzas().into(), Arc::clone(&self.waiting));
-        waiting.fetch_add(n, Ordering::Relaxed);
-        Queued { stanzas, _place: Place { _room: room, stanzas: n, waiting } }
-    }
-
     /// A batch larger than the whole queue takes all of it.
     fn share(&self, stanzas: &Routable) -> u32 {
-        u32::try_from(stanzas.bytes().len()).unwrap_or(u32::MAX).min(self.capacity)
+        let bytes = stanzas.bytes().len().max(SHARE_MIN);
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.capacity)
+    }
+
+    fn entrance(&self) -> MutexGuard<'_, Entrance> {
+        self.entrance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -209,13 +209,14 @@ impl Routes {
 
 fn wants_rest(kind: FailureKind) -> bool {
     match kind {
-        FailureKind::Denied | FailureKind::Resource | FailureKind::Shutdown => false,
+        FailureKind::Denied | FailureKind::Shutdown => false,
         FailureKind::Certificate
         | FailureKind::HostUnknown
         | FailureKind::NotFound
         | FailureKind::NotProven
         | FailureKind::Rejected
         | FailureKind::Resolution
+        | FailureKind::Resource
         | FailureKind::Stream
         | FailureKind::Timeout
         | FailureKind::Tls

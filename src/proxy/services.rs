@@ -1,32 +1,45 @@
 //! What is made from one configuration: TLS material, trust roots, the resolver. A reload makes a
 //! new one, whole, before the old one is let go.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use tracing::warn;
 
 use crate::{
     auth::pkix::TrustRoots,
-    config::model::Config,
+    config::model::{CertificateFiles, Config},
     net::{
-        certificates::{CertificateError, CertificateStore},
+        certificates::{CertificateError, CertificateStore, CertificateWarning},
+        connector::Rules,
+        fetch::Fetcher,
         own::OwnAddresses,
+        posh::PoshClient,
         resolver::{Resolver, ServersError},
         roots::{self, RootsError},
         tls::TlsContext,
     },
+    xmpp::{Direction, Domain},
 };
 
 /// Everything that a configuration turns into.
 #[derive(Debug)]
-pub(super) struct Services {
-    pub(super) config: Arc<Config>,
-    pub(super) tls: TlsContext,
-    pub(super) roots: TrustRoots,
-    pub(super) resolver: Resolver,
+pub(crate) struct Services {
+    pub(crate) config: Arc<Config>,
+    pub(crate) tls: TlsContext,
+    pub(crate) roots: TrustRoots,
+    pub(crate) resolver: Resolver,
+    /// What domains publish over HTTPS; none: it is not asked for.
+    pub(crate) posh: Option<PoshClient>,
     /// The addresses that fedgate itself listens on, which are never dialled.
-    pub(super) own: OwnAddresses,
+    pub(crate) own: OwnAddresses,
 }
+
+type LoadCertificates = fn(
+    &[CertificateFiles],
+    &[Domain],
+    &Path,
+)
+    -> Result<(CertificateStore, Vec<CertificateWarning>), CertificateError>;
 
 /// Why a configuration cannot be put to work.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +61,17 @@ pub enum ServicesError {
 impl Services {
     /// Reads certificates and roots; says in the log what an operator should look at.
     pub(super) fn new(config: Arc<Config>) -> Result<Self, ServicesError> {
+        Self::with(config, CertificateStore::load)
+    }
+
+    /// The same for a command beside the running fedgate: makes no files.
+    pub(crate) fn beside(config: Arc<Config>) -> Result<Self, ServicesError> {
+        Self::with(config, CertificateStore::load_existing)
+    }
+
+    fn with(config: Arc<Config>, load: LoadCertificates) -> Result<Self, ServicesError> {
         let domains: Vec<_> = config.local_domains.keys().cloned().collect();
-        let (store, warnings) =
-            CertificateStore::load(&config.certificates, &domains, &config.state_dir)?;
+        let (store, warnings) = load(&config.certificates, &domains, &config.state_dir)?;
         for warning in warnings {
             warn!("{warning}");
         }
@@ -64,6 +85,21 @@ impl Services {
         let own = OwnAddresses::new(own.into_iter().flatten().copied());
         let dns = OwnAddresses::new(listen.dns.iter().copied());
         let resolver = Resolver::new(&config.resolver, &dns)?;
-        Ok(Self { config, tls, roots, resolver, own })
+        let rules = Self::rules(&config, &own);
+        let fetcher = Fetcher::new(resolver.clone(), &roots, config.tls.min_version, rules);
+        let fetcher = Arc::new(fetcher.map_err(ServicesError::Tls)?);
+        let posh = config.posh.fetch.then(|| PoshClient::new(fetcher, config.posh));
+        Ok(Self { config, tls, roots, resolver, posh, own })
+    }
+
+    /// What holds for every connection to an address that a stranger named.
+    pub(super) fn rules(config: &Arc<Config>, own: &OwnAddresses) -> Rules {
+        let tcp_timeout = config.limits.tcp_connect;
+        let config = Arc::clone(config);
+        Rules {
+            filter: Box::new(move |ip| config.policy.address(ip, Direction::Outbound)),
+            own: own.clone(),
+            tcp_timeout,
+        }
     }
 }

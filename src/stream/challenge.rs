@@ -32,6 +32,14 @@ pub enum Question {
         /// The stream id we gave.
         id: String,
     },
+    /// May this stream still carry this pair, whose proof has expired?
+    Renewal {
+        /// Sender and target.
+        pair: DomainPair,
+        /// The dialback key by which it was granted, and the id of its stream; none for a pair
+        /// that a certificate proved.
+        dialback: Option<(String, String)>,
+    },
 }
 
 /// The answer to one challenge.

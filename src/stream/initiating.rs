@@ -13,7 +13,7 @@
 
 mod asking;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -23,7 +23,11 @@ use super::{
     receiving::Authentication,
 };
 use crate::{
-    auth::{Proof, TlsFacts, dialback_key::Secret},
+    auth::{
+        Proof, TlsFacts,
+        dialback_key::Secret,
+        ledger::{AuthorizedPair, Inadmissible, Ledger},
+    },
     config::policy::Level,
     xml::{Element, ElementName, Header, Version, writer},
     xmpp::{DomainPair, Side, StreamCondition, ns},
@@ -62,6 +66,8 @@ pub enum Step {
     Opened(Authentication),
     /// The question is answered.
     Verified(VerifyOutcome),
+    /// One more pair, asked for with [`Initiating::request`], may be sent for, or why not.
+    Answered(DomainPair, Result<(), Failure>),
 }
 
 /// What the machine is made with.
@@ -79,6 +85,8 @@ pub struct Setup {
     pub level: Level,
     /// Whether we have a certificate for the sender and may offer it for SASL EXTERNAL.
     pub external: bool,
+    /// Whether stanzas of the reversed pair may come on this stream too (XEP-0288).
+    pub bidi: bool,
     /// Makes our keys for this side.
     pub secret: Secret,
     /// The language of the stanzas that the stream will carry.
@@ -114,6 +122,13 @@ pub struct Initiating {
     id: String,
     tls: Option<TlsFacts>,
     proof: Option<Proof>,
+    /// The other end answers for each pair apart from the others (XEP-0220 §2.4.2).
+    errors: bool,
+    /// Pairs that were asked for on the open stream and are not answered, each with the proof of
+    /// its target, if the reversed pair may come.
+    asked: BTreeMap<DomainPair, Option<Proof>>,
+    /// On a bidirectional stream: the pairs of the stanzas that come.
+    inbound: Option<Ledger>,
     ignored: u32,
 }
 
@@ -129,6 +144,9 @@ impl Initiating {
             id: String::new(),
             tls: None,
             proof: None,
+            errors: false,
+            asked: BTreeMap::new(),
+            inbound: None,
             ignored: 0,
         }
     }
@@ -268,6 +286,10 @@ impl Initiating {
     }
 
     fn features(&mut self, layer: Layer, features: &Element, out: &mut Vec<Step>) -> Outcome {
+        let dialback = features.child(ns::DIALBACK_FEATURE, "dialback");
+        // After SASL it need not be repeated (protocol DB-24).
+        self.errors |= layer != Layer::Clear
+            && dialback.is_some_and(|d| d.child(ns::DIALBACK_FEATURE, "errors").is_some());
         match (self.setup.side, layer) {
             (Side::Legacy, _) => self.ask(out),
             (Side::Peer, Layer::Clear) => {
@@ -279,6 +301,15 @@ impl Initiating {
                 let offered = features.child(ns::SASL, "mechanisms").is_some_and(|mechanisms| {
                     mechanisms.children().iter().any(|m| m.text().trim() == "EXTERNAL")
                 });
+                // Who the stanzas come from, only the certificate says (protocol BI-4).
+                if self.setup.bidi
+                    && self.setup.purpose == Purpose::Send
+                    && self.proof.is_some()
+                    && features.child(ns::BIDI_FEATURE, "bidi").is_some()
+                {
+                    out.push(say(writer::bidi));
+                    self.inbound = Some(Ledger::default());
+                }
                 // Never authenticate to a server that is not proven (protocol EX-7).
                 let usable = offered && self.setup.external && self.proof.is_some();
                 if usable && self.setup.purpose == Purpose::Send {
@@ -289,12 +320,24 @@ impl Initiating {
                     self.ask(out);
                 }
             }
-            (Side::Peer, Layer::Sasl) => {
-                self.state = State::Open;
-                out.push(Step::Opened(Authentication::External));
-            }
+            (Side::Peer, Layer::Sasl) => self.opened(Authentication::External, out),
         }
         Ok(())
+    }
+
+    /// The pair that the stream was opened for may be sent for.
+    fn opened(&mut self, how: Authentication, out: &mut Vec<Step>) {
+        self.state = State::Open;
+        self.admit(&self.setup.pair.clone(), self.proof.clone());
+        out.push(Step::Opened(how));
+    }
+
+    /// Stanzas of the reversed pair may come, for `proof` proves their sender (XEP-0288 §2.2).
+    fn admit(&mut self, pair: &DomainPair, proof: Option<Proof>) {
+        if let (Some(inbound), Some(proof)) = (&mut self.inbound, proof) {
+            // None for a proof of another domain, which then admits nothing.
+            let _ = inbound.authorize(pair.reversed(), proof);
+        }
     }
 
     /// The authorization identity: our own domain, in base64 (protocol EX-7).
@@ -302,18 +345,63 @@ impl Initiating {
         STANDARD.encode(self.setup.pair.sender.to_unicode())
     }
 
-    /// A stanza came on a stream that carries stanzas in our direction only.
+    /// A stanza came before the stream is open.
     ///
     /// # Errors
-    /// When it comes too often.
-    pub fn stanza(&mut self) -> Outcome {
+    /// Always on a bidirectional stream, else when it comes too often.
+    pub fn early_stanza(&mut self) -> Outcome {
+        if self.inbound.is_some() {
+            return Err(inadmissible(Inadmissible::Unauthenticated));
+        }
         self.ignore().map_err(|failure| failure.telling(StreamCondition::NotAuthorized))
+    }
+
+    /// A stanza came: which pair is it of? None on a stream that carries stanzas in our direction
+    /// only, where it means nothing.
+    ///
+    /// # Errors
+    /// Why the stream ends: a stanza that may not come on it, or too many that mean nothing.
+    pub fn stanza(&mut self, from: &str, to: &str) -> Result<Option<&AuthorizedPair>, Failure> {
+        if self.inbound.is_none() {
+            self.early_stanza()?;
+        }
+        let Some(inbound) = &mut self.inbound else { return Ok(None) };
+        inbound.admit(from, to).map(Some).map_err(inadmissible)
+    }
+
+    /// Whether stanzas come on it too (XEP-0288).
+    #[must_use]
+    pub fn is_bidirectional(&self) -> bool {
+        self.inbound.is_some()
+    }
+
+    /// The target of `pair` was proven again.
+    pub fn renewed(&mut self, pair: &DomainPair, proof: &Proof) {
+        let reversed = pair.reversed();
+        if let Some(inbound) = &mut self.inbound
+            && inbound.get(&reversed).is_some()
+        {
+            // None for a proof of another domain, which then changes nothing.
+            let _ = inbound.authorize(reversed, proof.clone());
+        }
+    }
+
+    /// Withdraws the pairs of stanzas that come for which `keep` says no, and returns them.
+    pub fn retain_inbound(&mut self, keep: impl FnMut(&AuthorizedPair) -> bool) -> Vec<DomainPair> {
+        self.inbound.as_mut().map(|inbound| inbound.retain(keep)).unwrap_or_default()
     }
 
     /// The other end ended the stream.
     #[must_use]
     pub fn footer(&self) -> Failure {
         fail(FailureKind::Stream, "the other end closed the stream")
+    }
+
+    /// Whether the other end answers for each pair apart, so that a stream can be asked to carry
+    /// pairs with other targets too (XEP-0220 §2.6.2).
+    #[must_use]
+    pub fn supports_errors(&self) -> bool {
+        self.errors
     }
 
     /// The proof of the target.
@@ -380,6 +468,10 @@ fn say(what: impl FnOnce(&mut Vec<u8>)) -> Step {
 
 fn fail(kind: FailureKind, detail: impl Into<String>) -> Failure {
     Failure::new(kind, detail)
+}
+
+fn inadmissible(why: Inadmissible) -> Failure {
+    fail(FailureKind::Stream, format!("the other end sent {why}")).telling(why.condition())
 }
 
 /// RFC 6120 §4.9; servers of before 2004 put bare text there.

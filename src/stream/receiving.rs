@@ -11,11 +11,17 @@
 
 mod opening;
 mod pairs;
+mod renewal;
+mod rules;
 mod sasl;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use super::{
     challenge::{Challenge, Question},
@@ -29,7 +35,7 @@ use crate::{
     },
     config::model::Config,
     xml::{Element, ElementName, writer},
-    xmpp::{Direction, Domain, DomainPair, Side, StreamCondition, jid},
+    xmpp::{Domain, DomainPair, Side, StreamCondition, jid},
 };
 
 /// Elements that we do not know, that mean nothing where they come or that can only be refused,
@@ -51,6 +57,11 @@ pub enum Action {
     Granted(AuthorizedPair, Authentication),
     /// A pair is refused, for the reason given.
     Refused(DomainPair, String),
+    /// The proof of a pair was renewed.
+    Renewed(DomainPair),
+    /// The proof of a pair expired and could not be renewed, for the reason given: it is authorized
+    /// no more.
+    Withdrawn(DomainPair, String),
     /// Say good-bye: the stream ends without a stream error.
     Close,
 }
@@ -108,6 +119,7 @@ pub struct Receiving {
     side: Side,
     config: Arc<Config>,
     keys: Arc<DialbackKeys>,
+    address: Option<IpAddr>,
     stage: Stage,
     /// Stream ids, one for each header that we will send on the connection.
     ids: StreamIds,
@@ -120,7 +132,13 @@ pub struct Receiving {
     /// Proven by SASL EXTERNAL.
     external: Option<Proof>,
     ledger: Ledger,
+    /// The peer wants stanzas in the other direction too (XEP-0288).
+    bidi: bool,
     pending: BTreeSet<DomainPair>,
+    /// The dialback keys of granted pairs whose proof expires.
+    dialback_keys: BTreeMap<DomainPair, String>,
+    /// Pairs whose proof is being renewed.
+    renewing: BTreeSet<DomainPair>,
     ignored: u32,
     clear_dialback: u32,
     sasl_failures: u32,
@@ -139,6 +157,7 @@ impl Receiving {
             side,
             config,
             keys,
+            address: None,
             stage: Stage::Header(Layer::Clear),
             ids,
             id: String::new(),
@@ -148,7 +167,10 @@ impl Receiving {
             certificate: None,
             external: None,
             ledger: Ledger::default(),
+            bidi: false,
             pending: BTreeSet::new(),
+            dialback_keys: BTreeMap::new(),
+            renewing: BTreeSet::new(),
             ignored: 0,
             clear_dialback: 0,
             sasl_failures: 0,
@@ -161,6 +183,7 @@ impl Receiving {
         self.stage = Stage::Header(Layer::Tls);
         self.names = Names::default();
         self.header_sent = false;
+        self.bidi = false;
         self.tls = Some(facts);
     }
 
@@ -202,6 +225,14 @@ impl Receiving {
             }
             ElementName::DbResult | ElementName::DbVerify => {
                 self.dialback(name, layer, element, out)
+            }
+            ElementName::Bidi if self.offers_bidi() && layer == Layer::Tls => {
+                // Asked for before authentication or never (XEP-0288 §2.2).
+                if self.ledger.is_empty() && self.pending.is_empty() {
+                    self.bidi = true;
+                    return Ok(());
+                }
+                self.ignore()
             }
             _ => self.ignore(),
         }
@@ -250,6 +281,18 @@ impl Receiving {
     #[must_use]
     pub fn is_authorized(&self) -> bool {
         !self.ledger.is_empty()
+    }
+
+    /// Whether stanzas of the reversed pairs may be sent on it (XEP-0288).
+    #[must_use]
+    pub fn is_bidirectional(&self) -> bool {
+        self.bidi
+    }
+
+    /// The grant of a pair.
+    #[must_use]
+    pub fn grant_of(&self, pair: &DomainPair) -> Option<&AuthorizedPair> {
+        self.ledger.get(pair)
     }
 
     /// Whether it waits for verdicts.
@@ -306,17 +349,6 @@ impl Receiving {
 
     fn is_local(&self, domain: &Domain) -> bool {
         self.config.local_domains.contains_key(domain)
-    }
-
-    fn allow(&self, remote: &Domain) -> Outcome {
-        match self.config.policy.domain(remote, Direction::Inbound).denied {
-            None => Ok(()),
-            Some(denied) => Err(Fault::policy(
-                StreamCondition::PolicyViolation,
-                "denied by rule",
-                Some(denied.rule.0.to_string()),
-            )),
-        }
     }
 
     fn ignore(&mut self) -> Outcome {

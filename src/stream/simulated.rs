@@ -38,6 +38,10 @@ enum Case {
     External,
     /// The opening end has no certificate.
     Dialback,
+    /// Both certificates prove their domains, and stanzas go both ways (XEP-0288).
+    BidiExternal,
+    /// The opening end has no certificate, and stanzas go both ways.
+    BidiDialback,
     /// It has none, and its server does not know the key.
     WrongKey,
     /// It has none, and its server cannot be asked.
@@ -148,14 +152,17 @@ impl<'a> Link<'a> {
 fn conversation(case: Case, cuts: &Cuts) -> (String, String) {
     preset_ids([]);
     let tls = Tls::get();
-    let facts = if case == Case::External { &tls.with_certificate } else { &tls.anonymous };
+    let external = matches!(case, Case::External | Case::BidiExternal);
+    let bidi = matches!(case, Case::BidiExternal | Case::BidiDialback);
+    let facts = if external { &tls.with_certificate } else { &tls.anonymous };
     let (config, keys) = other_gate();
     let accepting = Receiving::new(Side::Peer, config, keys, ids);
-    let mut link = Link::new(setup(Side::Peer, US, PEER, Purpose::Send), accepting, facts);
+    let setup = Setup { bidi, ..setup(Side::Peer, US, PEER, Purpose::Send) };
+    let mut link = Link::new(setup, accepting, facts);
     link.opened = link.opening.connected();
     let mut answer = |question: &Question| match (case, question) {
         // as if the certificate were ours
-        (Case::External, Question::Certificate(source)) => {
+        (Case::External | Case::BidiExternal, Question::Certificate(source)) => {
             assert_eq!(source, &domain(US));
             Ok(Proof::dialback(domain(US), Some(&Tls::proof(PEER))))
         }
@@ -164,12 +171,16 @@ fn conversation(case: Case, cuts: &Cuts) -> (String, String) {
         }
         (Case::WrongKey, Question::Pair { pair, id, .. }) => ask(pair, id, "wrong", cuts),
         (_, Question::Pair { pair, id, key }) => ask(pair, id, key, cuts),
-        (_, Question::Certificate(_)) => panic!("{question:?}"),
+        (_, Question::Certificate(_) | Question::Renewal { .. }) => panic!("{question:?}"),
     };
     link.run(cuts, &mut answer);
     if words(&link.opened).contains("opened") {
         let stanza = b"<message from='romeo@montague.example' to='juliet@capulet.example'><body>x</body></message>";
         link.to_accepting.0.extend(stanza);
+        if link.accepting.machine.is_bidirectional() {
+            let stanza = b"<message from='juliet@capulet.example' to='romeo@montague.example'/>";
+            link.to_opening.0.extend(stanza);
+        }
         link.run(cuts, &mut answer);
     }
     (words(&link.opened), words(&link.accepted))
@@ -195,12 +206,12 @@ fn ask(asked: &DomainPair, id: &str, key: &str, cuts: &Cuts) -> Result<Proof, Re
     }
 }
 
-const CASES: [(Case, &str, &str); 4] = [
+const CASES: [(Case, &str, &str); 6] = [
     (
         Case::External,
         "header starttls handshake judge header auth restart header opened(external)",
         "header features(starttls) proceed handshake(capulet.example) \
-         header judge(montague.example) features(mechanisms dialback limits) success restart \
+         header judge(montague.example) features(mechanisms dialback bidi limits) success restart \
          header features(dialback limits) granted(montague.example→capulet.example external) \
          admitted(montague.example→capulet.example)",
     ),
@@ -208,7 +219,7 @@ const CASES: [(Case, &str, &str); 4] = [
         Case::Dialback,
         "header starttls handshake judge header db:result opened(dialback)",
         "header features(starttls) proceed handshake(capulet.example) \
-         header features(dialback limits) prove(montague.example→capulet.example) \
+         header features(dialback bidi limits) prove(montague.example→capulet.example) \
          granted(montague.example→capulet.example dialback) db:result=valid \
          admitted(montague.example→capulet.example)",
     ),
@@ -216,15 +227,33 @@ const CASES: [(Case, &str, &str); 4] = [
         Case::WrongKey,
         "header starttls handshake judge header db:result !rejected",
         "header features(starttls) proceed handshake(capulet.example) \
-         header features(dialback limits) prove(montague.example→capulet.example) \
+         header features(dialback bidi limits) prove(montague.example→capulet.example) \
          refused(montague.example→capulet.example) db:result=invalid close",
     ),
     (
         Case::Unreachable,
         "header starttls handshake judge header db:result !rejected",
         "header features(starttls) proceed handshake(capulet.example) \
-         header features(dialback limits) prove(montague.example→capulet.example) \
+         header features(dialback bidi limits) prove(montague.example→capulet.example) \
          refused(montague.example→capulet.example) db:result=error(remote-server-timeout)",
+    ),
+    (
+        Case::BidiExternal,
+        "header starttls handshake judge header bidi auth restart header opened(external) \
+         admitted(capulet.example→montague.example)",
+        "header features(starttls) proceed handshake(capulet.example) \
+         header judge(montague.example) features(mechanisms dialback bidi limits) success restart \
+         header features(dialback limits) granted(montague.example→capulet.example external) \
+         admitted(montague.example→capulet.example)",
+    ),
+    (
+        Case::BidiDialback,
+        "header starttls handshake judge header bidi db:result opened(dialback) \
+         admitted(capulet.example→montague.example)",
+        "header features(starttls) proceed handshake(capulet.example) \
+         header features(dialback bidi limits) prove(montague.example→capulet.example) \
+         granted(montague.example→capulet.example dialback) db:result=valid \
+         admitted(montague.example→capulet.example)",
     ),
 ];
 
@@ -249,7 +278,7 @@ proptest! {
         link.opened = link.opening.connected();
         link.run(&cuts, &mut |question| match question {
             Question::Pair { pair, .. } => Ok(Proof::source_address(pair.sender.clone())),
-            Question::Certificate(_) => panic!("{question:?}"),
+            Question::Certificate(_) | Question::Renewal { .. } => panic!("{question:?}"),
         });
         prop_assert_eq!(words(&link.opened), "header db:result opened(dialback)");
     }
@@ -298,7 +327,7 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
     let input = prop_oneof![
         3 => (from.clone(), to.clone(), prop::bool::weighted(0.9))
             .prop_map(|(f, t, v)| Input::Header(f, t, v)),
-        1 => (0..16usize, from.clone(), to.clone()).prop_map(|(n, f, t)| Input::Sample(n, f, t)),
+        1 => (0..17usize, from.clone(), to.clone()).prop_map(|(n, f, t)| Input::Sample(n, f, t)),
         4 => (from.clone(), to.clone()).prop_map(|(f, t)| Input::Sample(9, f, t)),
         1 => (from.clone(), to.clone(), any::<bool>()).prop_map(|(f, t, v)| Input::Answer(f, t, v)),
         2 => (0..=DOMAINS.len()).prop_map(Input::Auth),
@@ -415,7 +444,7 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
                 let question = challenge.question().clone();
                 let of = match &question {
                     Question::Certificate(domain) => domain,
-                    Question::Pair { pair, .. } => &pair.sender,
+                    Question::Pair { pair, .. } | Question::Renewal { pair, .. } => &pair.sender,
                 };
                 let proof = proof_of(*reply, of);
                 if let Ok(proof) = &proof
@@ -424,6 +453,7 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
                     match &question {
                         Question::Certificate(domain) => model.certified = Some(domain.clone()),
                         Question::Pair { pair, .. } => just_proven = Some(pair.clone()),
+                        Question::Renewal { .. } => {}
                     }
                 }
                 end.answer_to(challenge, proof)
@@ -469,7 +499,7 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
         if let Some(challenge) = stale.pop() {
             let of = match challenge.question() {
                 Question::Certificate(domain) => domain.clone(),
-                Question::Pair { pair, .. } => pair.sender.clone(),
+                Question::Pair { pair, .. } | Question::Renewal { pair, .. } => pair.sender.clone(),
             };
             assert_eq!(words(&end.answer_to(challenge, Ok(Proof::dialback(of, None)))), "-");
         }

@@ -234,7 +234,9 @@ impl Conversation {
             (End::Accepting(end), "proven") => {
                 let of = match end.challenges.front().unwrap().question() {
                     Question::Certificate(domain) => domain.clone(),
-                    Question::Pair { pair, .. } => pair.sender.clone(),
+                    Question::Pair { pair, .. } | Question::Renewal { pair, .. } => {
+                        pair.sender.clone()
+                    }
                 };
                 end.answer(Ok(Tls::proof(of.as_str())))
             }

@@ -421,7 +421,9 @@ impl Accepting {
     pub(super) fn confirm(&mut self) -> String {
         let proof = match self.challenges.front().unwrap().question() {
             Question::Certificate(domain) => Tls::proof(domain.as_str()),
-            Question::Pair { pair, .. } => Proof::dialback(pair.sender.clone(), None),
+            Question::Pair { pair, .. } | Question::Renewal { pair, .. } => {
+                Proof::dialback(pair.sender.clone(), None)
+            }
         };
         words(&self.answer(Ok(proof)))
     }
@@ -443,6 +445,14 @@ impl Accepting {
         let mut events = Vec::new();
         self.voice.say(&bytes, &mut events);
         events
+    }
+
+    /// The time is `seconds` after the epoch: proofs that have expired are asked for again.
+    pub(super) fn renew(&mut self, seconds: u64) -> String {
+        let mut out = Vec::new();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        self.machine.renew(now, &mut out);
+        words(&self.done(out, Ok(()), Vec::new()))
     }
 
     fn done(
@@ -474,12 +484,15 @@ impl Accepting {
                     let did = match challenge.question() {
                         Question::Certificate(domain) => format!("judge({domain})"),
                         Question::Pair { pair, .. } => format!("prove({pair})"),
+                        Question::Renewal { pair, .. } => format!("renew({pair})"),
                     };
                     self.challenges.push_back(challenge);
                     did
                 }
                 Action::Granted(grant, by) => format!("granted({} {})", grant.pair(), how(by)),
                 Action::Refused(pair, _) => format!("refused({pair})"),
+                Action::Renewed(pair) => format!("renewed({pair})"),
+                Action::Withdrawn(pair, _) => format!("withdrawn({pair})"),
                 Action::Close => {
                     self.ended = true;
                     "close".into()
@@ -548,13 +561,18 @@ impl Opening {
 
     pub(super) fn take(&mut self, piece: &Piece) -> Vec<Event> {
         let mut out = Vec::new();
+        let mut admitted = None;
         let outcome = match piece {
             Piece::Header(header) => self.machine.header(header, &mut out),
             Piece::Element(name, element) => self.machine.element(*name, element, &mut out),
-            Piece::Stanza { .. } => self.machine.stanza(),
+            Piece::Stanza { from, to } => self.machine.stanza(from, to).map(|grant| {
+                admitted = grant.map(|grant| format!("admitted({})", grant.pair()));
+            }),
             Piece::Footer => Err(self.machine.footer()),
         };
-        self.done(out, outcome)
+        let mut events = self.done(out, outcome);
+        events.extend(admitted.map(Event::Did));
+        events
     }
 
     pub(super) fn xml(&mut self, xml: &str) -> String {
@@ -563,6 +581,13 @@ impl Opening {
 
     pub(super) fn header(&mut self, attributes: &str) -> String {
         words(&self.take(&Piece::Header(header(&header_text(attributes)))))
+    }
+
+    /// Asks for one more pair on the open stream.
+    pub(super) fn request(&mut self, pair: DomainPair, inbound: Option<Proof>) -> String {
+        let mut out = Vec::new();
+        self.machine.request(pair, inbound, &mut out);
+        words(&self.done(out, Ok(())))
     }
 
     fn done(&mut self, out: Vec<Step>, outcome: Result<(), Failure>) -> Vec<Event> {
@@ -587,6 +612,10 @@ impl Opening {
                 Step::Judge => {
                     self.wants_judgement = true;
                     "judge".into()
+                }
+                Step::Answered(pair, Ok(())) => format!("answered({pair}, valid)"),
+                Step::Answered(pair, Err(failure)) => {
+                    format!("answered({pair}, {})", failure.reason())
                 }
                 Step::Opened(by) => format!("opened({})", how(by)),
                 Step::Verified(outcome) => match outcome {
@@ -616,6 +645,7 @@ pub(super) fn setup(side: Side, sender: &str, target: &str, purpose: Purpose) ->
         version: true,
         level: Level::Encrypted,
         external: true,
+        bidi: false,
         secret: match side {
             Side::Peer => keys().public().clone(),
             Side::Legacy => keys().local("old"),
@@ -666,6 +696,7 @@ pub(super) fn samples(sender: &str, target: &str) -> Vec<(String, Piece)> {
             ElementName::TlsFailure => format!("<failure {tls}/>"),
             ElementName::TlsProceed => format!("<proceed {tls}/>"),
             ElementName::UnknownStanza => "<foo/>".into(),
+            ElementName::Bidi => "<bidi xmlns='urn:xmpp:bidi'/>".into(),
             ElementName::Iq | ElementName::Message | ElementName::Presence => continue,
         };
         let Piece::Element(found, element) = piece(&xml) else { panic!("{xml}") };
@@ -684,7 +715,7 @@ pub(super) fn samples(sender: &str, target: &str) -> Vec<(String, Piece)> {
 }
 
 /// All of them; [`samples`] does not compile without a new one.
-const ELEMENTS: [ElementName; 19] = [
+const ELEMENTS: [ElementName; 20] = [
     ElementName::StartTls,
     ElementName::TlsProceed,
     ElementName::TlsFailure,
@@ -699,6 +730,7 @@ const ELEMENTS: [ElementName; 19] = [
     ElementName::StreamFeatures,
     ElementName::StreamError,
     ElementName::Compress,
+    ElementName::Bidi,
     ElementName::Other,
     ElementName::UnknownStanza,
     ElementName::Iq,

@@ -104,6 +104,8 @@ pub struct Tag {
 /// The first-level elements that are told apart, by namespace and local name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ElementName {
+    /// `bidi` (XEP-0288 §2.2).
+    Bidi,
     /// `compress` (XEP-0138), to be refused.
     Compress,
     /// `result` of dialback (XEP-0220 §2.1.1).
@@ -233,6 +235,7 @@ impl ElementName {
             (ns::SASL, b"abort") => Self::SaslAbort,
             (ns::SASL, b"success") => Self::SaslSuccess,
             (ns::SASL, b"failure") => Self::SaslFailure,
+            (ns::BIDI, b"bidi") => Self::Bidi,
             (ns::COMPRESS, b"compress") => Self::Compress,
             _ => Self::Other,
         }

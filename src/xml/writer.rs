@@ -47,6 +47,8 @@ pub struct Features {
     pub external: bool,
     /// Dialback, with support for errors (XEP-0220 §2.4.2).
     pub dialback: bool,
+    /// Stanzas may go both ways (XEP-0288).
+    pub bidi: bool,
     /// The limits of the stream (XEP-0478).
     pub limits: Option<StreamLimits>,
 }
@@ -153,6 +155,9 @@ pub fn features(out: &mut Vec<u8>, features: &Features) {
         attribute(out, "xmlns", ns::DIALBACK_FEATURE);
         raw(out, "><errors/></dialback>");
     }
+    if features.bidi {
+        empty(out, "bidi", ns::BIDI_FEATURE);
+    }
     if let Some(limits) = features.limits {
         raw(out, "<limits");
         attribute(out, "xmlns", ns::LIMITS);
@@ -162,6 +167,11 @@ pub fn features(out: &mut Vec<u8>, features: &Features) {
         raw(out, "</limits>");
     }
     raw(out, "</stream:features>");
+}
+
+/// Writes the request that stanzas go both ways (XEP-0288 §2.2).
+pub fn bidi(out: &mut Vec<u8>) {
+    empty(out, "bidi", ns::BIDI);
 }
 
 /// Writes the request for TLS (RFC 6120 §5.4.2.1).

@@ -18,6 +18,10 @@ pub const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 /// Application-specific stanza and stream errors (RFC 6120 §13.12 item 4: `stanza-too-big`).
 pub const APP_ERRORS: &str = "urn:xmpp:errors";
+/// Bidirectional streams: the request (XEP-0288 §2.2).
+pub const BIDI: &str = "urn:xmpp:bidi";
+/// Bidirectional streams: the feature (XEP-0288 §2.1).
+pub const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
 /// Stream limits advertisement (XEP-0478).
 pub const LIMITS: &str = "urn:xmpp:stream-limits:0";
 /// Obsolete stream compression (XEP-0138), recognised to be refused.

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod admin;
+mod check;
 mod l1_addresses;
 mod l1_dialback;
 mod l1_limits;
@@ -20,5 +21,6 @@ mod l4_negotiation;
 mod l4_proofs;
 mod l4_streams;
 mod life;
+mod posh;
 mod relay;
 mod world;

@@ -1,8 +1,9 @@
-"""The private certificate authority. Its certificates carry serverAuth alone, as those of the
+"""Private certificate authorities. Their certificates carry serverAuth alone, as those of the
 public authorities do now."""
 
 import datetime
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = datetime.timedelta(days=1)
+DIGESTS = {1: hashlib.sha256, 2: hashlib.sha512}  # by matching type (RFC 6698 §2.1.3)
 
 
 @dataclass(frozen=True)
@@ -21,67 +23,103 @@ class Certificate:
     cert: Path
     key: Path
 
+    @property
+    def leaf(self) -> x509.Certificate:
+        return x509.load_pem_x509_certificate(self.cert.read_bytes())
+
+
+def association(certificate: x509.Certificate, selector: int, matching: int) -> str:
+    """What a TLSA record with this selector and matching type says of a certificate."""
+    der = serialization.Encoding.DER
+    if selector == 0:
+        data = certificate.public_bytes(der)
+    else:
+        info = serialization.PublicFormat.SubjectPublicKeyInfo
+        data = certificate.public_key().public_bytes(der, info)
+    return DIGESTS[matching](data).hexdigest() if matching else data.hex()
+
 
 def key_digest(certificate: Path) -> str:
     """SHA-256 of its public key, as a TLSA record with selector 1 has it."""
-    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
-    encoding = serialization.Encoding.DER
-    der = key.public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der).hexdigest()
+    return association(x509.load_pem_x509_certificate(certificate.read_bytes()), 1, 1)
 
 
 class Authority:
     """Issues certificates into a directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        name: str = "fedgate rig authority",
+        above: "Authority | None" = None,
+    ) -> None:
         self._directory = directory
         self._now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name("fedgate rig authority")
+        self._name = _name(name)
+        # what has to be sent with a certificate of this authority
+        self._below_root: list[x509.Certificate] = []
         usage = x509.KeyUsage(
             digital_signature=False, content_commitment=False, key_encipherment=False,
             data_encipherment=False, key_agreement=False, key_cert_sign=True, crl_sign=True,
             encipher_only=False, decipher_only=False,
         )  # fmt: skip
-        self._certificate = (
-            self._builder(self._name, self._name, self._key, self._now - DAY, self._now + 30 * DAY)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        issuer, issuer_key = (above._name, above._key) if above else (self._name, self._key)
+        begin, end = self._now - DAY, self._now + 30 * DAY
+        self.certificate = (
+            self._builder(self._name, issuer, self._key, begin, end)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(usage, critical=True)
-            .sign(self._key, hashes.SHA256())
+            .sign(issuer_key, hashes.SHA256())
         )
-        self.root = directory / "ca.crt"
-        self.root.write_bytes(_pem(self._certificate))
+        if above:
+            self._below_root = [self.certificate, *above._below_root]
+        self.root = directory / f"{name.replace(' ', '-')}.crt"
+        self.root.write_bytes(_pem(self.certificate))
+
+    def age(self) -> float:
+        """Seconds since it was made, from when the days of its certificates count."""
+        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        return (now - self._now).total_seconds()
 
     def issue(self, label: str, *domains: str, expired: bool = False) -> Certificate:
         """A certificate for `domains`, valid now or a day too old."""
-        until = self._now - DAY if expired else self._now + 20 * DAY
-        return self._leaf(label, domains, self._now - 10 * DAY, until, self_signed=False)
+        days = (-10, -1) if expired else (-10, 20)
+        return self.mint(label, _dns_names(domains), days=days)
 
     def self_signed(self, label: str, *domains: str) -> Certificate:
         """A certificate that nobody vouches for."""
-        return self._leaf(label, domains, self._now - DAY, self._now + 20 * DAY, self_signed=True)
+        return self.mint(label, _dns_names(domains), self_signed=True)
 
-    def _leaf(
+    def mint(
         self,
         label: str,
-        domains: tuple[str, ...],
-        begin: datetime.datetime,
-        end: datetime.datetime,
-        self_signed: bool,
+        names: Sequence[x509.GeneralName],
+        common: str | None = None,
+        days: tuple[float, float] = (-10, 20),
+        self_signed: bool = False,
+        with_root: bool = False,
     ) -> Certificate:
+        """A certificate for `names`, valid between two days counted from now. Its file has the
+        authorities between it and the root, and the root too if asked for."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = _name(domains[0])
+        subject = _name(common or label[:64])
         issuer, issuer_key = (subject, key) if self_signed else (self._name, self._key)
-        names = x509.SubjectAlternativeName([x509.DNSName(domain) for domain in domains])
-        certificate = (
+        begin, end = (self._now + number * DAY for number in days)
+        builder = (
             self._builder(subject, issuer, key, begin, end)
-            .add_extension(names, critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .sign(issuer_key, hashes.SHA256())
         )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        chain = [builder.sign(issuer_key, hashes.SHA256())]
+        if not self_signed:
+            chain += self._below_root
+            if with_root and not self._below_root:
+                chain.append(self.certificate)
         made = Certificate(self._directory / f"{label}.crt", self._directory / f"{label}.key")
-        made.cert.write_bytes(_pem(certificate))
+        made.cert.write_bytes(b"".join(_pem(certificate) for certificate in chain))
         made.key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,
@@ -108,6 +146,10 @@ class Authority:
             .not_valid_before(begin)
             .not_valid_after(end)
         )
+
+
+def _dns_names(domains: Sequence[str]) -> list[x509.GeneralName]:
+    return [x509.DNSName(domain) for domain in domains]
 
 
 def _name(common: str) -> x509.Name:

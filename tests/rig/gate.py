@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import shutil
-from dataclasses import dataclass
+import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,8 @@ class GateSettings:
     rules: tuple[dict[str, Any], ...] = ()
     refusals: str = "dialback"
     anchor: Path | None = None  # validate DNSSEC from here
+    resolver: str = UNBOUND
+    sections: dict[str, Any] = field(default_factory=dict)  # merged into the configuration
 
 
 @dataclass
@@ -96,6 +99,12 @@ class Gate:
     async def restart(self) -> None:
         await self.stop()
         await self.resume()
+
+    def ask(self, *words: str) -> tuple[int, str]:
+        """Runs a command beside the running fedgate, as its user: exit status and output."""
+        inside = self.node.inside(*self._command(*words), uid=UID)
+        done = subprocess.run(inside, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout or done.stderr
 
     def add(self, name: str, content: dict[str, Any]) -> Path:
         """Writes one more file into the configuration directory, as a whole."""
@@ -157,10 +166,12 @@ class Gate:
         if settings.certificate:
             key = str(self.key)
             configuration["certificates"] = [{"cert": str(settings.certificate.cert), "key": key}]
+        for section, content in settings.sections.items():
+            configuration[section] = {**configuration.get(section, {}), **content}
         return configuration
 
     def _resolver(self) -> dict[str, Any]:
-        resolver: dict[str, Any] = {"servers": [UNBOUND]}
+        resolver: dict[str, Any] = {"servers": [self.settings.resolver]}
         if self.settings.anchor:
             resolver |= {"dnssec": "validate", "trust_anchor": str(self.settings.anchor)}
         return resolver

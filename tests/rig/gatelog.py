@@ -8,13 +8,17 @@ from typing import Any
 from .wait import until
 
 NEGOTIATED = "stream negotiated"
+JOINED = "domain pair joined"
+WITHDRAWN = "domain pair withdrawn"  # and why
 PEER = "peer"
 INBOUND = "inbound"
 OUTBOUND = "outbound"
+EITHER = "either"
 EXTERNAL = "external"
 DIALBACK = "dialback"
 PKIX = "pkix"
 DANE = "dane"
+POSH = "posh"
 TLS_1_3 = "TLSv1.3"
 LOUD = ("INFO", "WARN", "ERROR")
 
@@ -45,17 +49,20 @@ class GateLog:
         return flat
 
     def streams(self, direction: str, *domains: str) -> list[dict[str, Any]]:
-        """Streams with peers, negotiated in this direction for a pair of these domains."""
+        """Streams with peers, negotiated in this direction for a pair of these domains; `EITHER`
+        where one bidirectional stream serves both ways."""
         return [
             entry
             for entry in self.entries()
             if entry.get("message") == NEGOTIATED
             and entry.get("side") == PEER
-            and entry.get("direction") == direction
+            and direction in (EITHER, entry.get("direction"))
             and all(domain in str(entry.get("pair")) for domain in domains)
         ]
 
-    async def expect_stream(self, direction: str, *domains: str, **fields: str) -> dict[str, Any]:
+    async def expect_stream(
+        self, direction: str, *domains: str, **fields: str | bool
+    ) -> dict[str, Any]:
         """A negotiated stream with these properties (`tls`, `auth`, `proof`)."""
 
         def found() -> dict[str, Any] | None:

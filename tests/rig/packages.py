@@ -13,6 +13,8 @@ PACKAGES = (
     "knot",
     "knot-dnsutils",
     "unbound",
+    "bind9-utils",
+    "nginx-light",
     "iproute2",
     "nftables",
     "util-linux",

@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .ca import Authority
+from .ca import Authority, Certificate
 from .client import Client
 from .dns import Dns
 from .gate import LEGACY_PORT, PUBLIC_PORT, RESPONDER, Gate, GateSettings, Steering
 from .gatelog import GateLog
 from .net import Network, Node
 from .plan import EJA, EJA_ADDRESS, LEGACY, LEGACY_ADDRESS, MODERN, MODERN_ADDRESS, UNBOUND, rooms
+from .player import Listener, Player
 from .process import Process, tail
 from .servers import KINDS, Server, Settings
+from .web import Web
+from .zones import Zones
 
 STUB = Path(__file__).with_name("stub.py")
 PEERS = {"prosody": (MODERN, MODERN_ADDRESS), "ejabberd": (EJA, EJA_ADDRESS)}
@@ -138,6 +141,33 @@ class Scene:
         )
         return await self._open(Site(node, self._server(kind, node, settings), gate))
 
+    async def gate(self, name: str, node: Node, settings: GateSettings) -> Gate:
+        """A fedgate for a server that is scripted."""
+        if self.world.fedgate is None:
+            raise Failed("no fedgate: build it, or name it in FEDGATE_BIN")
+        gate = Gate(node, self.directory / f"gate-{name}", self.world.fedgate, settings)
+        self._cleanup.push_async_callback(gate.stop)
+        await gate.start()
+        return gate
+
+    async def player(
+        self,
+        name: str,
+        node: Node,
+        listeners: list[Listener],
+        certificates: dict[str, Certificate] | None = None,
+    ) -> Player:
+        """A scripted server; see `scripted.py`."""
+        player = await Player.launch(node, self.directory, name, listeners, certificates)
+        self._cleanup.push_async_callback(player.end)
+        return player
+
+    async def zones(self, zones: Zones) -> Zones:
+        """Zones, served."""
+        self._cleanup.push_async_callback(zones.stop)
+        await zones.start()
+        return zones
+
     async def login(self, site: Site, user: str, domain: str | None = None) -> Client:
         """A client of a site, online."""
         client = await Client.launch(site.node, user, domain or site.domain, self.directory)
@@ -145,9 +175,14 @@ class Scene:
         await client.online()
         return client
 
-    def bare(self, name: str, address: str) -> Node:
+    async def web(self, web: Web, node: Node) -> None:
+        """An HTTPS server."""
+        self._cleanup.push_async_callback(web.stop)
+        await web.start(node)
+
+    def bare(self, name: str, *addresses: str) -> Node:
         """A node on which nothing runs."""
-        node = self.world.network.node(name, address)
+        node = self.world.network.node(name, *addresses)
         self._cleanup.callback(self.world.network.remove, node)
         return node
 

@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
-use x509_parser::{prelude::X509Certificate, time::ASN1Time, x509::X509Name};
+use x509_parser::{asn1_rs::oid, prelude::X509Certificate, time::ASN1Time, x509::X509Name};
 
 use super::{PkixError, Presented, parse};
 
@@ -20,8 +20,12 @@ pub struct Fingerprint([u8; 32]);
 pub struct CertificateInfo {
     /// DNS-IDs, SRV-IDs and XmppAddrs, the first of them if there are many.
     pub names: String,
+    /// The subject's name; it counts for nothing.
+    pub subject: String,
     /// The issuer's name, or `self-signed`.
     pub issuer: String,
+    /// The extended key usages; none: for any purpose.
+    pub purposes: Option<String>,
     /// When it becomes valid.
     pub not_before: UnixTime,
     /// When it expires.
@@ -66,11 +70,22 @@ impl CertificateInfo {
         let self_issued = certificate.subject().as_raw() == certificate.issuer().as_raw();
         Ok(Self {
             names: Presented::of(&certificate)?.to_string(),
+            subject: name(certificate.subject()),
+            purposes: purposes(&certificate),
             issuer: if self_issued { "self-signed".to_owned() } else { name(certificate.issuer()) },
             not_before: not_before(&certificate),
             not_after: not_after(&certificate),
             fingerprint: Fingerprint::of(der),
         })
+    }
+
+    /// Whether it should have been renewed: renewal comes with a third of the lifetime left, which
+    /// is a month for one of 90 days and two days for one of six.
+    #[must_use]
+    pub fn is_due(&self, now: UnixTime) -> bool {
+        let lifetime = self.not_after.as_secs().saturating_sub(self.not_before.as_secs());
+        let margin = Duration::from_secs(lifetime / 5).min(MAX_MARGIN);
+        self.not_after.as_secs() < now.as_secs() + margin.as_secs()
     }
 }
 
@@ -112,11 +127,16 @@ pub(super) fn name(name: &X509Name<'_>) -> String {
 
 /// The purposes of a certificate that is not for servers; none if it is.
 pub(crate) fn foreign_purposes(certificate: &X509Certificate<'_>) -> Option<String> {
+    let usage = certificate.extended_key_usage().ok()??.value;
+    if usage.server_auth || usage.any { None } else { purposes(certificate) }
+}
+
+/// The purposes that a certificate is restricted to, if it is.
+fn purposes(certificate: &X509Certificate<'_>) -> Option<String> {
     let purposes = certificate.extended_key_usage().ok()??.value;
-    if purposes.server_auth || purposes.any {
-        return None;
-    }
     let known = [
+        (purposes.any, "any"),
+        (purposes.server_auth, "serverAuth"),
         (purposes.client_auth, "clientAuth"),
         (purposes.code_signing, "codeSigning"),
         (purposes.email_protection, "emailProtection"),
@@ -129,8 +149,21 @@ pub(crate) fn foreign_purposes(certificate: &X509Certificate<'_>) -> Option<Stri
     Some(bounded(&words.join(", ")))
 }
 
+/// Whether a certificate is signed with MD2, MD5 or SHA-1 (RFC 9325 §4.1).
+pub(super) fn is_signed_weakly(certificate: &X509Certificate<'_>) -> bool {
+    let weak = [
+        oid!(1.2.840.113549.1.1.2), // md2WithRSAEncryption (RFC 3279 §2.2)
+        oid!(1.2.840.113549.1.1.4), // md5WithRSAEncryption
+        oid!(1.2.840.113549.1.1.5), // sha1WithRSAEncryption
+        oid!(1.3.14.3.2.29),        // the same, obsolete
+        oid!(1.2.840.10040.4.3),    // dsa-with-sha1
+        oid!(1.2.840.10045.4.1),    // ecdsa-with-SHA1
+    ];
+    weak.contains(&certificate.signature_algorithm.algorithm)
+}
+
 /// Text from outside made fit for a log line: printable, and short.
-pub(super) fn bounded(text: &str) -> String {
+pub(in crate::auth) fn bounded(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         if out.len() > MAX_TEXT {
@@ -147,3 +180,6 @@ const MAX_TEXT: usize = 128;
 
 /// Items of a list shown.
 pub(super) const MAX_SHOWN: usize = 8;
+
+/// How early, at most, an expiry is announced.
+const MAX_MARGIN: Duration = Duration::from_secs(14 * 24 * 60 * 60);

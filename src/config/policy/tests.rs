@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
+    civil::Instant,
     dump,
     load::assemble,
     model::Config,
@@ -302,8 +303,12 @@ fn read(files: &[String]) -> Result<Config, Problems> {
     let sources: Vec<_> =
         files.iter().enumerate().map(|(n, text)| Source::new(name(n), text.clone())).collect();
     let mut out = Reports::new(&sources);
-    let config = assemble(Path::new("/conf.d"), "conf.d", &sources, true, &mut out);
+    let config = assemble(Path::new("/conf.d"), "conf.d", &sources, true, now(), &mut out);
     out.finish().map(|_| config)
+}
+
+fn now() -> Instant {
+    Instant::parse_end("2027-01-01").unwrap()
 }
 
 fn domain(text: &str) -> Domain {

@@ -269,13 +269,13 @@ async fn a_peer_that_refuses_our_purpose_is_recognised_and_content_without_certi
 }
 
 #[tokio::test]
-async fn a_domain_without_certificate_shows_none() {
+async fn a_domain_without_certificate_shows_the_first() {
     let ca = Ca::new("Root");
-    let domains = ["a.example", "bare.example"];
-    let ours = context(&[&ca.server(&["a.example"])], &domains, TlsVersion::V1_2);
+    let (host, named) = (ca.server(&["host.example"]), ca.server(&["named.example"]));
+    let ours = context(&[&host, &named], &["hosted.example", "named.example"], TlsVersion::V1_2);
     let theirs = context(&[&ca.server(&["b.example"])], &["b.example"], TlsVersion::V1_2);
     let b = domain("b.example");
-    for (from, shown) in [("a.example", true), ("bare.example", false)] {
+    for (from, shown) in [("hosted.example", &host), ("named.example", &named)] {
         let (near, far) = tcp().await;
         let from = domain(from);
         let (near, far) = tokio::join!(
@@ -283,7 +283,7 @@ async fn a_domain_without_certificate_shows_none() {
             theirs.accept(far, Accept::StartTls { to: None })
         );
         near.unwrap();
-        assert_eq!(far.unwrap().facts.has_peer_certificate(), shown);
+        assert_eq!(far.unwrap().facts.peer_chain()[0], shown.certificate, "{from}");
     }
 }
 

@@ -11,8 +11,10 @@ use crate::{
     proxy::{
         events::About,
         failures::{Attempt, Key},
+        lanes,
     },
-    stream::{Blame, Fault},
+    stream::{Blame, Failure, FailureKind, Fault},
+    xml::writer,
     xmpp::{Side, StreamCondition},
 };
 
@@ -69,7 +71,8 @@ impl Leg {
             let grace = if waiting { limits.connect * 3 } else { Duration::ZERO };
             at(since + limits.negotiation + grace, Deadline::Negotiation);
         } else if self.side == Side::Peer {
-            at(self.used + limits.idle, Deadline::Idle);
+            let returned = self.returning.as_ref().map(|returning| returning.lanes.used());
+            at(returned.map_or(self.used, |at| at.max(self.used)) + limits.idle, Deadline::Idle);
         }
         first
     }
@@ -85,12 +88,12 @@ impl Leg {
         };
         self.gate.events().tell("closed", about, || reason.to_owned());
         let (Side::Peer, Some(remote), Some(local)) = (self.side, sender, target) else { return };
-        let (stage, reason_word) = match end {
+        let (stage, word) = match end {
             End::Fault(fault) if fault.blame() == Blame::Policy => ("policy", "denied"),
             End::Fault(fault) if fault.blame() == Blame::Us => return,
             End::Fault(_) => ("auth", "stream"),
             End::Broken(_) if self.machine.tls().is_none() => ("tls", "tls"),
-            End::Broken(_) | End::Closed(_) | End::Refused => return,
+            End::Broken(_) | End::Closed(_) | End::Finished | End::Refused => return,
         };
         if self.live.was_authorized() {
             return;
@@ -98,13 +101,27 @@ impl Leg {
         let rule = rule.map(|rule| format!(", {rule}")).unwrap_or_default();
         let detail = format!("{reason}{rule}, from {}", self.address.ip());
         let key = Key { local: local.clone(), remote: remote.clone() };
-        let attempt = Attempt::new(stage, reason_word, detail);
-        self.gate.failures().failed(self.direction(), key, attempt);
+        self.gate.failures().failed(self.direction(), key, Attempt::new(stage, word, detail));
     }
 
     /// Last words, and the one line that tells the stream's story.
     pub(super) async fn finish(mut self, end: End) {
         let stall = CLOSE_WAIT.min(self.gate.config().limits.write_stall);
+        // What was admitted goes on its way.
+        loop {
+            self.intake.delivered().await;
+            self.intake.hand_over(self.wire.input());
+            if !self.intake.is_busy() {
+                break;
+            }
+        }
+        if let Some(returning) = self.returning.take() {
+            let failure = Failure::new(FailureKind::Stream, "the peer's stream ended");
+            if !returning.end(&mut self.wire, &lanes::End::Broken(failure)) {
+                // Inside a stanza there is nothing more to say.
+                self.closing = Some(Instant::now());
+            }
+        }
         let (reason, blame, rule) = match &end {
             End::Fault(fault) => {
                 let farewell = self.machine.farewell(fault);
@@ -112,15 +129,20 @@ impl Leg {
                 (fault.reason(), fault.blame(), fault.rule())
             }
             End::Closed(reason) => (*reason, Blame::Remote, None),
+            End::Finished => {
+                self.say(writer::FOOTER.as_bytes());
+                ("stream closed by the other end", Blame::Remote, None)
+            }
             End::Refused => ("refused", Blame::Policy, None),
             End::Broken(detail) => (detail.as_str(), Blame::Remote, None),
         };
         let condition = match &end {
             End::Fault(fault) => Some(fault.condition().as_str()),
-            End::Closed(_) | End::Refused | End::Broken(_) => None,
+            End::Closed(_) | End::Finished | End::Refused | End::Broken(_) => None,
         };
         self.gate.metrics().closed(self.side, Origin::Accepted, condition);
-        if self.stanzas == 0 && self.machine.claimed().is_none() && matches!(end, End::Closed(_)) {
+        let in_order = matches!(end, End::Closed(_) | End::Finished);
+        if self.intake.stanzas() == 0 && self.machine.claimed().is_none() && in_order {
             // Somebody looked whether anybody is there: health checks do, every few seconds.
             debug!(addr = %self.address.ip(), entry = self.entry.as_str(), reason, "stream closed");
             self.wire.close(stall).await;
@@ -136,7 +158,7 @@ impl Leg {
             blame = blame.as_str(),
             rule,
             condition,
-            stanzas = self.stanzas,
+            stanzas = self.intake.stanzas(),
             seconds = self.accepted.elapsed().as_secs(),
             "stream closed"
         );

@@ -2,16 +2,17 @@
 //! with TLS, the judgement of the certificate, and a deadline.
 
 use tokio::{net::TcpStream, time::timeout_at};
+use tracing::info;
 
-use super::{Endpoint, FAREWELL, Job, Live, Reached};
+use super::{Endpoint, FAREWELL, Job, Live, Outcome, Reached};
 use crate::{
-    auth::{Proof, dane::Unproven},
+    auth::Proof,
     net::{
         targets::TargetTls,
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
-    proxy::frames::Frames,
+    proxy::{dial, frames::Frames, judge::Unproven},
     stream::{Failure, FailureKind, Initiating, Step},
     xmpp::StreamCondition,
 };
@@ -22,7 +23,7 @@ impl Job<'_> {
         &self,
         socket: TcpStream,
         endpoint: Option<&Endpoint>,
-    ) -> Result<(Live, Reached), Failure> {
+    ) -> Result<Outcome, Failure> {
         let mut machine = Initiating::new(self.setup.clone());
         let mut steps = Vec::new();
         let is_direct = endpoint.is_some_and(|e| e.target.tls == TargetTls::Direct);
@@ -36,10 +37,10 @@ impl Job<'_> {
             Wire::plain(socket)
         };
         let frames = Frames::new(&self.config.limits);
-        let address = endpoint.map(|e| e.address.ip());
-        let mut live = Live { wire, address, proof: None, shown: None, frames, machine };
+        let mut live =
+            Live { wire, endpoint: endpoint.cloned(), proof: None, shown: None, frames, machine };
         match self.negotiate(&mut live, endpoint, steps).await {
-            Ok(reached) => Ok((live, reached)),
+            Ok(reached) => Ok(Outcome::Reached(Box::new(live), reached)),
             Err(failure) => {
                 let farewell = live.farewell(&failure);
                 live.wire.put(&farewell);
@@ -65,13 +66,15 @@ impl Job<'_> {
                         Step::StartTls => self.starttls(live, &mut steps).await?,
                         Step::Restart => live.frames = Frames::new(&self.config.limits),
                         Step::Judge => {
-                            let verdict = self.judge(&live.machine, endpoint)?;
+                            let verdict = self.judge(&live.machine, endpoint).await?;
                             live.machine.judged(verdict, &mut steps)?;
                         }
                         Step::Opened(authentication) => {
                             reached = Some(Reached::Opened(authentication));
                         }
                         Step::Verified(outcome) => reached = Some(Reached::Verified(outcome)),
+                        // Only open streams are asked for more pairs.
+                        Step::Answered(..) => {}
                     }
                 }
             }
@@ -117,8 +120,8 @@ impl Job<'_> {
     }
 
     /// Whether the certificate of the endpoint proves the peer's domain; why not is final where
-    /// DANE says so (RFC 7673 §4.2).
-    fn judge(
+    /// the domain says that it has other certificates.
+    async fn judge(
         &self,
         machine: &Initiating,
         endpoint: Option<&Endpoint>,
@@ -126,10 +129,28 @@ impl Job<'_> {
         let (Some(tls), Some(endpoint)) = (machine.tls(), endpoint) else {
             return Ok(Err("no TLS".into()));
         };
-        match self.gate.judge_endpoint(tls.peer_chain(), &self.setup.pair.target, endpoint) {
-            Ok(proof) => Ok(Ok(proof)),
-            Err(Unproven::Pkix(why)) => Ok(Err(why.to_string())),
-            Err(Unproven::Dane(why)) => Err(Failure::new(FailureKind::NotProven, why.to_string())),
+        let (chain, remote) = (tls.peer_chain(), &self.setup.pair.target);
+        let decision = self.decision();
+        let judged =
+            self.gate.accept_endpoint(chain, &decision, remote, endpoint, self.deadline).await;
+        let verdict = match judged {
+            Ok(proof) => Ok(proof),
+            Err(Unproven::Open(detail)) => {
+                let addr = endpoint.address.ip();
+                info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
+                Err(detail)
+            }
+            Err(Unproven::Contradicted(why)) => {
+                return Err(Failure::new(FailureKind::NotProven, why));
+            }
+        };
+        let enough = dial::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
+        match (enough, &verdict) {
+            (Ok(()), _) => Ok(verdict),
+            (Err(short), Ok(_)) => Err(short),
+            (Err(short), Err(why)) => {
+                Err(Failure::new(FailureKind::NotProven, format!("{short}: {why}")))
+            }
         }
     }
 }

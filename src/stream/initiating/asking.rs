@@ -3,6 +3,7 @@
 
 use super::{Initiating, Outcome, Purpose, State, Step, fail, say};
 use crate::{
+    auth::Proof,
     stream::{
         FailureKind,
         dialback::{Answer, Dialback, VerifyOutcome},
@@ -33,6 +34,24 @@ impl Initiating {
         }
     }
 
+    /// Asks for one more pair on the open stream (XEP-0220 §2.6, RFC 7712 §4.4);
+    /// [`Step::Answered`] comes when it is answered. The caller has found that the connection's
+    /// certificate proves the pair's target; `inbound` is that proof, if stanzas of the reversed
+    /// pair may come on a bidirectional stream.
+    pub fn request(&mut self, pair: DomainPair, inbound: Option<Proof>, out: &mut Vec<Step>) {
+        debug_assert!(self.state == State::Open, "asked for a pair before the stream is open");
+        let DomainPair { sender, target } = &pair;
+        let key = self.setup.secret.key(target, sender, &self.id);
+        let (from, to) = (sender.to_unicode(), target.to_unicode());
+        out.push(say(|out| writer::dialback_result(out, &from, &to, &key)));
+        self.asked.insert(pair, inbound);
+    }
+
+    /// No answer to the request for this pair is waited for any more.
+    pub fn forget(&mut self, pair: &DomainPair) {
+        self.asked.remove(pair);
+    }
+
     pub(super) fn dialback(
         &mut self,
         is_verify: bool,
@@ -57,9 +76,30 @@ impl Initiating {
                 out.push(say(|out| writer::dialback_verify_answer(out, &from, &to, id, kind)));
                 return Ok(());
             }
+            // XEP-0288 §2.2: the other end may ask for more of its domains. We take only the
+            // reversed pairs of our own requests; with others it needs a stream of its own.
+            Ok(Dialback::Request(request)) if !is_verify && self.inbound.is_some() => {
+                let (from, to) =
+                    (request.pair.target.to_unicode(), request.pair.sender.to_unicode());
+                let error = DialbackAnswer::Error(StanzaCondition::NotAllowed, None);
+                out.push(say(|out| writer::dialback_result_answer(out, &from, &to, error)));
+                return self.ignore();
+            }
             Ok(Dialback::Request(_)) | Err(_) => return self.ignore(),
         };
-        if answer.pair != self.setup.pair.reversed() {
+        let pair = answer.pair.reversed();
+        if !is_verify
+            && self.state == State::Open
+            && let Some(inbound) = self.asked.remove(&pair)
+        {
+            let outcome = accepted(&answer);
+            if outcome.is_ok() {
+                self.admit(&pair, inbound);
+            }
+            out.push(Step::Answered(pair, outcome));
+            return Ok(());
+        }
+        if pair != self.setup.pair {
             return self.ignore();
         }
         match (self.state, &self.setup.purpose) {
@@ -76,27 +116,31 @@ impl Initiating {
     }
 
     fn result(&mut self, answer: &Answer, out: &mut Vec<Step>) -> Outcome {
-        match answer.outcome {
-            VerifyOutcome::Valid => {
-                self.state = State::Open;
-                out.push(Step::Opened(Authentication::Dialback));
-                Ok(())
-            }
-            // XEP-0220 §2.1.1: what waits goes back with this condition.
-            VerifyOutcome::Invalid => {
-                Err(fail(FailureKind::Rejected, "our dialback key was called invalid")
-                    .with_condition(StanzaCondition::InternalServerError))
-            }
-            VerifyOutcome::Error(condition) => {
-                let kind = match condition {
-                    Some(StanzaCondition::ItemNotFound | StanzaCondition::RemoteServerNotFound) => {
-                        FailureKind::HostUnknown
-                    }
-                    _ => FailureKind::Rejected,
-                };
-                let name = condition.map_or("of no known kind", StanzaCondition::as_str);
-                Err(fail(kind, format!("dialback error {name}")))
-            }
+        accepted(answer)?;
+        self.opened(Authentication::Dialback, out);
+        Ok(())
+    }
+}
+
+/// What an answer to a dialback request means for its pair.
+fn accepted(answer: &Answer) -> Outcome {
+    match answer.outcome {
+        VerifyOutcome::Valid => Ok(()),
+        // XEP-0220 §2.1.1: what waits goes back with this condition.
+        VerifyOutcome::Invalid => {
+            Err(fail(FailureKind::Rejected, "our dialback key was called invalid")
+                .with_condition(StanzaCondition::InternalServerError))
+        }
+        VerifyOutcome::Error(condition) => {
+            let kind = match condition {
+                Some(StanzaCondition::ItemNotFound | StanzaCondition::RemoteServerNotFound) => {
+                    FailureKind::HostUnknown
+                }
+                Some(StanzaCondition::ResourceConstraint) => FailureKind::Resource,
+                _ => FailureKind::Rejected,
+            };
+            let name = condition.map_or("of no known kind", StanzaCondition::as_str);
+            Err(fail(kind, format!("dialback error {name}")))
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Every state and every kind of input of the opening end, as tables, and what is attempted
-//! against it.
+//! against it; what comes once a stream is open is in [`sharing`].
 
 use super::*;
 use crate::{
@@ -9,6 +9,8 @@ use crate::{
         request, rows, samples, setup, words,
     },
 };
+
+mod sharing;
 
 const US: &str = "montague.example";
 const PEER: &str = "capulet.example";
@@ -508,14 +510,15 @@ waiting for the header
     header without version
         → !tls
     header without id, header with empty id, starttls, proceed, tls:failure, auth, abort,
-    challenge, response, success, sasl:failure, stream:features, compress, other, foo, footer
+    challenge, response, success, sasl:failure, stream:features, compress, bidi, other, foo,
+    footer
         → !stream
     stream:error
         → !host-unknown
 waiting for features
     header, header without version, header without id, header with empty id, starttls, proceed,
-    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, other, foo,
-    footer
+    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, other,
+    foo, footer
         → !stream
     db:result, db:verify, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -526,8 +529,8 @@ waiting for features
         → !host-unknown
 waiting for the answer to STARTTLS
     header, header without version, header without id, header with empty id, starttls, auth,
-    abort, challenge, response, success, sasl:failure, stream:features, compress, other, foo,
-    footer
+    abort, challenge, response, success, sasl:failure, stream:features, compress, bidi, other,
+    foo, footer
         → !stream
     proceed
         → handshake
@@ -541,7 +544,7 @@ waiting for the answer to STARTTLS
 in the handshake
     header, header without version, header without id, header with empty id, starttls, proceed,
     tls:failure, auth, abort, challenge, response, success, sasl:failure, stream:features,
-    compress, other, foo, footer
+    compress, bidi, other, foo, footer
         → !stream
     db:result, db:verify, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -551,7 +554,7 @@ in the handshake
 judging the certificate
     header, header without version, header without id, header with empty id, starttls, proceed,
     tls:failure, auth, abort, challenge, response, success, sasl:failure, stream:features,
-    compress, other, foo, footer
+    compress, bidi, other, foo, footer
         → !stream
     db:result, db:verify, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -565,14 +568,15 @@ behind TLS, waiting for the header
     header without version
         → !tls
     header without id, header with empty id, starttls, proceed, tls:failure, auth, abort,
-    challenge, response, success, sasl:failure, stream:features, compress, other, foo, footer
+    challenge, response, success, sasl:failure, stream:features, compress, bidi, other, foo,
+    footer
         → !stream
     stream:error
         → !host-unknown
 behind TLS, waiting for features
     header, header without version, header without id, header with empty id, starttls, proceed,
-    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, other, foo,
-    footer
+    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, other,
+    foo, footer
         → !stream
     db:result, db:verify, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -585,8 +589,8 @@ waiting for the answer to EXTERNAL
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, response, db:result, db:verify, stream:features,
-    compress, other, foo, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
-    db:result=error, db:verify=error, stanza
+    compress, bidi, other, foo, db:result=valid, db:verify=valid, db:result=invalid,
+    db:verify=invalid, db:result=error, db:verify=error, stanza
         → -
     challenge
         → response
@@ -600,7 +604,7 @@ waiting for the answer to our request
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, other, foo, db:verify=valid,
+    db:result, db:verify, stream:features, compress, bidi, other, foo, db:verify=valid,
     db:verify=invalid, db:verify=error, stanza
         → -
     stream:error
@@ -611,8 +615,8 @@ waiting for the answer to our request
         → !rejected
 after SASL, waiting for features
     header, header without version, header without id, header with empty id, starttls, proceed,
-    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, other, foo,
-    footer
+    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, other,
+    foo, footer
         → !stream
     db:result, db:verify, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -625,8 +629,9 @@ open
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, other, foo, db:result=valid, db:verify=valid,
-    db:result=invalid, db:verify=invalid, db:result=error, db:verify=error, stanza
+    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
+    db:verify=valid, db:result=invalid, db:verify=invalid, db:result=error, db:verify=error,
+    stanza
         → -
     stream:error
         → !host-unknown
@@ -634,8 +639,8 @@ open
 const PEER_QUESTION: &str = "
 behind TLS, waiting for features
     header, header without version, header without id, header with empty id, starttls, proceed,
-    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, other, foo,
-    footer
+    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, other,
+    foo, footer
         → !stream
     db:result, db:verify, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -648,7 +653,7 @@ waiting for the answer to our request
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, other, foo, db:result=valid,
+    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
     db:result=invalid, db:result=error, stanza
         → -
     stream:error
@@ -663,8 +668,9 @@ done
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, other, foo, db:result=valid, db:verify=valid,
-    db:result=invalid, db:verify=invalid, db:result=error, db:verify=error, stanza
+    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
+    db:verify=valid, db:result=invalid, db:verify=invalid, db:result=error, db:verify=error,
+    stanza
         → -
     stream:error
         → !host-unknown
@@ -677,7 +683,8 @@ waiting for the header
     header without version
         → db:result
     header without id, header with empty id, starttls, proceed, tls:failure, auth, abort,
-    challenge, response, success, sasl:failure, stream:features, compress, other, foo, footer
+    challenge, response, success, sasl:failure, stream:features, compress, bidi, other, foo,
+    footer
         → !stream
     db:verify
         → db:verify=invalid
@@ -685,8 +692,8 @@ waiting for the header
         → !host-unknown
 waiting for features
     header, header without version, header without id, header with empty id, starttls, proceed,
-    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, other, foo,
-    footer
+    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, other,
+    foo, footer
         → !stream
     db:result, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -701,7 +708,7 @@ waiting for the answer to our request
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, stream:features, compress, other, foo, db:verify=valid, db:verify=invalid,
+    db:result, stream:features, compress, bidi, other, foo, db:verify=valid, db:verify=invalid,
     db:verify=error, stanza
         → -
     db:verify
@@ -716,7 +723,7 @@ open
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, stream:features, compress, other, foo, db:result=valid, db:verify=valid,
+    db:result, stream:features, compress, bidi, other, foo, db:result=valid, db:verify=valid,
     db:result=invalid, db:verify=invalid, db:result=error, db:verify=error, stanza
         → -
     db:verify
@@ -727,8 +734,8 @@ open
 const LEGACY_QUESTION: &str = "
 waiting for features
     header, header without version, header without id, header with empty id, starttls, proceed,
-    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, other, foo,
-    footer
+    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, other,
+    foo, footer
         → !stream
     db:result, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -743,7 +750,7 @@ waiting for the answer to our request
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, stream:features, compress, other, foo, db:result=valid, db:result=invalid,
+    db:result, stream:features, compress, bidi, other, foo, db:result=valid, db:result=invalid,
     db:result=error, stanza
         → -
     db:verify
@@ -760,7 +767,7 @@ done
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, stream:features, compress, other, foo, db:result=valid, db:verify=valid,
+    db:result, stream:features, compress, bidi, other, foo, db:result=valid, db:verify=valid,
     db:result=invalid, db:verify=invalid, db:result=error, db:verify=error, stanza
         → -
     db:verify

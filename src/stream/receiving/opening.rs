@@ -127,6 +127,10 @@ impl Receiving {
         self.stage = Stage::Open(Layer::Sasl);
         self.offer(out, Features { dialback: true, limits: self.limits(), ..Features::default() });
         let pair = DomainPair::new(proof.domain().clone(), to);
+        if let Some(short) = self.falls_short(&pair, &proof) {
+            let rule = short.rule.map(|rule| rule.to_string());
+            return Err(Fault::policy(StreamCondition::PolicyViolation, "not proven enough", rule));
+        }
         if !self.grant(pair, proof, Authentication::External, out) {
             return Err(Fault::us(StreamCondition::InternalServerError, "no proof after sasl"));
         }
@@ -136,7 +140,9 @@ impl Receiving {
     pub(super) fn open_tls(&mut self, out: &mut Vec<Action>) {
         let external = self.certificate.is_some();
         let limits = self.limits();
-        self.offer(out, Features { external, dialback: true, limits, ..Features::default() });
+        let bidi = self.offers_bidi();
+        let offered = Features { external, dialback: true, bidi, limits, ..Features::default() };
+        self.offer(out, offered);
         self.stage = Stage::Open(Layer::Tls);
     }
 

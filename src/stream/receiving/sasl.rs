@@ -56,6 +56,8 @@ impl Receiving {
         // The stream that the id, the requests and the pairs belonged to is over.
         self.id.clear();
         self.pending.clear();
+        self.dialback_keys.clear();
+        self.renewing.clear();
         self.ledger = Ledger::default();
         self.stage = Stage::Header(Layer::Sasl);
         Ok(())

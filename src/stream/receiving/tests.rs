@@ -1,5 +1,5 @@
 //! Every state and every kind of input of the accepting end, as tables; what is attempted against
-//! it is in [`attacks`].
+//! it is in [`attacks`], and streams of both directions are in [`bidi`].
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -11,6 +11,8 @@ use crate::stream::wire::{
 use crate::xmpp::StanzaCondition;
 
 mod attacks;
+mod bidi;
+mod renewal;
 
 const PEER: &str = "from='capulet.example' to='montague.example' version='1.0'";
 
@@ -329,8 +331,8 @@ before the header
     header
         → header features(starttls)
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, other, foo, db:result=valid, db:verify=valid,
-    stanza
+    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
+    db:verify=valid, stanza
         → !not-authorized
     stream:error
         → close
@@ -339,8 +341,8 @@ in the clear
         → !bad-format
     starttls
         → proceed handshake(montague.example)
-    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, other, foo,
-    db:result=valid, db:verify=valid
+    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
+    other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → sasl:failure(encryption-required)
@@ -360,8 +362,8 @@ in the handshake
     header
         → !bad-format
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, other, foo, db:result=valid, db:verify=valid,
-    stanza
+    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
+    db:verify=valid, stanza
         → !not-authorized
     stream:error
         → close
@@ -369,8 +371,8 @@ behind TLS, before the header
     header
         → header judge(capulet.example)
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, other, foo, db:result=valid, db:verify=valid,
-    stanza
+    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
+    db:verify=valid, stanza
         → !not-authorized
     stream:error
         → close
@@ -378,22 +380,22 @@ judging the certificate
     header
         → !bad-format
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, other, foo, db:result=valid, db:verify=valid,
-    stanza
+    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
+    db:verify=valid, stanza
         → !not-authorized
     stream:error
         → close
     verdict: proven
-        → features(mechanisms dialback limits)
+        → features(mechanisms dialback bidi limits)
     verdict: error, verdict: invalid
-        → features(dialback limits)
+        → features(dialback bidi limits)
 behind TLS, proven by certificate
     header
         → !bad-format
     starttls
         → tls:failure close
-    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, other, foo,
-    db:result=valid, db:verify=valid
+    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
+    other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → success restart
@@ -414,8 +416,8 @@ behind TLS, not proven
         → !bad-format
     starttls
         → tls:failure close
-    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, other, foo,
-    db:result=valid, db:verify=valid
+    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
+    other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → sasl:failure(not-authorized)
@@ -437,7 +439,7 @@ dialback pending
     starttls
         → tls:failure close
     proceed, tls:failure, challenge, response, success, sasl:failure, db:result, stream:features,
-    other, foo, db:result=valid, db:verify=valid
+    bidi, other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → sasl:failure(not-authorized)
@@ -462,8 +464,8 @@ authorized by dialback
         → !bad-format
     starttls
         → tls:failure close
-    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, other, foo,
-    db:result=valid, db:verify=valid
+    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
+    other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → sasl:failure(not-authorized)
@@ -483,8 +485,8 @@ after SASL, before the header
     header
         → header features(dialback limits) granted(capulet.example→montague.example external)
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, other, foo, db:result=valid, db:verify=valid,
-    stanza
+    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
+    db:verify=valid, stanza
         → !not-authorized
     stream:error
         → close
@@ -493,8 +495,8 @@ authorized by EXTERNAL
         → !bad-format
     starttls
         → tls:failure close
-    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, other, foo,
-    db:result=valid, db:verify=valid
+    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
+    other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → !policy-violation
@@ -516,8 +518,8 @@ before the header
     header
         → header features(dialback)
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, other, foo, db:result=valid, db:verify=valid,
-    stanza
+    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
+    db:verify=valid, stanza
         → !not-authorized
     stream:error
         → close
@@ -526,8 +528,8 @@ open
         → !bad-format
     starttls
         → tls:failure close
-    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, other, foo,
-    db:result=valid, db:verify=valid
+    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
+    other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → sasl:failure(encryption-required)
@@ -549,7 +551,7 @@ dialback pending
     starttls
         → tls:failure close
     proceed, tls:failure, challenge, response, success, sasl:failure, db:result, stream:features,
-    other, foo, db:result=valid, db:verify=valid
+    bidi, other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → sasl:failure(encryption-required)
@@ -574,8 +576,8 @@ authorized
         → !bad-format
     starttls
         → tls:failure close
-    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, other, foo,
-    db:result=valid, db:verify=valid
+    proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
+    other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → sasl:failure(encryption-required)
@@ -626,7 +628,7 @@ behind TLS
     from to, version 0.9, from to, version one, from to, no version
         → ['montague.example' 'capulet.example'] old-header !unsupported-version
     to
-        → ['montague.example' -] header features(dialback limits)
+        → ['montague.example' -] header features(dialback bidi limits)
     to, no version
         → ['montague.example' -] old-header !unsupported-version
     from, to unknown, to empty, to a user, to an address

@@ -136,13 +136,20 @@ fn features_hold_what_is_offered_and_nothing_else() {
     assert!(none.children().is_empty());
 
     let limits = StreamLimits { max_bytes: Some(262_144), idle_seconds: None };
-    let all = Features { starttls: true, external: true, dialback: true, limits: Some(limits) };
+    let all = Features {
+        starttls: true,
+        external: true,
+        dialback: true,
+        bidi: true,
+        limits: Some(limits),
+    };
     let (_, all) = read(|out| features(out, &all));
     assert!(all.child(ns::TLS, "starttls").unwrap().child(ns::TLS, "required").is_some());
     let mechanisms = all.child(ns::SASL, "mechanisms").unwrap();
     assert_eq!(mechanisms.child(ns::SASL, "mechanism").unwrap().text(), "EXTERNAL");
     let dialback = all.child(ns::DIALBACK_FEATURE, "dialback").unwrap();
     assert!(dialback.child(ns::DIALBACK_FEATURE, "errors").is_some());
+    assert!(all.child(ns::BIDI_FEATURE, "bidi").is_some());
     let limits = all.child(ns::LIMITS, "limits").unwrap();
     assert_eq!(limits.child(ns::LIMITS, "max-bytes").unwrap().text(), "262144");
     assert_eq!(limits.children().len(), 1);

@@ -8,6 +8,7 @@ mod peer;
 mod sending;
 mod station;
 mod stream;
+mod web;
 
 use std::{
     fs,
@@ -95,6 +96,21 @@ impl World {
         fs::write(directory.join("20.yaml"), format!("version: 1\n{more}")).unwrap();
         self.app.reload(config::load(&directory)?.config).unwrap();
         Ok(())
+    }
+
+    /// Adds these top-level keys to the configuration on disk; the gate runs on as it is.
+    pub(crate) fn configure(&self, more: &str) {
+        fs::write(self.path().join("20.yaml"), format!("version: 1\n{more}")).unwrap();
+    }
+
+    /// The configuration as it is on disk.
+    pub(crate) fn config(&self) -> config::model::Config {
+        config::load(&self.path()).unwrap().config
+    }
+
+    /// Where the configuration is.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("conf.d")
     }
 
     pub(crate) fn public(&self) -> SocketAddr {

@@ -1,6 +1,18 @@
 """All scenarios by name, in the order in which they run."""
 
-from . import faults, federation, pairs, policy, proofs, selftest, shutdown
+from . import (
+    diagnose,
+    faults,
+    federation,
+    hosting,
+    matrix,
+    pairs,
+    policy,
+    proofs,
+    selftest,
+    shutdown,
+    withdrawal,
+)
 from .base import Scenario
 
 ALL: list[Scenario] = [
@@ -8,6 +20,10 @@ ALL: list[Scenario] = [
     *federation.SCENARIOS,
     *pairs.SCENARIOS,
     *proofs.SCENARIOS,
+    *matrix.SCENARIOS,
+    *hosting.SCENARIOS,
+    *withdrawal.SCENARIOS,
+    *diagnose.SCENARIOS,
     *policy.SCENARIOS,
     *faults.SCENARIOS,
     *shutdown.SCENARIOS,

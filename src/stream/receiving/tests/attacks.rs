@@ -240,7 +240,7 @@ fn a_proof_of_another_domain_authorizes_nothing() {
     let mut end = Accepting::new(Side::Peer);
     end.tls(&Tls::get().with_certificate);
     end.header("from='capulet.example' to='montague.example' version='1.0'");
-    assert_eq!(words(&end.answer(Ok(Tls::proof(B)))), "features(dialback limits)");
+    assert_eq!(words(&end.answer(Ok(Tls::proof(B)))), "features(dialback bidi limits)");
     assert_eq!(end.xml(AUTH), "sasl:failure(not-authorized)");
 }
 
@@ -404,20 +404,8 @@ fn without_a_from_behind_tls_there_is_no_external() {
     end.xml(STARTTLS);
     end.tls(&Tls::get().with_certificate);
     let features = end.header("to='montague.example' version='1.0'");
-    assert_eq!(features, "header features(dialback limits)");
+    assert_eq!(features, "header features(dialback bidi limits)");
     assert_eq!(end.xml(AUTH), "sasl:failure(not-authorized)");
-}
-
-//
-#[test]
-fn bidi_is_not_known_here() {
-    let mut end = behind_tls(false);
-    assert_eq!(end.xml("<bidi xmlns='urn:xmpp:bidi'/>"), "-");
-    end.xml(&key_request(A, L));
-    end.confirm();
-    let valid = "<db:result from='capulet.example' to='montague.example' type='valid'/>";
-    assert_eq!(end.xml(valid), "-");
-    assert_eq!(end.stanza(L, A), "!invalid-from");
 }
 
 //
@@ -437,7 +425,7 @@ fn nothing_in_the_clear_helps_behind_tls() {
     assert_eq!(end.stanza(A, L), "!not-authorized");
     end.tls(&Tls::get().anonymous);
     let features = end.header("from='capulet.example' to='montague.example' version='1.0'");
-    assert_eq!(features, "header features(dialback limits)");
+    assert_eq!(features, "header features(dialback bidi limits)");
     assert_eq!(end.stanza(A, L), "!not-authorized");
 }
 

@@ -1,5 +1,5 @@
-//! What name servers said, for as long as it holds: bounded in number, and each in size by whoever
-//! puts it in.
+//! What others said, for as long as it holds: bounded in number, and each in size by whoever puts it
+//! in.
 
 use std::{
     collections::HashMap,

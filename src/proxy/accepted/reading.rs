@@ -1,0 +1,94 @@
+//! What comes in on an accepted stream, token by token: stanzas go to the intake, all else to the
+//! machine.
+
+use bytes::Buf;
+use tokio::time::Instant;
+
+use super::{End, Leg};
+use crate::{
+    stream::Fault,
+    xml::{self, Span, Tag, Token, TokenKind},
+    xmpp::Side,
+};
+
+impl Leg {
+    /// Takes all complete tokens out of the input, or as many as their routes have room for.
+    pub(super) async fn read(&mut self) -> Result<(), End> {
+        while !self.intake.is_busy() {
+            let at = self.intake.offset();
+            let rest = self.wire.input().get(at..).unwrap_or_default();
+            match self.frames.framer().next(rest) {
+                Ok(None) => {
+                    self.intake.hand_over(self.wire.input());
+                    if !self.wire.input().is_empty() {
+                        self.partial.get_or_insert_with(Instant::now);
+                    }
+                    break;
+                }
+                Ok(Some(Token { len, kind: TokenKind::Element(tag) })) if tag.name.is_stanza() => {
+                    self.partial = None;
+                    self.stanza(&tag, at, len)?;
+                }
+                Ok(Some(token)) => {
+                    self.partial = None;
+                    self.intake.hand_over(self.wire.input());
+                    self.token(token).await?;
+                }
+                Err(fault) => return Err(self.unreadable(fault)),
+            }
+        }
+        self.wire.shrink();
+        Ok(())
+    }
+
+    /// What does not even begin like XML comes from no XMPP server: a browser, a scanner, a TLS
+    /// client on the wrong port. It gets no answer (attack A-37).
+    fn unreadable(&mut self, fault: xml::Fault) -> End {
+        let in_stream = self.frames.framer().header().is_some() || self.machine.tls().is_some();
+        let first = self.wire.input().first().copied().unwrap_or(b'<');
+        // white space, and how UTF-8, UTF-16 and UTF-32 may begin
+        let is_xml = matches!(first, b'<' | b' ' | b'\t' | b'\r' | b'\n' | 0 | 0xef | 0xfe | 0xff);
+        if in_stream || is_xml || self.side == Side::Legacy {
+            return Fault::xml(fault).into();
+        }
+        End::Broken("not XMPP".into())
+    }
+
+    /// Admits the stanza that stands at `at` of the input.
+    fn stanza(&mut self, tag: &Tag, at: usize, len: usize) -> Result<(), End> {
+        let bytes = self.wire.input().get(at..at + len).unwrap_or_default();
+        let text = |span: Option<Span>| span.map(|span| span.text(bytes)).unwrap_or_default();
+        let grant = self.machine.stanza(&text(tag.from), &text(tag.to))?;
+        let Some(header) = self.frames.framer().header() else {
+            return Err(End::Broken("stanza without a stream header".into()));
+        };
+        self.used = Instant::now();
+        self.intake.stanza(self.wire.input(), header, tag, len, grant);
+        Ok(())
+    }
+
+    /// Takes a token that is no stanza from the front of the input.
+    async fn token(&mut self, token: Token) -> Result<(), End> {
+        let mut actions = Vec::new();
+        let outcome = match token.kind {
+            TokenKind::Declaration => Ok(()),
+            TokenKind::Space => {
+                self.used = Instant::now();
+                Ok(())
+            }
+            TokenKind::Header(header) => {
+                self.intake.set_lang(&header);
+                self.machine.header(&header, &mut actions)
+            }
+            TokenKind::Element(tag) => {
+                let bytes = self.wire.input().get(..token.len).unwrap_or_default();
+                let element = self.frames.parse(bytes)?;
+                self.machine.element(tag.name, &element, &mut actions)
+            }
+            TokenKind::Footer => return Err(End::Finished),
+        };
+        self.wire.input().advance(token.len);
+        self.act(actions).await?;
+        Ok(outcome?)
+    }
+}

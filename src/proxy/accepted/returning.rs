@@ -1,0 +1,131 @@
+//! The other direction of an accepted stream: on a bidirectional one (XEP-0288) the reversed pairs
+//! of those that the peer has proven are carried back on it.
+
+use std::future::pending;
+
+use tracing::info;
+
+use super::Leg;
+use crate::{
+    auth::{Proof, TlsFacts, ledger::AuthorizedPair},
+    net::wire::Wire,
+    proxy::{
+        dial,
+        lanes::{Boarding, Call, End, Lanes},
+        rules::decide,
+        sharing::Offer,
+    },
+    stream::{Failure, FailureKind},
+    xmpp::{Direction, DomainPair},
+};
+
+/// What goes back on a stream that the peer opened.
+pub(super) struct Returning {
+    pub(super) lanes: Lanes,
+    /// The pairs that routes can find it by.
+    offers: Vec<Offer>,
+}
+
+impl Returning {
+    /// The stream ends; says whether its output did not end inside a stanza.
+    pub(super) fn end(self, wire: &mut Wire, end: &End) -> bool {
+        drop(self.offers);
+        self.lanes.end(wire, end)
+    }
+}
+
+/// The next call of a route. Cancel-safe; never without a way back.
+pub(super) async fn call(returning: &mut Option<Returning>) -> Option<Call> {
+    match returning {
+        Some(returning) => returning.lanes.call().await,
+        None => pending().await,
+    }
+}
+
+impl Leg {
+    /// A pair was granted: on a bidirectional stream its reverse may be sent, if policy allows.
+    pub(super) fn offer_return(&mut self, grant: &AuthorizedPair) {
+        let pair = grant.pair().reversed();
+        if !self.machine.is_bidirectional() || self.may_return(&pair, grant.proof()).is_err() {
+            return;
+        }
+        let returning = self.returning.get_or_insert_with(|| Returning {
+            lanes: Lanes::new(Some(self.live.clone())),
+            offers: Vec::new(),
+        });
+        let calls = returning.lanes.handle().clone();
+        returning.offers.push(Offer::new(&self.gate, pair, calls));
+    }
+
+    /// Does what a route wants.
+    pub(super) fn call(&mut self, call: Call) {
+        let Some(returning) = &mut self.returning else { return };
+        match call {
+            Call::Stanzas(lane, queued) => returning.lanes.push(lane, queued),
+            Call::Board(boarding) => self.board(boarding),
+        }
+        while let Some(returning) = &mut self.returning
+            && let Some(call) = returning.lanes.next_call()
+        {
+            match call {
+                Call::Stanzas(lane, queued) => returning.lanes.push(lane, queued),
+                Call::Board(boarding) => self.board(boarding),
+            }
+        }
+    }
+
+    fn board(&mut self, boarding: Boarding) {
+        let pair = boarding.route.pair().clone();
+        let proof = self.machine.grant_of(&pair.reversed()).map(|grant| grant.proof().clone());
+        let allowed = proof.as_ref().is_some_and(|proof| self.may_return(&pair, proof).is_ok());
+        let Some(returning) = &mut self.returning else { return };
+        let lane = returning.lanes.board(Boarding { proof, ..boarding });
+        if !allowed || self.closing.is_some() {
+            returning.lanes.leave(lane, End::Missed);
+            return;
+        }
+        returning.lanes.open(lane);
+        let proof = returning.lanes.get(lane).and_then(|lane| lane.proof.as_ref());
+        self.gate.opened(self.side, &pair);
+        info!(
+            side = self.side.as_str(),
+            direction = Direction::Outbound.as_str(),
+            pair = %pair,
+            addr = %self.address.ip(),
+            proof = proof.map_or("none", |proof| proof.prooftype().as_str()),
+            bidi = true,
+            "domain pair joined"
+        );
+    }
+
+    /// The configuration or the grants changed: what may not go back on this stream any more gets
+    /// one of ours, if there may be one.
+    pub(super) fn judge_return(&mut self) {
+        let Some(mut returning) = self.returning.take() else { return };
+        let may_return = |pair: &DomainPair| {
+            let grant = self.machine.grant_of(&pair.reversed());
+            grant.is_some_and(|grant| self.may_return(pair, grant.proof()).is_ok())
+        };
+        returning.offers.retain(|offer| may_return(offer.pair()));
+        let lanes = returning.lanes.iter();
+        let gone: Vec<_> =
+            lanes.filter(|(_, lane)| !may_return(lane.route.pair())).map(|(id, _)| id).collect();
+        for id in gone {
+            returning.lanes.leave(id, End::Missed);
+        }
+        self.returning = Some(returning);
+    }
+
+    fn may_return(&self, pair: &DomainPair, proof: &Proof) -> Result<(), Failure> {
+        let config = self.gate.config();
+        dial::allowed(&config, pair, Direction::Outbound)?;
+        dial::address_allowed(&config, self.address.ip().to_canonical())?;
+        let tls = self.machine.tls().map(TlsFacts::version);
+        let proof = Some(proof).filter(|proof| proof.is_strong());
+        let decision = decide(&config, pair, Direction::Outbound);
+        if !decision.bidi() {
+            return Err(Failure::new(FailureKind::Denied, "bidi is off for the peer"));
+        }
+        dial::sufficient(&decision, tls, proof)
+    }
+}

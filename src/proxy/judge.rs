@@ -1,0 +1,163 @@
+//! Whether a certificate chain proves a domain, by all prooftypes that need no dialback, in the
+//! order of protocol §9.4: DANE, which is final where it applies, PKIX, POSH.
+//!
+//! A judgement can be made again at any time for the same chain: it rests on the configuration and
+//! the records of then.
+
+use rustls::pki_types::{CertificateDer, UnixTime};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
+use tracing::debug;
+
+use super::{dial::Endpoint, gate::Gate, services::Services};
+use crate::{
+    auth::{
+        Proof,
+        dane::{self, DanePlan},
+        pkix, posh,
+    },
+    config::model::Dnssec,
+    net::targets::Target,
+    xmpp::{Direction, Domain},
+};
+
+/// Why a certificate chain does not prove a domain, in words for the operator.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Unproven {
+    /// The domain says by DANE or POSH that its certificates are others: nothing weaker can prove
+    /// it then (RFC 7673 §4.2, RFC 7711 §3.3).
+    #[error("{0}")]
+    Contradicted(String),
+    /// No prooftype succeeded; what follows from that is policy.
+    #[error("{0}")]
+    Open(String),
+}
+
+impl Gate {
+    /// Judges the certificate chain of a peer's endpoint, as of now. What the domain publishes by
+    /// POSH is fetched only where DANE has no say and PKIX does not prove it.
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub(super) async fn judge_endpoint(
+        &self,
+        chain: &[CertificateDer<'static>],
+        domain: &Domain,
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> Result<Proof, Unproven> {
+        let Endpoint { target, plan, .. } = endpoint;
+        self.services().judge_endpoint(chain, domain, target, plan, deadline).await
+    }
+
+    /// Judges the certificate chain of a client that claims a domain, as of now: where DNSSEC is
+    /// used by what it says of the domain's own servers, which show the same certificates (protocol
+    /// DA-11, DA-12), by PKIX, and by POSH.
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub(super) async fn judge_client(
+        &self,
+        chain: &[CertificateDer<'static>],
+        domain: &Domain,
+    ) -> Result<Proof, Unproven> {
+        if chain.is_empty() {
+            return Err(Unproven::Open("no certificate".into()));
+        }
+        let services = self.services();
+        let mut ids = vec![pkix::ReferenceIds::of(domain)];
+        let mut targets = Vec::new();
+        if services.config.resolver.dnssec != Dnssec::Off {
+            let published = timeout(WAIT, services.resolver.published(domain)).await;
+            let published =
+                published.map_err(|_| Unproven::Open("DNS took too long".to_owned()))?;
+            let published = published.map_err(|error| Unproven::Open(error.to_string()))?;
+            match dane::verify_client(chain, &published.sets, domain, UnixTime::now()) {
+                dane::Outcome::Match(proof) => return Ok(proof),
+                dane::Outcome::Mismatch(why) => {
+                    return Err(Unproven::Contradicted(why.to_string()));
+                }
+                dane::Outcome::NoUsableRecords => {}
+            }
+            // Without all answers nobody knows whether the records would forbid it.
+            if let Some(error) = published.missing {
+                return Err(Unproven::Open(error.to_string()));
+            }
+            // In the resolver's memory by now.
+            targets = services.resolver.service(domain).await.unwrap_or_default();
+        }
+        for target in &targets {
+            if let Some(until) = target.delegation.until() {
+                let id = pkix::ReferenceIds::of(domain);
+                ids.push(id.delegated([Some(&*target.host), None], until));
+            }
+        }
+        let mut why = String::new();
+        for id in ids {
+            match pkix::verify(chain, &services.roots, id, UnixTime::now()) {
+                Ok(proof) => return Ok(proof),
+                Err(error) => why = error.to_string(),
+            }
+        }
+        // nothing is fetched at the wish of those who may not send
+        if services.config.policy.domain(domain, Direction::Inbound).denied.is_some() {
+            return Err(Unproven::Open(why));
+        }
+        services.judge_by_posh(chain, domain, why, Instant::now() + WAIT).await
+    }
+}
+
+impl Services {
+    /// Judges the certificate chain of a peer's endpoint; see [`Gate::judge_endpoint`].
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub(crate) async fn judge_endpoint(
+        &self,
+        chain: &[CertificateDer<'static>],
+        domain: &Domain,
+        target: &Target,
+        plan: &DanePlan,
+        deadline: Instant,
+    ) -> Result<Proof, Unproven> {
+        let delegated = target.delegation.until();
+        let now = UnixTime::now();
+        match plan.judge(chain, domain, &target.host, delegated, &self.roots, now) {
+            Ok(proof) => Ok(proof),
+            Err(dane::Unproven::Dane(why)) => Err(Unproven::Contradicted(why.to_string())),
+            Err(dane::Unproven::Pkix(why)) => {
+                self.judge_by_posh(chain, domain, why.to_string(), deadline).await
+            }
+        }
+    }
+
+    /// The last step: what the domain publishes by POSH. `pkix` is why it is needed.
+    async fn judge_by_posh(
+        &self,
+        chain: &[CertificateDer<'static>],
+        domain: &Domain,
+        pkix: String,
+        deadline: Instant,
+    ) -> Result<Proof, Unproven> {
+        let Some(client) = &self.posh else { return Err(Unproven::Open(pkix)) };
+        let material = match timeout_at(deadline, client.material(domain)).await {
+            Ok(Ok(Some(material))) => material,
+            Ok(Ok(None)) => return Err(Unproven::Open(pkix)),
+            // unknown: it proves nothing and forbids nothing
+            Ok(Err(error)) => {
+                debug!(%domain, %error, "POSH material not known");
+                return Err(Unproven::Open(format!("{pkix}; POSH: {error}")));
+            }
+            Err(_) => return Err(Unproven::Open(format!("{pkix}; POSH: no answer in time"))),
+        };
+        match posh::verify(chain, &material, domain, UnixTime::now()) {
+            posh::Outcome::Match(proof) => Ok(proof),
+            posh::Outcome::Mismatch(why) => Err(Unproven::Contradicted(format!("{why}; {pkix}"))),
+            posh::Outcome::NoUsableMaterial => {
+                Err(Unproven::Open(format!("{pkix}; POSH: nothing that can be used")))
+            }
+        }
+    }
+}
+
+/// How long DNS, and then POSH, may keep a client waiting (protocol §9.3 step 3).
+const WAIT: Duration = Duration::from_secs(5);

@@ -1,0 +1,438 @@
+//! The outgoing half of a stream: the domain pairs that it carries, a lane for each, and what of
+//! their stanzas is written. Lanes take turns, so that a busy pair does not hold up the others;
+//! each keeps its own order (RFC 6120 §10.1).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    expiry,
+    live::{Flow, LiveStream, Meter},
+    pieces,
+    route::{Queued, Route},
+};
+use crate::{auth::Proof, net::wire::Wire, stream::Failure, xmpp::DomainPair};
+
+/// Names a lane of one stream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct LaneId(u64);
+
+/// What routes want of a stream. What waits in the mailbox is bounded by the routes: each lets in
+/// only so many bytes.
+#[derive(Debug)]
+pub(super) enum Call {
+    /// Carry one more pair.
+    Board(Boarding),
+    /// Stanzas of a lane.
+    Stanzas(LaneId, Queued),
+}
+
+/// A route that wants its pair carried.
+#[derive(Debug)]
+pub(super) struct Boarding {
+    /// The route.
+    pub(super) route: Arc<Route>,
+    /// What proves the pair's target on this connection.
+    pub(super) proof: Option<Proof>,
+    /// Where the route waits for the end.
+    pub(super) back: oneshot::Sender<Returned>,
+}
+
+/// A pair is carried no more; what was not written stands in its route's queue again.
+#[derive(Debug)]
+pub(super) struct Returned {
+    /// Why.
+    pub(super) end: End,
+    /// Stanzas were wholly written.
+    pub(super) progress: bool,
+}
+
+/// Why a pair is carried no more.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    /// Nothing went over it for long, or all is written and nothing more will come.
+    Done(&'static str),
+    /// The stream broke.
+    Broken(Failure),
+    /// Policy withdrew the pair.
+    Denied(Failure),
+    /// The other end does not take the pair on this stream.
+    Refused(Failure),
+    /// What proved the pair's target has expired, and nothing does now.
+    Withdrawn(Failure),
+    /// The stream ended, or ends, before the pair was on it.
+    Missed,
+}
+
+/// The lanes of one stream.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    handle: mpsc::UnboundedSender<Call>,
+    calls: mpsc::UnboundedReceiver<Call>,
+    /// Taken out of the mailbox and not looked at yet.
+    boarding: VecDeque<Boarding>,
+    lanes: HashMap<LaneId, Lane>,
+    last: u64,
+    /// When stanzas last went over any lane.
+    used: Instant,
+    /// Lanes whose pairs were asked for.
+    asked: HashMap<DomainPair, LaneId>,
+    /// Lanes with something to write, each once, in the order of their turns.
+    turns: VecDeque<LaneId>,
+    /// Put on the wire and not known to be written: where each ends in the output.
+    writing: VecDeque<(u64, LaneId, Queued)>,
+    live: Option<LiveStream>,
+}
+
+/// One pair on one stream.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) route: Arc<Route>,
+    pub(super) proof: Option<Proof>,
+    pub(super) stage: Stage,
+    /// When stanzas last went over it, or when it came aboard.
+    pub(super) used: Instant,
+    /// When its proof is to be looked at; none while that is done, and without one that expires.
+    pub(super) renewal: Option<Instant>,
+    /// How often in a row there was no answer when it was looked at.
+    pub(super) unanswered: u32,
+    back: oneshot::Sender<Returned>,
+    waiting: VecDeque<Queued>,
+    in_flight: usize,
+    progress: bool,
+    /// Counts what is written.
+    meter: Option<Arc<Meter>>,
+}
+
+/// How far a pair has come on the stream.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// It waits for its turn to be asked for.
+    Waiting,
+    /// It was asked for.
+    Asked,
+    /// Stanzas flow.
+    Open,
+    /// Nothing more is taken; what is on its way is still written.
+    Leaving(End),
+}
+
+impl Lanes {
+    /// No lanes; `live` is what the operator sees of the stream.
+    pub(super) fn new(live: Option<LiveStream>) -> Self {
+        let (handle, calls) = mpsc::unbounded_channel();
+        Self {
+            handle,
+            calls,
+            boarding: VecDeque::new(),
+            lanes: HashMap::new(),
+            last: 0,
+            used: Instant::now(),
+            asked: HashMap::new(),
+            turns: VecDeque::new(),
+            writing: VecDeque::new(),
+            live,
+        }
+    }
+
+    /// The stream's mailbox.
+    pub(super) fn handle(&self) -> &mpsc::UnboundedSender<Call> {
+        &self.handle
+    }
+
+    /// Waits for a call. Cancel-safe.
+    pub(super) async fn call(&mut self) -> Option<Call> {
+        match self.boarding.pop_front() {
+            Some(boarding) => Some(Call::Board(boarding)),
+            None => self.calls.recv().await,
+        }
+    }
+
+    /// A call that is there already.
+    pub(super) fn next_call(&mut self) -> Option<Call> {
+        match self.boarding.pop_front() {
+            Some(boarding) => Some(Call::Board(boarding)),
+            None => self.calls.try_recv().ok(),
+        }
+    }
+
+    /// Takes the stanzas out of the mailbox.
+    fn fetch(&mut self) {
+        while let Ok(call) = self.calls.try_recv() {
+            match call {
+                Call::Stanzas(id, queued) => self.push(id, queued),
+                Call::Board(boarding) => self.boarding.push_back(boarding),
+            }
+        }
+    }
+
+    /// When stanzas last went over any lane.
+    pub(super) fn used(&self) -> Instant {
+        self.used
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    pub(super) fn get(&self, id: LaneId) -> Option<&Lane> {
+        self.lanes.get(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
+        self.lanes.iter().map(|(id, lane)| (*id, lane))
+    }
+
+    /// The pair is answered: the lane that it was asked for on behalf of.
+    pub(super) fn answered(&mut self, pair: &DomainPair) -> Option<LaneId> {
+        self.asked.remove(pair)
+    }
+
+    /// How many answers are waited for.
+    pub(super) fn outstanding(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// Takes a pair aboard that is not yet asked for.
+    pub(super) fn board(&mut self, boarding: Boarding) -> LaneId {
+        self.last += 1;
+        let id = LaneId(self.last);
+        let Boarding { route, proof, back } = boarding;
+        self.lanes.insert(
+            id,
+            Lane {
+                route,
+                proof,
+                stage: Stage::Waiting,
+                used: Instant::now(),
+                renewal: None,
+                unanswered: 0,
+                back,
+                waiting: VecDeque::new(),
+                in_flight: 0,
+                progress: false,
+                meter: None,
+            },
+        );
+        id
+    }
+
+    /// The pair is asked for.
+    pub(super) fn ask(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.stage = Stage::Asked;
+            lane.used = Instant::now();
+            self.asked.insert(lane.route.pair().clone(), id);
+        }
+    }
+
+    /// What proves the pair's target from now on.
+    pub(super) fn prove(&mut self, id: LaneId, proof: Proof) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.renewal = proof.expires().map(expiry::look_at);
+            lane.unanswered = 0;
+            if let Some(live) = &self.live {
+                live.authorized(lane.route.pair(), Flow::Out, Some(&proof));
+            }
+            lane.proof = Some(proof);
+        }
+    }
+
+    /// The proof of the lane is looked at then; none while that is done.
+    pub(super) fn look_at(&mut self, id: LaneId, when: Option<Instant>) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.renewal = when;
+        }
+    }
+
+    /// Nobody knows whether the proof of the lane still holds; it is looked at again then.
+    pub(super) fn look_again_at(&mut self, id: LaneId, when: Instant) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.renewal = Some(when);
+            lane.unanswered += 1;
+        }
+    }
+
+    /// The pair may be sent for: what its route holds is taken over.
+    pub(super) fn open(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.stage = Stage::Open;
+        lane.used = Instant::now();
+        lane.renewal = lane.proof.as_ref().and_then(Proof::expires).map(expiry::look_at);
+        if let Some(live) = &self.live {
+            live.authorized(lane.route.pair(), Flow::Out, lane.proof.as_ref());
+            lane.meter = Some(live.meter(lane.route.pair()));
+        }
+        lane.waiting = lane.route.board(id, self.handle.clone());
+        if !lane.waiting.is_empty() {
+            self.turns.push_back(id);
+        }
+    }
+
+    /// Stanzas came for a lane.
+    pub(super) fn push(&mut self, id: LaneId, queued: Queued) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if lane.waiting.is_empty() {
+            self.turns.push_back(id);
+        }
+        lane.waiting.push_back(queued);
+    }
+
+    /// Puts as much on the wire as there is room for.
+    pub(super) fn fill(&mut self, wire: &mut Wire) {
+        self.put_while(wire, Wire::has_room);
+    }
+
+    fn put_while(&mut self, wire: &mut Wire, room: impl Fn(&Wire) -> bool) {
+        let now = Instant::now();
+        while room(wire)
+            && let Some(id) = self.turns.pop_front()
+        {
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            let Some(queued) = lane.waiting.pop_front() else { continue };
+            wire.put_stanzas(queued.stanzas.bytes());
+            lane.used = now;
+            self.used = now;
+            lane.in_flight += 1;
+            if !lane.waiting.is_empty() {
+                self.turns.push_back(id);
+            }
+            self.writing.push_back((wire.put_total(), id, queued));
+        }
+    }
+
+    /// Puts all on the wire that waits, however much that is.
+    pub(super) fn fill_up(&mut self, wire: &mut Wire) {
+        self.fetch();
+        self.put_while(wire, |_| true);
+    }
+
+    /// Lets go of what is written.
+    pub(super) fn settle(&mut self, written: u64) {
+        while self.writing.front().is_some_and(|(end, ..)| *end <= written) {
+            let Some((_, id, queued)) = self.writing.pop_front() else { return };
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            if let Some(meter) = &lane.meter {
+                meter.count(queued.stanzas.stanzas(), queued.stanzas.bytes().len());
+            }
+            lane.in_flight -= 1;
+            lane.progress = true;
+            self.release(id);
+        }
+    }
+
+    /// The lane comes to its end: nothing more is taken for it, and its route gets it back as soon
+    /// as what is on its way is written.
+    pub(super) fn leave(&mut self, id: LaneId, end: End) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if matches!(lane.stage, Stage::Asked) {
+            self.asked.remove(lane.route.pair());
+        }
+        lane.stage = Stage::Leaving(end);
+        // From here on stanzas wait in the route again, behind those that are here already.
+        lane.route.disembark();
+        self.fetch();
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.route.requeue(std::mem::take(&mut lane.waiting));
+        self.release(id);
+    }
+
+    /// Whether nothing is left but lanes that leave.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.lanes.values().all(|lane| matches!(lane.stage, Stage::Leaving(_)))
+    }
+
+    /// Whether the lane has nothing to write.
+    pub(super) fn is_idle(&self, id: LaneId) -> bool {
+        self.lanes.get(&id).is_none_or(|lane| lane.waiting.is_empty() && lane.in_flight == 0)
+    }
+
+    fn release(&mut self, id: LaneId) {
+        let leaves = |lane: &Lane| lane.in_flight == 0 && matches!(lane.stage, Stage::Leaving(_));
+        if self.lanes.get(&id).is_some_and(leaves)
+            && let Some(lane) = self.lanes.remove(&id)
+        {
+            if let Some(live) = &self.live {
+                live.withdrawn(lane.route.pair());
+            }
+            lane.give_back(End::Missed);
+        }
+    }
+
+    /// The stream ends: every route gets back what was not wholly written, the part of `wire` that
+    /// was not written is discarded. Also says whether the output did not end inside a stanza.
+    pub(super) fn end(mut self, wire: &mut Wire, end: &End) -> bool {
+        for lane in self.lanes.values_mut() {
+            if !matches!(lane.stage, Stage::Leaving(_)) {
+                // From here on stanzas wait in the route again.
+                lane.route.disembark();
+            }
+        }
+        self.calls.close();
+        self.fetch();
+        for Boarding { back, .. } in std::mem::take(&mut self.boarding) {
+            // A route that is gone needs no answer.
+            let _ = back.send(Returned { end: End::Missed, progress: false });
+        }
+        let written = wire.written_total();
+        self.settle(written);
+        // Answers that wait are still written; a stanza that was cut ends all.
+        let mut whole = true;
+        let mut first = true;
+        let mut unsent: HashMap<LaneId, VecDeque<Queued>> = HashMap::new();
+        for (at, id, queued) in std::mem::take(&mut self.writing) {
+            let stanzas = queued.stanzas.stanzas();
+            let Some(rest) = rest(queued, at, written) else { continue };
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.progress |= rest.stanzas.stanzas() < stanzas;
+            }
+            if std::mem::take(&mut first) {
+                whole = at - rest.stanzas.bytes().len() as u64 == written;
+            }
+            unsent.entry(id).or_default().push_back(rest);
+        }
+        // It goes over the next stream, or back to its senders, so not over this one too.
+        if !first {
+            wire.discard();
+        }
+        for (id, mut lane) in self.lanes.drain() {
+            let mut queue = unsent.remove(&id).unwrap_or_default();
+            queue.append(&mut lane.waiting);
+            lane.route.requeue(queue);
+            lane.give_back(end.clone());
+        }
+        whole
+    }
+}
+
+impl Lane {
+    /// Tells the route; a lane that was leaving has its own reason.
+    fn give_back(self, end: End) {
+        let end = match self.stage {
+            Stage::Leaving(own) => own,
+            Stage::Waiting => End::Missed,
+            Stage::Asked | Stage::Open => end,
+        };
+        // A route that is gone needs no answer.
+        let _ = self.back.send(Returned { end, progress: self.progress });
+    }
+}
+
+/// The stanzas of a batch that ended at `end` of the output and were not wholly written: a stanza
+/// of which only a part went out was never received, for its stream ended inside it.
+fn rest(queued: Queued, end: u64, written: u64) -> Option<Queued> {
+    let begin = end - queued.stanzas.bytes().len() as u64;
+    let sent = usize::try_from(written.saturating_sub(begin)).ok()?;
+    let stanzas = pieces::after(&queued.stanzas, sent)?;
+    Some(Queued { stanzas, ..queued })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! A stream that we opened, from negotiation to end: carries the stanzas of its domain pairs, takes
+//! further pairs aboard, and gives back what it could not write.
+
+mod joining;
+mod keeping;
+mod reading;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tracing::info;
+
+use super::{
+    dial::Live,
+    events::About,
+    gate::Gate,
+    intake::Intake,
+    lanes::{End, LaneId, Lanes},
+    live::{self, Flow, LiveStream},
+    sharing::{Join, Registered},
+};
+use crate::{
+    auth::Proof,
+    net::wire::Event,
+    ops::metrics::Origin,
+    stream::{Failure, FailureKind},
+    xml::writer,
+    xmpp::{DomainPair, Side, StreamCondition},
+};
+
+/// How long last words may take.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+struct Opened {
+    gate: Arc<Gate>,
+    side: Side,
+    /// The pair that the stream was opened for.
+    first: DomainPair,
+    live: Box<Live>,
+    lanes: Lanes,
+    registered: Option<Registered>,
+    /// Stanzas that come, on a bidirectional stream.
+    intake: Intake,
+    /// When the last of them came.
+    came: Instant,
+    /// Pairs that wait to be asked for.
+    unasked: VecDeque<LaneId>,
+    stopping: bool,
+    /// Why the last pair left.
+    parting: End,
+    /// Proofs that are being looked at.
+    renewals: JoinSet<(LaneId, Result<Proof, Failure>)>,
+    /// When lanes are to be looked at.
+    check: Instant,
+}
+
+/// Starts the task of a stream that was opened for `join`'s pair. None if that is on another stream
+/// by now.
+pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) -> Option<()> {
+    let mut lanes = Lanes::new(live.shown.clone());
+    let registered = match side {
+        Side::Peer => Registered::new(gate, &live, &join, lanes.handle().clone()),
+        Side::Legacy => None,
+    };
+    let mut boarding = join.into_boarding()?;
+    boarding.proof.clone_from(&live.proof);
+    let first = boarding.route.pair().clone();
+    let lane = lanes.board(boarding);
+    lanes.open(lane);
+    gate.opened(side, &first);
+    let mut intake = Intake::new(gate, side.other(), live.shown.clone());
+    let mut live = live;
+    if let Some(header) = live.frames.framer().header() {
+        intake.set_lang(header);
+    }
+    let opened = Opened {
+        gate: Arc::clone(gate),
+        side,
+        first,
+        live,
+        lanes,
+        registered,
+        intake,
+        came: Instant::now(),
+        unasked: VecDeque::new(),
+        stopping: false,
+        parting: End::Missed,
+        renewals: JoinSet::new(),
+        check: Instant::now(),
+    };
+    gate.routes_to(side).spawn(opened.run());
+    Some(())
+}
+
+impl Opened {
+    async fn run(mut self) {
+        let end = self.carry().await;
+        self.renewals.shutdown().await;
+        // Nobody joins any more.
+        self.registered = None;
+        // What was admitted goes on its way.
+        loop {
+            self.intake.delivered().await;
+            self.intake.hand_over(self.live.wire.input());
+            if !self.intake.is_busy() {
+                break;
+            }
+        }
+        let Self { lanes, mut live, side, first, gate, intake, .. } = self;
+        let pairs = lanes.len();
+        let whole = lanes.end(&mut live.wire, &end);
+        let (reason, failure) = match end {
+            End::Done(reason) => (reason, None),
+            End::Missed => ("missed", None),
+            End::Broken(failure)
+            | End::Denied(failure)
+            | End::Refused(failure)
+            | End::Withdrawn(failure) => (failure.reason(), Some(failure)),
+        };
+        let told = failure.as_ref().and_then(Failure::told);
+        gate.metrics().closed(side, Origin::Opened, told.map(StreamCondition::as_str));
+        if let Some(shown) = &live.shown {
+            let about = About::stream(shown.id(), live::direction(side, Flow::Out)).of(&first);
+            gate.events().tell("closed", about, || match &failure {
+                Some(failure) => format!("{reason}: {failure}"),
+                None => reason.to_owned(),
+            });
+        }
+        info!(
+            stream = live.shown.as_ref().map(LiveStream::id),
+            side = side.as_str(),
+            pair = %first,
+            pairs,
+            stanzas = live.machine.is_bidirectional().then(|| intake.stanzas()),
+            reason,
+            detail = failure.as_ref().map(tracing::field::display),
+            "stream closed"
+        );
+        // Inside a stanza there is nothing more to say.
+        if whole {
+            let farewell = match &failure {
+                Some(failure) => live.farewell(failure),
+                None => writer::FOOTER.as_bytes().to_vec(),
+            };
+            live.wire.put(&farewell);
+        }
+        // In the background: what waits need not wait for a neighbour that may be dead.
+        gate.tracker().spawn(live.wire.close(CLOSE_WAIT));
+    }
+
+    async fn carry(&mut self) -> End {
+        let gate = Arc::clone(&self.gate);
+        let mut generation = gate.subscribe();
+        let limits = gate.config().limits.clone();
+        let closed = self.live.shown.as_ref().map(|shown| shown.end().clone()).unwrap_or_default();
+        // The configuration may have changed while the stream was opened.
+        self.judge();
+        // Stanzas may stand right behind what opened it.
+        if let Err(failure) = self.read() {
+            return End::Broken(failure);
+        }
+        loop {
+            self.lanes.settle(self.live.wire.written_total());
+            self.lanes.fill(&mut self.live.wire);
+            if self.stopping {
+                self.drain();
+            }
+            if self.lanes.is_leaving() {
+                return self.parting.clone();
+            }
+            let stalls = self.live.wire.stalls_at(limits.write_stall);
+            let deadline = stalls.map_or(self.check, |stalls| stalls.min(self.check));
+            let busy = self.intake.is_busy();
+            tokio::select! {
+                event = self.live.wire.event_reading(!busy) => match event {
+                    Ok(Event::Read) => if let Err(failure) = self.read() {
+                        return End::Broken(failure);
+                    },
+                    Ok(Event::Written) => {}
+                    Ok(Event::Eof) => return End::Broken(Failure::new(
+                        FailureKind::Stream, "the other end closed the connection")),
+                    Err(error) => return End::Broken(Failure::new(
+                        FailureKind::Stream, error.to_string())),
+                },
+                () = self.intake.delivered(), if busy => if let Err(failure) = self.read() {
+                    return End::Broken(failure);
+                },
+                Some(call) = self.lanes.call() => {
+                    self.call(call);
+                    // What waits goes into the same record and the same write.
+                    while let Some(call) = self.lanes.next_call() {
+                        self.call(call);
+                    }
+                }
+                Some(renewal) = self.renewals.join_next(), if !self.renewals.is_empty() => {
+                    if let Ok((lane, outcome)) = renewal {
+                        self.renewed(lane, outcome);
+                    }
+                }
+                () = closed.cancelled() => return End::Done("closed by the operator"),
+                () = gate.stopping(self.side), if !self.stopping => self.stopping = true,
+                changed = generation.changed() => if changed.is_ok() {
+                    self.judge();
+                },
+                () = sleep_until(deadline) => {
+                    if stalls.is_some_and(|stalls| stalls <= Instant::now()) {
+                        return End::Broken(Failure::new(
+                            FailureKind::Timeout, "the other end takes no bytes"));
+                    }
+                    self.look_after();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Proofs that expire while the stream lives: each is found out again, and where that fails its pair
+//! is withdrawn (RFC 6120 §13.7.2.3; protocol TLS-9, §9.5).
+
+use rustls::pki_types::UnixTime;
+
+use super::{Action, Outcome, Receiving};
+use crate::{
+    auth::{Proof, Prooftype},
+    stream::{
+        Fault,
+        challenge::{Question, Refusal},
+    },
+    xmpp::{DomainPair, StreamCondition},
+};
+
+impl Receiving {
+    /// When the first of the proofs expires that are not being renewed.
+    #[must_use]
+    pub fn expires(&self) -> Option<UnixTime> {
+        self.ledger
+            .iter()
+            .filter(|grant| !self.renewing.contains(grant.pair()))
+            .filter_map(|grant| grant.proof().expires())
+            .min()
+    }
+
+    /// Asks for all proofs again that have expired by `now`. Their pairs go on until it is known.
+    pub fn renew(&mut self, now: UnixTime, out: &mut Vec<Action>) {
+        let expired: Vec<DomainPair> = self
+            .ledger
+            .iter()
+            .filter(|grant| grant.proof().expires().is_some_and(|expires| expires <= now))
+            .map(|grant| grant.pair().clone())
+            .collect();
+        for pair in expired {
+            if !self.renewing.insert(pair.clone()) {
+                continue;
+            }
+            let key = self.dialback_keys.get(&pair).cloned();
+            let dialback = key.map(|key| (key, self.id.clone()));
+            out.push(self.challenge(Question::Renewal { pair, dialback }));
+        }
+    }
+
+    /// A pair is being granted: by the same key it can be asked for again.
+    pub(super) fn remember_key(
+        &mut self,
+        pair: &DomainPair,
+        key: String,
+        result: &Result<Proof, Refusal>,
+    ) {
+        let by_key =
+            |proof: &Proof| proof.prooftype() == Prooftype::Dialback && proof.expires().is_some();
+        if result.as_ref().is_ok_and(by_key) {
+            self.dialback_keys.insert(pair.clone(), key);
+        } else {
+            self.dialback_keys.remove(pair);
+        }
+    }
+
+    pub(super) fn renewed(
+        &mut self,
+        pair: &DomainPair,
+        result: Result<Proof, Refusal>,
+        out: &mut Vec<Action>,
+    ) -> Outcome {
+        // Policy may have withdrawn it meanwhile.
+        if !self.renewing.remove(pair) || self.ledger.get(pair).is_none() {
+            return Ok(());
+        }
+        let detail = match result {
+            Ok(proof) => match self.falls_short(pair, &proof) {
+                Some(short) => short.to_string(),
+                None => match self.ledger.authorize(pair.clone(), proof) {
+                    Some(_) => {
+                        out.push(Action::Renewed(pair.clone()));
+                        return Ok(());
+                    }
+                    None => "the proof is of another domain".into(),
+                },
+            },
+            Err(refusal) => refusal.detail,
+        };
+        self.ledger.retain(|grant| grant.pair() != pair);
+        self.dialback_keys.remove(pair);
+        out.push(Action::Withdrawn(pair.clone(), detail));
+        if self.ledger.is_empty() {
+            // RFC 6120 §4.9.3.16: the other end has to prove itself on a new stream.
+            return Err(Fault::policy(StreamCondition::Reset, "the proof has expired", None));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Proofs that expire while the stream lives.
+
+use super::*;
+use crate::{
+    auth::Proof,
+    stream::{
+        Question, Refusal,
+        wire::{Accepting, Tls, domain, pair, request, words},
+    },
+    xmpp::StanzaCondition,
+};
+
+const A: &str = "capulet.example";
+const B: &str = "rooms.capulet.example";
+const L: &str = "montague.example";
+
+/// When the certificate expires on which all proofs rest here.
+fn expiry() -> u64 {
+    Tls::proof(A).expires().unwrap().as_secs()
+}
+
+/// A pair that an authoritative server confirmed whose certificate proved it.
+fn by_proven_server(mut end: Accepting, sender: &str) -> Accepting {
+    assert_eq!(end.xml(&request(sender, L, None, "key")), format!("prove({})", pair(sender, L)));
+    let proof = Proof::dialback(domain(sender), Some(&Tls::proof(sender)));
+    let granted = words(&end.answer(Ok(proof)));
+    assert!(granted.starts_with("granted("), "{granted}");
+    end
+}
+
+fn refused() -> Refusal {
+    Refusal::error(StanzaCondition::NotAuthorized, "no longer")
+}
+
+#[test]
+fn a_proof_is_asked_for_again_when_it_has_expired_and_only_once() {
+    let mut end = by_proven_server(behind_tls(false), A);
+    assert_eq!(end.machine.expires().unwrap().as_secs(), expiry());
+    assert_eq!(end.renew(expiry() - 1), "-");
+    assert_eq!(end.renew(expiry()), format!("renew({})", pair(A, L)));
+    assert_eq!(end.renew(expiry() + 1), "-", "it is under way");
+    assert_eq!(end.machine.expires(), None);
+    let Question::Renewal { dialback: Some((key, id)), .. } = end.challenges[0].question() else {
+        panic!("by the key")
+    };
+    assert_eq!((key.as_str(), id), ("key", &"id1".to_owned()));
+    assert_eq!(end.stanza(A, L), format!("admitted({})", pair(A, L)), "until it is known");
+    let proof = Proof::dialback(domain(A), Some(&Tls::proof(A)));
+    assert_eq!(words(&end.answer(Ok(proof))), format!("renewed({})", pair(A, L)));
+    assert_eq!(end.stanza(A, L), format!("admitted({})", pair(A, L)));
+}
+
+#[test]
+fn a_pair_whose_proof_is_not_renewed_is_withdrawn_and_the_others_stay() {
+    let mut end = by_proven_server(by_proven_server(behind_tls(false), A), B);
+    let both = format!("renew({}) renew({})", pair(A, L), pair(B, L));
+    let found = end.renew(expiry());
+    assert!(found == both || found == format!("renew({}) renew({})", pair(B, L), pair(A, L)));
+    let position = end.challenges.iter().position(|challenge| {
+        matches!(challenge.question(), Question::Renewal { pair, .. } if pair.sender == domain(B))
+    });
+    let challenge = end.challenges.remove(position.unwrap()).unwrap();
+    let withdrawn = words(&end.answer_to(challenge, Err(refused())));
+    assert_eq!(withdrawn, format!("withdrawn({})", pair(B, L)));
+    assert_eq!(end.stanza(A, L), format!("admitted({})", pair(A, L)));
+    assert_eq!(end.stanza(B, L), "!invalid-from");
+}
+
+#[test]
+fn a_stream_with_no_proof_left_is_reset() {
+    let mut end = by_proven_server(behind_tls(false), A);
+    end.renew(expiry());
+    let words = words(&end.answer(Err(refused())));
+    assert_eq!(words, format!("withdrawn({}) !reset", pair(A, L)));
+}
+
+#[test]
+fn a_renewed_proof_of_another_domain_renews_nothing() {
+    let mut end = by_proven_server(behind_tls(false), A);
+    end.renew(expiry());
+    let words = words(&end.answer(Ok(Tls::proof(B))));
+    assert_eq!(words, format!("withdrawn({}) !reset", pair(A, L)));
+}
+
+#[test]
+fn what_expires_never_is_never_asked_for_again() {
+    let mut end = authorized(behind_tls(false), A, L);
+    assert_eq!(end.machine.expires(), None);
+    assert_eq!(end.renew(u64::MAX / 2), "-");
+}
