@@ -204,7 +204,7 @@ impl Ruling {
                 let _ = writeln!(out, "  would be refused by {by}{}: mode is report", self.why());
             }
         }
-        let _ = writeln!(out, "  level {}", self.level);
+        let _ = writeln!(out, "  it takes the level {}", self.level);
         for Value { key, value, rule } in self.values.iter().filter(|said| said.key != "allow") {
             let _ = writeln!(out, "  {key}: {value}  ({rule})");
         }

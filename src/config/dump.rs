@@ -46,6 +46,8 @@ struct Config<'c> {
     legacy: BTreeMap<&'c str, Legacy>,
     certificates: Vec<Certificate<'c>>,
     state_dir: &'c Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialback: Option<Dialback<'c>>,
     listen: Listen,
     steer: Steer,
     tls: Tls<'c>,
@@ -66,6 +68,7 @@ impl<'c> Config<'c> {
     fn of(config: &'c model::Config) -> Self {
         let model::Config {
             state_dir,
+            dialback_secret,
             listen,
             legacy,
             // they stand with their servers
@@ -87,6 +90,7 @@ impl<'c> Config<'c> {
             legacy: legacy.iter().map(|(name, server)| (&**name, Legacy::of(server))).collect(),
             certificates: certificates.iter().map(Certificate::of).collect(),
             state_dir,
+            dialback: dialback_secret.as_deref().map(|secret_file| Dialback { secret_file }),
             listen: Listen::of(listen),
             steer: Steer::of(steer),
             tls: Tls::of(tls),
@@ -153,6 +157,11 @@ impl<'c> Certificate<'c> {
 }
 
 #[derive(Serialize)]
+struct Dialback<'c> {
+    secret_file: &'c Path,
+}
+
+#[derive(Serialize)]
 struct Listen {
     public: Vec<String>,
     direct_tls: Vec<String>,
@@ -175,20 +184,18 @@ impl Listen {
 /// What a default has made and nobody could write, such as port 0, is left to the default again.
 #[derive(Serialize)]
 struct Steer {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    address: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
 }
 
 impl Steer {
     fn of(steer: &model::Steer) -> Self {
-        let model::Steer { address, port } = steer;
-        let address = address.to_string();
-        Self {
-            address: value::address(&address).is_ok().then_some(address),
-            port: value::port(&port.to_string()).ok(),
-        }
+        let model::Steer { addresses, port } = steer;
+        let mut address = texts(addresses);
+        address.retain(|text| value::address(text).is_ok());
+        Self { address, port: value::port(&port.to_string()).ok() }
     }
 }
 

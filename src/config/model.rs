@@ -20,6 +20,8 @@ use crate::xmpp::Domain;
 pub struct Config {
     /// Where the dialback secret and the self-signed certificate are kept.
     pub state_dir: PathBuf,
+    /// A dialback secret that is given; none: one is made and kept in `state_dir`.
+    pub dialback_secret: Option<PathBuf>,
     /// The sockets to listen on.
     pub listen: Listen,
     /// The legacy servers by name.
@@ -275,10 +277,16 @@ impl Default for Posh {
 /// What the embedded DNS responder answers for `_xmpp-server._tcp.X` and `_jabber._tcp.X`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Steer {
-    /// fedgate's own address, as the legacy server reaches it.
-    pub address: IpAddr,
-    /// The port of the local listener there.
+    /// fedgate's own address, as the legacy server reaches it, and those of its replicas; at least
+    /// one, at most [`MAX_ADDRESSES`](Self::MAX_ADDRESSES).
+    pub addresses: Vec<IpAddr>,
+    /// The port of the local listeners there.
     pub port: u16,
+}
+
+impl Steer {
+    /// So that the answer for the longest name still has the 512 bytes that any resolver takes.
+    pub const MAX_ADDRESSES: usize = 6;
 }
 
 /// Bounds. Sizes are bytes, everything else says its unit in its type or text.

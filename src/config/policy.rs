@@ -52,6 +52,8 @@ pub(in crate::config) use tiers::Conflict;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Policy {
     mode: Mode,
+    /// Some rule lets streams go without TLS.
+    clear: bool,
     /// All rules for domains; what is found below are numbers of these.
     rules: Vec<Rule>,
     exact: HashMap<Domain, Tier>,
@@ -160,6 +162,12 @@ impl Policy {
         self.mode
     }
 
+    /// Whether there is a rule by which streams of somebody may go without TLS.
+    #[must_use]
+    pub fn has_clear(&self) -> bool {
+        self.clear
+    }
+
     /// Why an address is refused, and whether in every mode.
     fn judge(&self, address: IpAddr, direction: Direction) -> Option<(Denied, bool)> {
         let address = address.to_canonical();
@@ -240,6 +248,7 @@ impl Policy {
     /// Says what holds where no rule speaks.
     pub(in crate::config) fn set_defaults(&mut self, rule: Rule) {
         let number = self.rules.len();
+        self.clear |= is_clear(&rule);
         self.rules.push(rule);
         // one rule alone conflicts with nothing
         self.defaults = Tier::default();
@@ -251,6 +260,7 @@ impl Policy {
     pub(in crate::config) fn add_rule(&mut self, rule: Rule) -> Vec<(usize, Conflict)> {
         let number = self.rules.len();
         let patterns = rule.patterns.clone();
+        self.clear |= is_clear(&rule);
         self.rules.push(rule);
         let mut conflicts = Vec::new();
         for (at, pattern) in patterns.into_iter().enumerate() {
@@ -333,6 +343,10 @@ impl Policy {
         let listed = self.lists.values().flat_map(|listed| listed.list.networks().iter());
         self.networks.iter().chain(listed)
     }
+}
+
+fn is_clear(rule: &Rule) -> bool {
+    rule.terms.level.is_some_and(|level| !level.needs_tls())
 }
 
 /// The names above a name, nearest first: `b.c` and `c` for `a.b.c`.

@@ -106,7 +106,9 @@ pub async fn check(config: Config, options: &Options) -> Result<Report, CheckErr
         return Err(CheckError::Local(options.domain.clone()));
     }
     let keys = match options.dialback {
-        true => secret::existing_dialback_keys(&config.state_dir)?,
+        true => {
+            secret::existing_dialback_keys(config.dialback_secret.as_deref(), &config.state_dir)?
+        }
         false => unused_keys()?,
     };
     let deadline = Instant::now() + config.limits.connect;

@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{
     auth::{TlsFacts, ledger::AuthorizedPair},
+    config::policy::Level,
     net::{
         tls::Accept,
         wire::{Event, Wire},
@@ -380,6 +381,7 @@ impl Leg {
             tls = tls.map(TlsFacts::version_str),
             entry = self.entry.as_str(),
             cipher = tls.map(TlsFacts::cipher_suite),
+            level = Level::of(tls.is_some(), grant.proof().is_strong()).as_str(),
             proof,
             auth = how.as_str(),
             bidi = self.machine.is_bidirectional().then_some(true),

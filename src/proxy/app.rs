@@ -66,7 +66,7 @@ impl App {
     /// # Errors
     /// [`AppError`]; nothing is left running then.
     pub fn start(config: Config) -> Result<Self, AppError> {
-        let keys = secret::dialback_keys(&config.state_dir)?;
+        let keys = secret::dialback_keys(config.dialback_secret.as_deref(), &config.state_dir)?;
         let config = Arc::new(config);
         let services = Services::new(Arc::clone(&config))?;
         let mut listeners = Listeners::default();
@@ -88,6 +88,9 @@ impl App {
         let old = self.gate.config();
         if config.state_dir != old.state_dir {
             warn!("a changed state_dir takes effect at the next start");
+        }
+        if config.dialback_secret != old.dialback_secret {
+            warn!("a changed dialback.secret_file takes effect at the next start");
         }
         if config.log.format != old.log.format {
             warn!("a changed log.format takes effect at the next start");

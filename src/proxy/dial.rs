@@ -1,6 +1,7 @@
 //! Opening a stream: to a peer over the targets that its domain publishes, or to the legacy server
 //! at its configured address; until stanzas may flow, or a dialback question is answered.
 
+mod fixed;
 mod negotiation;
 
 use std::{
@@ -30,11 +31,11 @@ use crate::{
     auth::{Proof, TlsFacts, dane::DanePlan},
     config::{
         model::{Config, HeaderVersion, TlsVersion},
-        policy::{Decision, Missing},
+        policy::{Decision, Level, Missing},
     },
     net::{
         connector::{Connected, Connector, connect_legacy},
-        targets::Target,
+        targets::{Target, TargetTls},
         wire::Wire,
     },
     ops::metrics::Origin,
@@ -141,6 +142,7 @@ pub(super) async fn open(
             addr = live.address().map(tracing::field::display),
             tls = tls.map(|tls| tls.version_str()),
             cipher = tls.map(|tls| tls.cipher_suite()),
+            level = Level::of(tls.is_some(), live.proof.is_some()).as_str(),
             proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str()),
             auth = authentication.as_str(),
             bidi = live.machine.is_bidirectional().then_some(true),
@@ -197,6 +199,10 @@ pub(super) async fn prove_again(
     let (services, config, domain) = (gate.services(), gate.config(), &pair.target);
     let decision = decide(&config, pair, Direction::Outbound);
     let deadline = Instant::now() + config.limits.connect;
+    if decision.connect().is_some() {
+        let judged = gate.accept_endpoint(chain, &decision, domain, endpoint, deadline).await;
+        return judged.map_err(|why| Failure::new(FailureKind::NotProven, why.to_string()));
+    }
     let late = |_| Failure::new(FailureKind::Resolution, "name resolution took too long");
     let found = timeout_at(deadline, services.resolver.service(domain)).await.map_err(late)?;
     let rules = Services::rules(&config, &services.own);
@@ -325,7 +331,7 @@ impl<'a> Job<'a> {
             pair: pair.clone(),
             purpose,
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
-            level: decide(&config, &stanzas(pair, side, way), way).level(),
+            level: decide(&config, &stanzas(pair, side, way), way).level().max(Level::Verified),
             external: false,
             bidi: side == Side::Peer && may_return(&config, pair),
             secret: match side {
@@ -334,7 +340,9 @@ impl<'a> Job<'a> {
             },
             lang,
         };
-        let deadline = Instant::now() + config.limits.connect;
+        let patience =
+            decide(&config, &stanzas(pair, side, way), way).connect_limit(&config.limits);
+        let deadline = Instant::now() + patience;
         Ok(Self { gate, config, setup, way, deadline })
     }
 
@@ -367,6 +375,11 @@ impl<'a> Job<'a> {
     async fn peer(&mut self, mut join: Option<&mut Join>) -> Result<Outcome, Failure> {
         let remote = self.setup.pair.target.clone();
         allowed(&self.config, &stanzas(&self.setup.pair, Side::Peer, self.way), self.way)?;
+        let config = Arc::clone(&self.config);
+        let stanzas = stanzas(&self.setup.pair, Side::Peer, self.way);
+        if let Some(connect) = decide(&config, &stanzas, self.way).connect() {
+            return self.fixed(connect).await;
+        }
         let services = self.gate.services();
         let targets = match timeout_at(self.deadline, services.resolver.service(&remote)).await {
             Ok(targets) => targets.map_err(Failure::from)?,
@@ -422,8 +435,31 @@ impl<'a> Job<'a> {
                 let Ok(Ok(stream)) = again.await else { return Err(failure) };
                 self.attempt(stream, Some(&endpoint)).await
             }
+            Err(failure)
+                if failure.kind() == FailureKind::Tls
+                    && endpoint.target.tls == TargetTls::StartTls
+                    && self.decision().level() == Level::Permissive =>
+            {
+                self.without_tls(address, &endpoint, failure).await
+            }
             outcome => outcome,
         }
+    }
+
+    /// Once more, for a peer with which TLS failed and that need not have it.
+    async fn without_tls(
+        &mut self,
+        address: SocketAddr,
+        endpoint: &Endpoint,
+        failure: Failure,
+    ) -> Result<Outcome, Failure> {
+        info!(pair = %self.setup.pair, addr = %address.ip(), detail = %failure, "no TLS: tried without");
+        let again = timeout(self.config.limits.tcp_connect, TcpStream::connect(address));
+        let Ok(Ok(stream)) = again.await else { return Err(failure) };
+        self.setup.level = Level::Permissive;
+        let outcome = self.attempt(stream, Some(endpoint)).await;
+        self.setup.level = Level::Verified;
+        outcome
     }
 }
 

@@ -221,7 +221,7 @@ fn wanted(listen: &Listen) -> impl Iterator<Item = (Entry, SocketAddr)> {
 fn dns_settings(config: &Config) -> Result<dns::Settings, ServersError> {
     let own = OwnAddresses::new(config.listen.dns.iter().copied());
     Ok(dns::Settings {
-        address: config.steer.address,
+        addresses: config.steer.addresses.clone(),
         port: config.steer.port,
         local_domains: config.local_domains.keys().cloned().collect(),
         clients: config.legacy.values().flat_map(|legacy| legacy.sources.clone()).collect(),

@@ -98,6 +98,9 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
 impl Opened {
     async fn run(mut self) {
         let end = self.carry().await;
+        if matches!(end, End::Broken(_)) && self.lanes.outstanding() > 0 {
+            self.keep_apart();
+        }
         self.renewals.shutdown().await;
         // Nobody joins any more.
         self.registered = None;

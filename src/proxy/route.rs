@@ -22,11 +22,12 @@ use super::{
     gate::Gate,
     lanes::{Call, LaneId},
     routes::RouteId,
+    rules::decide,
 };
 use crate::{
     auth::ledger::Routable,
     stream::{Failure, FailureKind},
-    xmpp::{DomainPair, Side},
+    xmpp::{Direction, DomainPair, Side},
 };
 
 /// How long a sender waits for room in the queue of an open stream before its stanzas bounce.
@@ -127,7 +128,13 @@ impl Route {
         pair: DomainPair,
         lang: Option<Arc<str>>,
     ) -> Arc<Self> {
-        let route = Arc::new(Self::new(side, pair, lang, gate.config().limits.queue));
+        let config = gate.config();
+        let direction = match side {
+            Side::Peer => Direction::Outbound,
+            Side::Legacy => Direction::Inbound,
+        };
+        let capacity = decide(&config, &pair, direction).queue_limit(&config.limits);
+        let route = Arc::new(Self::new(side, pair, lang, capacity));
         let task = Task::new(Arc::clone(gate), id, Arc::clone(&route));
         gate.routes_to(side).spawn(task.run());
         route

@@ -38,8 +38,8 @@ use crate::{
     xmpp::{Direction, Domain, DomainPair},
 };
 
-/// How long a peer that ended its stream over a pair that joined is not asked for such again
-/// (protocol DB-26).
+/// How long a peer that ended its stream over a pair that would join, or did not answer, is not
+/// asked for such again (protocol DB-26).
 const APART: Duration = Duration::from_secs(3600);
 /// Addresses remembered for that.
 const APART_MAX: usize = 10_000;
@@ -145,7 +145,7 @@ impl Sharing {
         }
     }
 
-    /// The peer at this address ended a stream over a pair that joined it.
+    /// The peer at this address ended a stream over a pair that would join it, or did not answer.
     pub(super) fn keep_apart(&self, address: SocketAddr) {
         info!(%address, "peer bears no further pairs on a stream: each gets one of its own");
         if self.apart.len() >= APART_MAX {
@@ -168,6 +168,9 @@ impl Registered {
         calls: mpsc::UnboundedSender<Call>,
     ) -> Option<Self> {
         let endpoint = live.endpoint.as_ref()?;
+        if !decide(&gate.config(), &join.pair, Direction::Outbound).multiplex() {
+            return None;
+        }
         let shared = Arc::new(Shared {
             calls,
             address: endpoint.address,
@@ -261,7 +264,8 @@ impl Join {
         if self.board(gate, at).await {
             return true;
         }
-        if self.waited || self.opening.is_some() {
+        let apart = at.addresses.iter().all(|address| gate.sharing().kept_apart(address));
+        if self.waited || self.opening.is_some() || apart {
             return false;
         }
         let Target { host, port, tls, delegation, .. } = at.target;

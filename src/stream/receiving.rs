@@ -182,6 +182,9 @@ impl Receiving {
     pub fn tls_up(&mut self, facts: TlsFacts) {
         self.stage = Stage::Header(Layer::Tls);
         self.names = Names::default();
+        self.id.clear();
+        self.pending.clear();
+        self.ledger = Ledger::default();
         self.header_sent = false;
         self.bidi = false;
         self.tls = Some(facts);
@@ -205,7 +208,13 @@ impl Receiving {
             return Err(Fault::remote(StreamCondition::NotAuthorized, "element before features"));
         };
         match name {
-            ElementName::StartTls if self.side == Side::Peer && layer == Layer::Clear => {
+            // What a stream without TLS carries is not to be taken up behind it.
+            ElementName::StartTls
+                if self.side == Side::Peer
+                    && layer == Layer::Clear
+                    && self.ledger.is_empty()
+                    && self.pending.is_empty() =>
+            {
                 out.push(say(writer::tls_proceed));
                 out.push(Action::StartTls(self.names.to.clone()));
                 self.stage = Stage::Handshake;

@@ -8,7 +8,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod admin;
+mod bidi;
 mod check;
+mod claims;
 mod l1_addresses;
 mod l1_dialback;
 mod l1_limits;
@@ -23,4 +25,5 @@ mod l4_streams;
 mod life;
 mod posh;
 mod relay;
+mod sharing;
 mod world;

@@ -60,10 +60,18 @@ class GateLog:
             and all(domain in str(entry.get("pair")) for domain in domains)
         ]
 
+    def joined(self) -> list[str]:
+        """The pairs that joined a stream with a peer."""
+        return [
+            str(entry.get("pair"))
+            for entry in self.entries()
+            if entry.get("message") == JOINED and entry.get("side") == PEER
+        ]
+
     async def expect_stream(
         self, direction: str, *domains: str, **fields: str | bool
     ) -> dict[str, Any]:
-        """A negotiated stream with these properties (`tls`, `auth`, `proof`)."""
+        """A negotiated stream with these properties (`tls`, `auth`, `proof`, `bidi`)."""
 
         def found() -> dict[str, Any] | None:
             for entry in self.streams(direction, *domains):

@@ -32,11 +32,13 @@ class Node:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
 
-    def resolve_with(self, server: str) -> None:
-        """Name server of the processes started in this node from now on."""
+    def resolve_with(self, *servers: str) -> None:
+        """Name servers of the processes started in this node from now on."""
         directory = ETC_NETNS / self.namespace
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "resolv.conf").write_text(f"nameserver {server}\n")
+        (directory / "resolv.conf").write_text(
+            "".join(f"nameserver {server}\n" for server in servers)
+        )
 
     def inside(self, *words: str, uid: int | None = None) -> list[str]:
         """The command line that runs `words` in this node, killed when the rig dies."""

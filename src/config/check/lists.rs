@@ -75,7 +75,7 @@ fn source(
     let mut list = List::named(place.into());
     let mut texts = Vec::new();
     let mut add = |text: &str| {
-        list.add(crate::config::lists::entry(text)?, texts.len() + 1);
+        list.add(crate::config::lists::entry(text)?, 0);
         texts.push(text.to_owned());
         Ok(())
     };

@@ -25,7 +25,7 @@ pub(super) const DEFAULT_KEYS: [&str; 5] = ["allow", "level", "proofs", "error",
 pub(super) const TLS_KEYS: [&str; 1] = ["min"];
 pub(super) const CONNECT_KEYS: [&str; 2] = ["address", "tls"];
 pub(super) const COMPAT_KEYS: [&str; 2] = ["bidi", "multiplex"];
-pub(super) const LIMIT_KEYS: [&str; 4] = ["stanza", "queue", "connect", "idle"];
+pub(super) const LIMIT_KEYS: [&str; 3] = ["queue", "connect", "idle"];
 
 pub(super) fn read(section: &Section<'_>, out: &mut Reports<'_>) -> Terms {
     let mut terms = Terms {
@@ -59,7 +59,6 @@ pub(super) fn read(section: &Section<'_>, out: &mut Reports<'_>) -> Terms {
     }
     if let Some(limits) = section.section("limits", &LIMIT_KEYS, out) {
         let own = &mut terms.limits;
-        own.stanza = limits.text("stanza", |text| value::size(text, &STANZA), out);
         own.queue = limits.text("queue", |text| value::size(text, &QUEUE), out);
         own.connect = limits.text("connect", |text| value::duration(text, &CONNECT), out);
         own.idle = limits.text("idle", |text| value::duration(text, &IDLE), out);
@@ -153,7 +152,6 @@ pub(super) const ERRORS: [(&str, StanzaCondition); 6] = [
 ];
 
 // the same ranges as of the limits for all
-const STANZA: RangeInclusive<usize> = 10_000..=16 << 20;
 const QUEUE: RangeInclusive<usize> = 10_000..=1 << 30;
 const CONNECT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 const IDLE: RangeInclusive<Duration> = Duration::from_mins(15)..=Duration::from_hours(168);

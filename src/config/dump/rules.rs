@@ -150,10 +150,9 @@ impl<'p> Terms<'p> {
             multiplex,
             limits,
         } = terms;
-        let policy::LimitTerms { stanza, queue, connect: connect_time, idle } = limits;
+        let policy::LimitTerms { queue, connect: connect_time, idle } = limits;
         let switch = |on: &Option<bool>| on.map(|on| if on { "auto" } else { "off" });
         let limits = [
-            ("stanza", stanza.map(value::show_size)),
             ("queue", queue.map(value::show_size)),
             ("connect", connect_time.map(value::show_duration)),
             ("idle", idle.map(value::show_duration)),

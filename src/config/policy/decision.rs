@@ -151,12 +151,6 @@ impl<'p> Decision<'p> {
         self.rule(Key::Multiplex).and_then(|rule| rule.terms.multiplex).unwrap_or(true)
     }
 
-    /// Bytes of one stanza: those of the rule, or of all.
-    #[must_use]
-    pub fn stanza_limit(&self, limits: &Limits) -> usize {
-        self.rule(Key::Stanza).and_then(|rule| rule.terms.limits.stanza).unwrap_or(limits.stanza)
-    }
-
     /// Bytes that may wait for the pair: those of the rule, or of all.
     #[must_use]
     pub fn queue_limit(&self, limits: &Limits) -> usize {

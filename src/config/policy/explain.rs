@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{
     Decision, Place, Policy, Query,
     rule::{Pattern, Rule},
@@ -100,7 +102,7 @@ impl Policy {
             Pattern::List(name) => {
                 let list = &self.lists.get(name)?.list;
                 let line = list.line(remote)?;
-                Some((usize::MAX - 2, Some(format!("{}:{line}", list.file()))))
+                Some((usize::MAX - 2, Some(list.place(line))))
             }
             Pattern::Any => Some((usize::MAX - 1, None)),
         }
@@ -137,8 +139,9 @@ impl Policy {
             let counts = refusal.is_some_and(|denied| denied.rule == rule.place);
             let matched = Matched {
                 place: rule.place.clone(),
-                by: format!("{address}/{length}"),
-                line: Some(format!("{}:{line}", listed.list.file())),
+                by: IpNet::new(address, length)
+                    .map_or_else(|_| address.to_string(), |network| network.trunc().to_string()),
+                line: Some(listed.list.place(line)),
                 reason: rule.reason.as_deref(),
                 says: vec![("allow", open(allowed), counts)],
             };

@@ -68,10 +68,12 @@ impl List {
         &self.networks
     }
 
-    /// Where it comes from, for messages.
-    #[must_use]
-    pub fn file(&self) -> &Arc<str> {
-        &self.file
+    /// Where a line of it stands; those of a list without lines stand together.
+    pub(super) fn place(&self, line: u32) -> String {
+        match line {
+            0 => self.file.to_string(),
+            line => format!("{}:{line}", self.file),
+        }
     }
 
     /// How many domains and networks are in it.

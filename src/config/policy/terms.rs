@@ -35,6 +35,16 @@ impl Level {
         }
     }
 
+    /// The level of a stream, by whether it has TLS and a certificate that proves its domain.
+    #[must_use]
+    pub fn of(has_tls: bool, is_proven: bool) -> Self {
+        match (has_tls, is_proven) {
+            (true, true) => Self::Trusted,
+            (true, false) => Self::Encrypted,
+            (false, _) => Self::Verified,
+        }
+    }
+
     /// Whether streams without TLS do not reach it.
     #[must_use]
     pub fn needs_tls(self) -> bool {
@@ -188,7 +198,6 @@ pub(in crate::config) struct Terms {
 /// Bounds for what a rule matches, in place of those for all.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(in crate::config) struct LimitTerms {
-    pub(in crate::config) stanza: Option<usize>,
     pub(in crate::config) queue: Option<usize>,
     pub(in crate::config) connect: Option<Duration>,
     pub(in crate::config) idle: Option<Duration>,
@@ -208,14 +217,13 @@ pub(in crate::config) enum Key {
     Error,
     Bidi,
     Multiplex,
-    Stanza,
     Queue,
     ConnectTime,
     Idle,
 }
 
 impl Key {
-    pub(in crate::config) const ALL: [Self; 15] = [
+    pub(in crate::config) const ALL: [Self; 14] = [
         Self::Inbound,
         Self::Outbound,
         Self::Level,
@@ -227,7 +235,6 @@ impl Key {
         Self::Error,
         Self::Bidi,
         Self::Multiplex,
-        Self::Stanza,
         Self::Queue,
         Self::ConnectTime,
         Self::Idle,
@@ -246,7 +253,6 @@ impl Key {
             Self::Error => "error",
             Self::Bidi => "compat.bidi",
             Self::Multiplex => "compat.multiplex",
-            Self::Stanza => "limits.stanza",
             Self::Queue => "limits.queue",
             Self::ConnectTime => "limits.connect",
             Self::Idle => "limits.idle",
@@ -280,7 +286,6 @@ impl Key {
             Self::Error => terms.error.map(|condition| condition.as_str().to_owned()),
             Self::Bidi => terms.bidi.map(auto),
             Self::Multiplex => terms.multiplex.map(auto),
-            Self::Stanza => terms.limits.stanza.map(show_size),
             Self::Queue => terms.limits.queue.map(show_size),
             Self::ConnectTime => terms.limits.connect.map(show_duration),
             Self::Idle => terms.limits.idle.map(show_duration),
@@ -302,7 +307,6 @@ impl Terms {
             Key::Error => self.error.is_some(),
             Key::Bidi => self.bidi.is_some(),
             Key::Multiplex => self.multiplex.is_some(),
-            Key::Stanza => self.limits.stanza.is_some(),
             Key::Queue => self.limits.queue.is_some(),
             Key::ConnectTime => self.limits.connect.is_some(),
             Key::Idle => self.limits.idle.is_some(),
@@ -328,7 +332,6 @@ impl Terms {
             Key::Error => self.error == other.error,
             Key::Bidi => self.bidi == other.bidi,
             Key::Multiplex => self.multiplex == other.multiplex,
-            Key::Stanza => self.limits.stanza == other.limits.stanza,
             Key::Queue => self.limits.queue == other.limits.queue,
             Key::ConnectTime => self.limits.connect == other.limits.connect,
             Key::Idle => self.limits.idle == other.limits.idle,
@@ -351,7 +354,6 @@ impl Terms {
             | Key::Error
             | Key::Bidi
             | Key::Multiplex
-            | Key::Stanza
             | Key::Queue
             | Key::ConnectTime
             | Key::Idle => false,

@@ -72,7 +72,8 @@ impl Leg {
             at(since + limits.negotiation + grace, Deadline::Negotiation);
         } else if self.side == Side::Peer {
             let returned = self.returning.as_ref().map(|returning| returning.lanes.used());
-            at(returned.map_or(self.used, |at| at.max(self.used)) + limits.idle, Deadline::Idle);
+            let idle = self.machine.idle_limit();
+            at(returned.map_or(self.used, |at| at.max(self.used)) + idle, Deadline::Idle);
         }
         first
     }

@@ -40,7 +40,12 @@ impl Opened {
 
     /// Looks after lanes whose time has come.
     pub(super) fn look_after(&mut self) {
-        let limits = &self.gate.config().limits;
+        let config = self.gate.config();
+        let limits = &config.limits;
+        let idle = |pair: &DomainPair| match self.side {
+            Side::Peer => decide(&config, pair, Direction::Outbound).idle_limit(limits),
+            Side::Legacy => limits.idle,
+        };
         let now = Instant::now();
         let mut next = now + limits.idle;
         let mut gone = Vec::new();
@@ -48,9 +53,9 @@ impl Opened {
         for (id, lane) in self.lanes.iter() {
             let (due, end) = match lane.stage {
                 Stage::Open if self.live.machine.is_bidirectional() => {
-                    (lane.used.max(self.came) + limits.idle, End::Done("idle"))
+                    (lane.used.max(self.came) + idle(lane.route.pair()), End::Done("idle"))
                 }
-                Stage::Open => (lane.used + limits.idle, End::Done("idle")),
+                Stage::Open => (lane.used + idle(lane.route.pair()), End::Done("idle")),
                 Stage::Waiting => continue,
                 Stage::Asked => {
                     let detail = "no answer to our dialback key in time";
@@ -73,7 +78,10 @@ impl Opened {
             }
         }
         for (id, end) in gone {
-            if let Some(lane) = self.lanes.get(id) {
+            if let Some(lane) = self.lanes.get(id)
+                && matches!(lane.stage, Stage::Asked)
+            {
+                self.keep_apart();
                 self.live.machine.forget(lane.route.pair());
             }
             self.leave(id, end);
@@ -132,6 +140,13 @@ impl Opened {
         }
     }
 
+    /// The peer does not bear that pairs join: it ends the stream over them, or has no answer.
+    pub(super) fn keep_apart(&self) {
+        if let Some(endpoint) = &self.live.endpoint {
+            self.gate.sharing().keep_apart(endpoint.address);
+        }
+    }
+
     pub(super) fn leave(&mut self, id: LaneId, end: End) {
         self.parting = end.clone();
         self.lanes.leave(id, end);
@@ -177,10 +192,12 @@ impl Opened {
             return Ok(());
         }
         dial::allowed(&config, pair, Direction::Outbound)?;
-        if let Some(address) = self.live.address() {
+        let decision = decide(&config, pair, Direction::Outbound);
+        // where a rule sends us we go
+        if let (Some(address), None) = (self.live.address(), decision.connect()) {
             dial::address_allowed(&config, address)?;
         }
-        dial::sufficient(&decide(&config, pair, Direction::Outbound), self.tls(), proof)
+        dial::sufficient(&decision, self.tls(), proof)
     }
 
     pub(super) fn tls(&self) -> Option<TlsVersion> {

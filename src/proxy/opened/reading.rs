@@ -68,19 +68,7 @@ impl Opened {
             TokenKind::Footer => Err(machine.footer()),
         };
         wire.input().advance(token.len);
-        if outcome.is_err() {
-            self.blame();
-        }
         self.say(steps);
         outcome
-    }
-
-    /// The peer ends the stream. Did it because of a pair that joined?
-    fn blame(&self) {
-        if self.lanes.outstanding() > 0
-            && let Some(endpoint) = &self.live.endpoint
-        {
-            self.gate.sharing().keep_apart(endpoint.address);
-        }
     }
 }

@@ -46,7 +46,10 @@ impl Receiving {
                 return Err(Fault::remote(condition, "malformed dialback element"));
             }
         };
-        if self.side == Side::Peer && layer == Layer::Clear {
+        if self.side == Side::Peer
+            && layer == Layer::Clear
+            && !self.may_be_clear(&request.pair, is_verify)
+        {
             self.clear_dialback += 1;
             if self.clear_dialback > CLEAR_DIALBACK_MAX {
                 return Err(Fault::policy(StreamCondition::PolicyViolation, "tls required", None));

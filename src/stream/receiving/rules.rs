@@ -1,6 +1,6 @@
 //! What the rules say of the pairs of an accepted stream.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::{Outcome, Receiving};
 use crate::{
@@ -37,6 +37,34 @@ impl Receiving {
                 Some(denied.rule.to_string()),
             )),
         }
+    }
+
+    /// Whether a peer may do something without TLS on this stream: it is asked again for each pair.
+    /// Old servers do not say who they are in the header.
+    pub(super) fn may_stay_clear(&self) -> bool {
+        let Some(from) = &self.names.from else { return self.config.policy.has_clear() };
+        let to = self.names.to.as_ref();
+        self.is_clear(to, from, Direction::Inbound) || self.is_clear(to, from, Direction::Outbound)
+    }
+
+    /// Whether a dialback request of a peer counts without TLS. A question about a key of ours is
+    /// about the stanzas that we send.
+    pub(super) fn may_be_clear(&self, pair: &DomainPair, is_verify: bool) -> bool {
+        let direction = if is_verify { Direction::Outbound } else { Direction::Inbound };
+        self.is_clear(Some(&pair.target), &pair.sender, direction)
+    }
+
+    fn is_clear(&self, local: Option<&Domain>, remote: &Domain, direction: Direction) -> bool {
+        let query = Query { local, remote, direction, address: None };
+        !self.config.policy.decide(&query).level().needs_tls()
+    }
+
+    /// After how long without stanzas the stream is closed.
+    #[must_use]
+    pub fn idle_limit(&self) -> Duration {
+        let (limits, to) = (&self.config.limits, self.names.to.as_ref());
+        let of = |from| self.decision(to, from).idle_limit(limits);
+        self.names.from.as_ref().map_or(limits.idle, of)
     }
 
     /// Whether the stream may carry both directions (XEP-0288).

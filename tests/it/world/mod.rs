@@ -6,6 +6,7 @@ pub(crate) mod conn;
 mod dns;
 mod peer;
 mod sending;
+mod serving;
 mod station;
 mod stream;
 mod web;
@@ -24,8 +25,9 @@ pub(crate) use self::{
     authority::{Authority, Identity},
     conn::{Conn, FOOTER, assert_error, attribute, has_xml, soon},
     dns::{Dns, Service},
-    peer::{EXTERNAL, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
+    peer::{EXTERNAL, FEATURES_END, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
     sending::{BOUNCE, message_to},
+    serving::{Serving, features},
     station::{Manner, Station, Style},
     stream::Stream,
 };

@@ -9,7 +9,9 @@ from . import (
     pairs,
     policy,
     proofs,
+    replicas,
     selftest,
+    sharing,
     shutdown,
     withdrawal,
 )
@@ -20,6 +22,7 @@ ALL: list[Scenario] = [
     *federation.SCENARIOS,
     *pairs.SCENARIOS,
     *proofs.SCENARIOS,
+    *sharing.SCENARIOS,
     *matrix.SCENARIOS,
     *hosting.SCENARIOS,
     *withdrawal.SCENARIOS,
@@ -27,4 +30,5 @@ ALL: list[Scenario] = [
     *policy.SCENARIOS,
     *faults.SCENARIOS,
     *shutdown.SCENARIOS,
+    *replicas.SCENARIOS,
 ]
