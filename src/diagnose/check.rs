@@ -32,14 +32,14 @@ use crate::{
     },
     config::{
         model::{Config, Dnssec},
-        policy::{Decision, Denied, Level, Query},
+        policy::{Decision, Denied},
     },
     net::{
         resolver::{ResolveError, SrvRecord},
         secret::{self, SecretError},
         targets::{Target, TargetTls},
     },
-    proxy::{ServicesError, services::Services},
+    proxy::{ServicesError, rules::decide, services::Services},
     stream::{Failure, FailureKind},
     xmpp::{Direction, Domain, DomainPair},
 };
@@ -195,6 +195,7 @@ impl Walk<'_> {
                 allowed: denied_by.is_none(),
                 reason: reason.map(|reason| reason.to_string()),
                 denied_by: denied_by.map(|rule| rule.to_string()),
+                reported: decision.reported().map(|denied| denied.rule.to_string()),
                 level: decision.level().as_str(),
                 level_rule: decision.level_rule().map(|rule| rule.to_string()),
             }
@@ -202,13 +203,13 @@ impl Walk<'_> {
         Policy { outbound: ruling(Direction::Outbound), inbound: ruling(Direction::Inbound) }
     }
 
-    fn level(&self) -> Level {
-        self.decision(Direction::Outbound).level()
-    }
-
+    /// What the rules say of the stanzas that go that way.
     fn decision(&self, direction: Direction) -> Decision<'_> {
-        let (local, remote) = (Some(&self.pair.sender), &self.pair.target);
-        self.services.config.policy.decide(&Query { local, remote, direction, address: None })
+        let pair = match direction {
+            Direction::Outbound => &self.pair,
+            Direction::Inbound => &self.pair.reversed(),
+        };
+        decide(&self.services.config, pair, direction)
     }
 
     /// What DNS says of the services, and the targets to try.
@@ -286,6 +287,8 @@ fn connection(address: Option<SocketAddr>) -> Connection {
         level: None,
         proven_by: None,
         proven_until: None,
+        missing_outbound: None,
+        missing_inbound: None,
         certificate_refused: None,
         dialback: None,
         error: None,

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tracing::debug;
 
-use super::{dial::Endpoint, gate::Gate, services::Services};
+use super::{gate::Gate, services::Services};
 use crate::{
     auth::{
         Proof,
@@ -37,22 +37,6 @@ pub(crate) enum Unproven {
 }
 
 impl Gate {
-    /// Judges the certificate chain of a peer's endpoint, as of now. What the domain publishes by
-    /// POSH is fetched only where DANE has no say and PKIX does not prove it.
-    ///
-    /// # Errors
-    /// [`Unproven`].
-    pub(super) async fn judge_endpoint(
-        &self,
-        chain: &[CertificateDer<'static>],
-        domain: &Domain,
-        endpoint: &Endpoint,
-        deadline: Instant,
-    ) -> Result<Proof, Unproven> {
-        let Endpoint { target, plan, .. } = endpoint;
-        self.services().judge_endpoint(chain, domain, target, plan, deadline).await
-    }
-
     /// Judges the certificate chain of a client that claims a domain, as of now: where DNSSEC is
     /// used by what it says of the domain's own servers, which show the same certificates (protocol
     /// DA-11, DA-12), by PKIX, and by POSH.
@@ -111,7 +95,8 @@ impl Gate {
 }
 
 impl Services {
-    /// Judges the certificate chain of a peer's endpoint; see [`Gate::judge_endpoint`].
+    /// Judges the certificate chain of a peer's endpoint, as of now. What the domain publishes by
+    /// POSH is fetched only where DANE has no say and PKIX does not prove it.
     ///
     /// # Errors
     /// [`Unproven`].

@@ -21,7 +21,7 @@ mod questions;
 mod reasons;
 mod route;
 mod routes;
-mod rules;
+pub(crate) mod rules;
 pub(crate) mod services;
 mod sharing;
 

@@ -298,6 +298,29 @@ async fn a_posh_document_proves_and_nothing_passes_over_another() {
 }
 
 #[tokio::test]
+async fn pins_and_the_prooftypes_that_count_are_those_of_the_rules() {
+    let world = World::start().await;
+    let digest = "00".repeat(32);
+    for (rule, proof, hint) in [
+        (format!("pins: ['{digest}']"), ("pin", ProofResult::Fails), "change the pin"),
+        ("proofs: [dane]".to_owned(), ("dane", ProofResult::Untried), "do not count it"),
+    ] {
+        world.configure(&format!("rules: [{{ match: good.test, {rule} }}]"));
+        let report = world.check(&options("good.test")).await;
+        let text = report.to_text(false);
+        assert_eq!(proofs(&report)[0], proof, "{text}");
+        assert_eq!((report.status, report.outcome.outbound), (Status::Critical, Some(false)));
+        assert!(report.hints.iter().any(|found| found.contains(hint)), "{text}");
+    }
+    // the same, were it enforced
+    world.configure("mode: report\nrules: [{ match: good.test, allow: none }]");
+    let report = world.check(&options("good.test")).await;
+    let reported = report.policy.outbound.reported.as_deref();
+    assert_eq!(reported, Some("conf.d/20.yaml:3"), "{}", report.to_text(false));
+    assert_eq!((report.status, report.outcome.outbound), (Status::Warning, Some(true)));
+}
+
+#[tokio::test]
 async fn where_the_way_ends_is_said() {
     let config = "limits: { connect: 3s, tcp_connect: 1s }";
     let mut world = World::with(Plan { config, ..Plan::DEFAULT }).await;

@@ -53,6 +53,8 @@ pub struct Ruling {
     pub reason: Option<String>,
     /// Where the rule stands that refuses, as file and line.
     pub denied_by: Option<String>,
+    /// The rule that would refuse it, if the mode were not `report`.
+    pub reported: Option<String>,
     /// The level that has to be reached.
     pub level: &'static str,
     /// Where the rule stands that sets it; none where the default does.
@@ -158,6 +160,10 @@ pub struct Connection {
     pub proven_by: Option<&'static str>,
     /// When that proof ends, in seconds since 1970.
     pub proven_until: Option<u64>,
+    /// What outbound stanzas would need beyond that, by which rule.
+    pub missing_outbound: Option<String>,
+    /// What inbound stanzas would need beyond that, from a server with the same certificate.
+    pub missing_inbound: Option<String>,
     /// Whether the peer ended TLS over our certificate, so that none was shown (`alert`).
     pub certificate_refused: Option<String>,
     /// Whether the peer took our dialback key; none where it was not tried.
@@ -244,7 +250,7 @@ pub struct Certificate {
 /// One prooftype.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct ProofReport {
-    /// `dane`, `pkix`, `posh` or `dialback`.
+    /// `pin`, `dane`, `pkix`, `posh` or `dialback`.
     pub prooftype: &'static str,
     /// What came of it.
     pub result: ProofResult,

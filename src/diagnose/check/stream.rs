@@ -19,7 +19,7 @@ use crate::{
         TlsFacts,
         pkix::{self, CertificateInfo, Presented},
     },
-    config::policy::Level,
+    config::policy::{Level, Missing, Shortfall},
     net::{
         targets::TargetTls,
         tls::{ClientCertificate, Connect, HandshakeError, Secured, is_certificate_alert},
@@ -28,7 +28,7 @@ use crate::{
     proxy::frames::{Frame, Frames},
     stream::{Failure, FailureKind, Initiating, Purpose, Setup, Step},
     xml::{ElementName, writer},
-    xmpp::{Domain, Side, StreamCondition},
+    xmpp::{Direction, Domain, Side, StreamCondition},
 };
 
 /// Speaks with the peer on a new connection; `certificate`: whether ours is shown.
@@ -59,6 +59,7 @@ pub(super) async fn explore(
         machine: Initiating::new(setup),
         frames: Frames::new(&walk.services.config.limits),
         report: connection(Some(address)),
+        missing: None,
         began: Instant::now(),
     };
     exploration.run(socket).await
@@ -71,6 +72,8 @@ struct Exploration<'a> {
     machine: Initiating,
     frames: Frames,
     report: Connection,
+    /// What outbound stanzas would need beyond what is there.
+    missing: Option<Shortfall>,
     /// When what is under way began.
     began: Instant,
 }
@@ -256,10 +259,19 @@ impl Exploration<'_> {
         let Some(facts) = self.machine.tls() else {
             return Err(Failure::new(FailureKind::Tls, "no TLS"));
         };
+        let version = facts.version();
         let judgement = proofs::judge(self.walk, facts.peer_chain(), self.endpoint).await;
         self.report.proofs = judgement.proofs;
         self.began = Instant::now();
         let verdict = judgement.verdict?;
+        let missing = |direction| {
+            let decision = self.walk.decision(direction);
+            decision.suffices(Some(version), verdict.as_ref().ok()).err()
+        };
+        let (outbound, inbound) = (missing(Direction::Outbound), missing(Direction::Inbound));
+        self.report.missing_outbound = outbound.as_ref().map(ToString::to_string);
+        self.report.missing_inbound = inbound.as_ref().map(ToString::to_string);
+        self.missing = outbound;
         match &verdict {
             Ok(proof) => {
                 self.report.level = Some(Level::Trusted.as_str());
@@ -273,11 +285,12 @@ impl Exploration<'_> {
 
     /// As when it is dialled: whether what was proven is enough.
     fn level_reached(&self) -> Result<(), Failure> {
-        if self.walk.level() == Level::Trusted && self.machine.proof().is_none() {
-            let detail = "the level trusted is not reached";
-            return Err(Failure::new(FailureKind::NotProven, detail));
-        }
-        Ok(())
+        let Some(short) = &self.missing else { return Ok(()) };
+        let kind = match short.missing {
+            Missing::Tls | Missing::TlsVersion(_) => FailureKind::Tls,
+            Missing::Pin | Missing::Proof => FailureKind::NotProven,
+        };
+        Err(Failure::new(kind, short.to_string()))
     }
 
     fn broken(&self, error: &std::io::Error) -> Failure {
