@@ -16,7 +16,8 @@ use crate::{
         pkix, posh,
     },
     config::model::Dnssec,
-    net::targets::Target,
+    net::{resolver::ResolveError, targets::Target},
+    stream::Failure,
     xmpp::{Direction, Domain},
 };
 
@@ -30,6 +31,9 @@ pub(crate) enum Unproven {
     /// No prooftype succeeded; what follows from that is policy.
     #[error("{0}")]
     Open(String),
+    /// DNS gave no answer that can be used, so nobody knows what the domain's records say.
+    #[error("{0}")]
+    Unanswered(String),
 }
 
 impl Gate {
@@ -53,8 +57,8 @@ impl Gate {
         if services.config.resolver.dnssec != Dnssec::Off {
             let published = timeout(WAIT, services.resolver.published(domain)).await;
             let published =
-                published.map_err(|_| Unproven::Open("DNS took too long".to_owned()))?;
-            let published = published.map_err(|error| Unproven::Open(error.to_string()))?;
+                published.map_err(|_| Unproven::Unanswered("DNS took too long".to_owned()))?;
+            let published = published.map_err(unanswered)?;
             match dane::verify_client(chain, &published.sets, domain, UnixTime::now()) {
                 dane::Outcome::Match(proof) => return Ok(proof),
                 dane::Outcome::Mismatch(why) => {
@@ -64,7 +68,7 @@ impl Gate {
             }
             // Without all answers nobody knows whether the records would forbid it.
             if let Some(error) = published.missing {
-                return Err(Unproven::Open(error.to_string()));
+                return Err(unanswered(error));
             }
             // In the resolver's memory by now.
             targets = services.resolver.service(domain).await.unwrap_or_default();
@@ -142,6 +146,11 @@ impl Services {
             }
         }
     }
+}
+
+/// With the cause.
+fn unanswered(error: ResolveError) -> Unproven {
+    Unproven::Unanswered(Failure::from(error).to_string())
 }
 
 /// How long DNS, and then POSH, may keep a client waiting (protocol §9.3 step 3).

@@ -39,6 +39,7 @@ WITHDRAWN_SECONDS = 2 * TTL + 5
 DELIVERY_SECONDS = 20
 LIFETIME = 15  # seconds that a certificate lives on
 SILENCE_SECONDS = 30
+UNANSWERED_SECONDS = 30  # after which fedgate asks again where nobody answered
 DAY_SECONDS = 24 * 60 * 60
 BOTH = (OUTBOUND, INBOUND)
 
@@ -140,7 +141,7 @@ class Stage:
         for direction in BOTH:
             await log.expect_stream(direction, LEGACY, self.domain, proof=by)
 
-    async def renewed(self, log: GateLog) -> None:
+    async def renewed(self, log: GateLog, seconds: float = 2 * WITHDRAWN_SECONDS) -> None:
         """Both pairs are proven again, twice: the second time by what is published now."""
 
         def twice() -> bool:
@@ -149,7 +150,7 @@ class Stage:
             )
             return len(pairs) == len(BOTH) and min(pairs.values()) > 1
 
-        await until(twice, 2 * WITHDRAWN_SECONDS, "both pairs to be proven again")
+        await until(twice, seconds, "both pairs to be proven again")
         if self.ended() != (0, 0):
             raise Failed(f"streams ended though what proves them is there: {self.ended()}")
 
@@ -239,7 +240,7 @@ async def dns_silent(scene: Scene) -> str:
         finally:
             dns.speak()
         log = stage.log.now()
-        await stage.renewed(log)
+        await stage.renewed(log, UNANSWERED_SECONDS + WITHDRAWN_SECONDS)
         await stage.deliver()
     finally:
         stage.forget()
