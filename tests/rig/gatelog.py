@@ -9,6 +9,8 @@ from .wait import until
 
 NEGOTIATED = "stream negotiated"
 JOINED = "domain pair joined"
+RENEWED = "proof renewed"
+NOT_RENEWED = "proof not renewed yet"
 WITHDRAWN = "domain pair withdrawn"  # and why
 PEER = "peer"
 INBOUND = "inbound"
