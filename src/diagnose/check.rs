@@ -111,15 +111,11 @@ pub async fn check(config: Config, options: &Options) -> Result<Report, CheckErr
         }
         false => unused_keys()?,
     };
-    let deadline = Instant::now() + config.limits.connect;
+    let pair = DomainPair::new(from, options.domain.clone());
+    let decision = decide(&config, &pair, Direction::Outbound);
+    let deadline = Instant::now() + decision.connect_limit(&config.limits);
     let services = Services::beside(Arc::new(config))?;
-    let walk = Walk {
-        pair: DomainPair::new(from, options.domain.clone()),
-        secret: keys.public().clone(),
-        services,
-        options,
-        deadline,
-    };
+    let walk = Walk { pair, secret: keys.public().clone(), services, options, deadline };
     Ok(walk.run().await)
 }
 
