@@ -19,5 +19,6 @@ mod value;
 pub mod watch;
 
 pub use dump::{DumpError, dump};
+pub use lists::list_entries;
 pub use load::{Loaded, load};
 pub use problem::{Problem, Problems, Severity};

@@ -10,6 +10,7 @@ use super::{
     accepted::Entry,
     gate::Gate,
     listeners::{ListenError, Listeners},
+    lists,
     services::{Services, ServicesError},
 };
 use crate::{
@@ -68,6 +69,7 @@ impl App {
         let gate = Gate::new(services, keys);
         let legs = TaskTracker::new();
         listeners.serve(&gate, &legs, bound);
+        gate.tracker().spawn(lists::refresh(Arc::clone(&gate)));
         Ok(Self { gate, listeners, legs })
     }
 

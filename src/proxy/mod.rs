@@ -14,6 +14,7 @@ mod intake;
 pub(crate) mod judge;
 mod lanes;
 mod listeners;
+mod lists;
 mod opened;
 mod pieces;
 mod prover;

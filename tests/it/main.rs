@@ -24,5 +24,6 @@ mod l4_streams;
 mod life;
 mod posh;
 mod relay;
+mod rules;
 mod sharing;
 mod world;
