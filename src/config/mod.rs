@@ -22,3 +22,4 @@ pub use dump::{DumpError, dump};
 pub use lists::list_entries;
 pub use load::{Loaded, load};
 pub use problem::{Problem, Problems, Severity};
+pub use value::check_log_filter;
