@@ -111,15 +111,11 @@ pub async fn check(config: Config, options: &Options) -> Result<Report, CheckErr
         }
         false => unused_keys()?,
     };
-    let deadline = Instant::now() + config.limits.connect;
+    let pair = DomainPair::new(from, options.domain.clone());
+    let decision = decide(&config, &pair, Direction::Outbound);
+    let deadline = Instant::now() + decision.connect_limit(&config.limits);
     let services = Services::beside(Arc::new(config))?;
-    let walk = Walk {
-        pair: DomainPair::new(from, options.domain.clone()),
-        secret: keys.public().clone(),
-        services,
-        options,
-        deadline,
-    };
+    let walk = Walk { pair, secret: keys.public().clone(), services, options, deadline };
     Ok(walk.run().await)
 }
 
@@ -169,19 +165,26 @@ impl Walk<'_> {
         };
         let Policy { outbound, inbound } = &report.policy;
         if outbound.allowed || inbound.allowed {
-            let (dns, targets) = self.dns().await;
-            report.dns = Some(dns);
-            for target in targets {
-                let tried = self.target(target).await;
-                let is_final = tried.connections.last().is_some_and(is_final);
-                report.targets.push(tried);
-                if is_final {
-                    break;
-                }
+            match self.decision(Direction::Outbound).connect() {
+                Some(connect) => report.targets.push(self.fixed(connect).await),
+                None => self.by_dns(&mut report).await,
             }
         }
         hints::conclude(&mut report, &self.services);
         report
+    }
+
+    async fn by_dns(&self, report: &mut Report) {
+        let (dns, targets) = self.dns().await;
+        report.dns = Some(dns);
+        for target in targets {
+            let tried = self.target(target).await;
+            let is_final = tried.connections.last().is_some_and(is_final);
+            report.targets.push(tried);
+            if is_final {
+                break;
+            }
+        }
     }
 
     fn policy(&self) -> Policy {
@@ -289,6 +292,7 @@ fn connection(address: Option<SocketAddr>) -> Connection {
         proven_until: None,
         missing_outbound: None,
         missing_inbound: None,
+        tls_failed: None,
         certificate_refused: None,
         dialback: None,
         error: None,

@@ -187,8 +187,16 @@ async fn dial_back(
         let detail = "too many dialback questions are under way";
         return Err(Refusal::error(StanzaCondition::ResourceConstraint, detail));
     };
-    let asked =
-        dial::ask(gate, asker.side, &pair.reversed(), id, key).await.map_err(|f| refusal(&f))?;
+    let asked = dial::ask(gate, asker.side, &pair.reversed(), id, key).await;
+    gate.metrics().asked(match &asked {
+        Ok(asked) => match asked.outcome {
+            VerifyOutcome::Valid => "valid",
+            VerifyOutcome::Invalid => "invalid",
+            VerifyOutcome::Error(_) => "error",
+        },
+        Err(_) => "unreachable",
+    });
+    let asked = asked.map_err(|failure| refusal(&failure))?;
     match asked.outcome {
         VerifyOutcome::Valid => Ok(Proof::dialback(pair.sender.clone(), asked.proof.as_ref())),
         VerifyOutcome::Invalid => Err(Refusal {

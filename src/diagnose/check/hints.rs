@@ -222,6 +222,12 @@ impl Advice<'_> {
         if good.level == Some(Level::Encrypted.as_str()) {
             self.unproven(good, Status::Warning);
         }
+        if good.level == Some(Level::Verified.as_str()) {
+            self.hint(
+                Status::Warning,
+                "nothing is encrypted, and everybody on the way can read and change it: the rules allow that",
+            );
+        }
         if let Some(leaf) = good.certificates.first()
             && leaf.is_due
         {

@@ -53,6 +53,10 @@ pub(super) async fn judge(
         _ if walk.services.config.resolver.dnssec == Dnssec::Off => {
             report("dane", ProofResult::Untried, "resolver.dnssec is off".into())
         }
+        _ if walk.decision(Direction::Outbound).connect().is_some() => {
+            let why = "a rule says where the domain is reached, not DNS";
+            report("dane", ProofResult::Untried, why.into())
+        }
         _ => report("dane", ProofResult::Absent, no_dane(endpoint)),
     };
     let posh = by_posh(walk, chain).await;

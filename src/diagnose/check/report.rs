@@ -25,7 +25,8 @@ pub struct Report {
     pub summary: String,
     /// What the rules say.
     pub policy: Policy,
-    /// What DNS says of the domain; none where the rules forbid to go on.
+    /// What DNS says of the domain; none where the rules forbid to go on, or say themselves where
+    /// the domain is reached.
     pub dns: Option<Dns>,
     /// The targets that were tried, in order; the first good one ends it.
     pub targets: Vec<TargetReport>,
@@ -154,7 +155,7 @@ pub struct Connection {
     pub proofs: Vec<ProofReport>,
     /// The stream inside TLS.
     pub secured: Option<Stream>,
-    /// The level that is reached.
+    /// The level that is reached: `verified` without TLS, `encrypted` or `trusted`.
     pub level: Option<&'static str>,
     /// By which prooftype the domain is proven.
     pub proven_by: Option<&'static str>,
@@ -164,6 +165,8 @@ pub struct Connection {
     pub missing_outbound: Option<String>,
     /// What inbound stanzas would need beyond that, from a server with the same certificate.
     pub missing_inbound: Option<String>,
+    /// Why TLS failed, where the level `permissive` goes on without.
+    pub tls_failed: Option<String>,
     /// Whether the peer ended TLS over our certificate, so that none was shown (`alert`).
     pub certificate_refused: Option<String>,
     /// Whether the peer took our dialback key; none where it was not tried.
@@ -283,7 +286,7 @@ pub struct Outcome {
     pub outbound: Option<bool>,
     /// Whether stanzas from it would be taken, as far as its server shows.
     pub inbound: Option<bool>,
-    /// The level that is reached: `encrypted` or `trusted`.
+    /// The level that is reached: `verified`, `encrypted` or `trusted`.
     pub level: Option<&'static str>,
     /// By which prooftype.
     pub proven_by: Option<&'static str>,

@@ -37,7 +37,8 @@ impl Job<'_> {
             Wire::plain(socket)
         };
         let frames = Frames::new(&self.config.limits);
-        let mut live = Live { wire, endpoint: endpoint.cloned(), proof: None, frames, machine };
+        let mut live =
+            Live { wire, endpoint: endpoint.cloned(), proof: None, shown: None, frames, machine };
         match self.negotiate(&mut live, endpoint, steps).await {
             Ok(reached) => Ok(Outcome::Reached(Box::new(live), reached)),
             Err(failure) => {
