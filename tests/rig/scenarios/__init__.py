@@ -4,6 +4,7 @@ from . import (
     faults,
     federation,
     hosting,
+    machine,
     matrix,
     pairs,
     policy,
@@ -27,4 +28,5 @@ ALL: list[Scenario] = [
     *faults.SCENARIOS,
     *shutdown.SCENARIOS,
     *replicas.SCENARIOS,
+    *machine.SCENARIOS,
 ]
