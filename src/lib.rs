@@ -1,8 +1,10 @@
 #![doc = include_str!("../ARCHITECTURE.md")]
 #![deny(rustdoc::broken_intra_doc_links)]
 
+pub mod admin;
 pub mod auth;
 pub mod config;
+pub mod diagnose;
 pub mod net;
 pub mod ops;
 pub mod proxy;

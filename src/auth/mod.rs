@@ -3,6 +3,7 @@
 pub mod dane;
 pub mod dialback_key;
 pub mod ledger;
+pub mod pin;
 pub mod pkix;
 pub mod posh;
 mod proof;

@@ -1,8 +1,8 @@
 //! What a peer has proven: one success of one prooftype for one domain (RFC 7712 §7).
 //!
 //! A [`Proof`] is the only thing from which a domain pair can be authorized. Its fields are
-//! private and its constructors few: searching for `Proof::assertion`, `Proof::dialback` and
-//! `Proof::source_address` lists every way to be believed.
+//! private and its constructors few: searching for `Proof::assertion`, `Proof::pinned`,
+//! `Proof::dialback` and `Proof::source_address` lists every way to be believed.
 
 use std::fmt;
 
@@ -18,6 +18,8 @@ pub enum Prooftype {
     Dane,
     /// The authoritative server confirmed a key (XEP-0220).
     Dialback,
+    /// A certificate or key that a rule names for the domain.
+    Pin,
     /// A certificate that a trusted CA issued for the domain (RFC 6120 §13.7.2).
     Pkix,
     /// A certificate that the domain publishes over HTTPS (RFC 7711, RFC 7712 §5.2).
@@ -33,6 +35,7 @@ impl Prooftype {
         match self {
             Self::Dane => "dane",
             Self::Dialback => "dialback",
+            Self::Pin => "pin",
             Self::Pkix => "pkix",
             Self::Posh => "posh",
             Self::Source => "source",
@@ -51,6 +54,8 @@ impl fmt::Display for Prooftype {
 pub struct Proof {
     domain: Domain,
     prooftype: Prooftype,
+    /// What the certificate behind it is believed by.
+    strong: Option<Prooftype>,
     fingerprint: Option<Fingerprint>,
     evidence: Option<Evidence>,
 }
@@ -72,7 +77,19 @@ impl Proof {
         fingerprint: Fingerprint,
         evidence: Evidence,
     ) -> Self {
-        Self { domain, prooftype, fingerprint: Some(fingerprint), evidence: Some(evidence) }
+        let (strong, fingerprint, evidence) = (Some(prooftype), Some(fingerprint), Some(evidence));
+        Self { domain, prooftype, strong, fingerprint, evidence }
+    }
+
+    /// States that the operator names the certificate with this fingerprint for `domain`.
+    pub(in crate::auth) fn pinned(domain: Domain, fingerprint: Fingerprint) -> Self {
+        Self {
+            domain,
+            prooftype: Prooftype::Pin,
+            strong: Some(Prooftype::Pin),
+            fingerprint: Some(fingerprint),
+            evidence: None,
+        }
     }
 
     /// States that the authoritative server of `domain` confirmed a key of this stream; `server`
@@ -82,6 +99,7 @@ impl Proof {
         Self {
             domain,
             prooftype: Prooftype::Dialback,
+            strong: server.and_then(|server| server.strong),
             fingerprint: server.and_then(|server| server.fingerprint),
             evidence: server.and_then(|server| server.evidence),
         }
@@ -90,7 +108,8 @@ impl Proof {
     /// States that the stream comes from an address whose users may speak for all local domains:
     /// the operator says so.
     pub(crate) fn source_address(domain: Domain) -> Self {
-        Self { domain, prooftype: Prooftype::Source, fingerprint: None, evidence: None }
+        let prooftype = Prooftype::Source;
+        Self { domain, prooftype, strong: None, fingerprint: None, evidence: None }
     }
 
     /// The domain that is proven, and no other: a wildcard certificate proves what was asked.
@@ -103,7 +122,13 @@ impl Proof {
     /// confirmed the key (RFC 7712 §4.3).
     #[must_use]
     pub fn is_strong(&self) -> bool {
-        self.fingerprint.is_some()
+        self.strong.is_some()
+    }
+
+    /// By which prooftype that certificate is believed.
+    #[must_use]
+    pub fn strong(&self) -> Option<Prooftype> {
+        self.strong
     }
 
     /// How it was proven.

@@ -11,6 +11,8 @@ use rustls::{
     ClientConnection, CommonState, ProtocolVersion, ServerConnection, pki_types::CertificateDer,
 };
 
+use crate::config::model::TlsVersion;
+
 /// What a finished handshake established.
 #[derive(Clone, Debug)]
 pub struct TlsFacts {
@@ -55,6 +57,15 @@ impl TlsFacts {
             ProtocolVersion::TLSv1_2 => "TLSv1.2",
             ProtocolVersion::TLSv1_3 => "TLSv1.3",
             _ => "unknown",
+        }
+    }
+
+    /// The version as the configuration knows it; what is none of those counts as the lowest.
+    #[must_use]
+    pub fn version(&self) -> TlsVersion {
+        match self.version {
+            ProtocolVersion::TLSv1_3 => TlsVersion::V1_3,
+            _ => TlsVersion::V1_2,
         }
     }
 

@@ -1,13 +1,25 @@
 //! The commands, one file each.
 
+mod admin;
 mod check;
+mod check_config;
 mod health;
+mod policy;
+mod records;
 mod run;
+mod shell;
 mod steer;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use fedgate::config::{self, model::Config};
+use serde::Serialize;
 
 /// Where the configuration is looked for when nothing is said.
 const DEFAULT_CONFIG: &str = "/etc/fedgate/conf.d";
@@ -39,12 +51,32 @@ enum Command {
     /// Check the configuration and print every error at once; exit status 1 if there is any.
     ///
     /// Warnings and errors go to standard error.
-    CheckConfig(check::CheckConfig),
+    CheckConfig(check_config::CheckConfig),
+    /// Walk the whole way to a remote domain and say why it does or does not federate.
+    ///
+    /// Opens a stream as the gate would, up to where it would speak for the local domain, and sends
+    /// no stanza. Exit status: 0 good, 1 with a warning, 2 would not federate, 3 could not be found
+    /// out, 64 with wrong arguments or a wrong configuration.
+    Check(check::Check),
+    /// Print what a local domain has to publish (SRV, TLSA, POSH), and what of it is there.
+    ///
+    /// Exit status: 0 all is there, 1 something is missing, 2 something is wrong, 3 could not be
+    /// found out, 64 with wrong arguments or a wrong configuration.
+    Records(records::Records),
     /// Ask the running gate for a stream; exit status 1 if it does not answer.
     Health(ConfigDir),
+    /// Show what the rules come to.
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Bring the legacy server's outbound streams to the gate.
     #[command(subcommand)]
     Steer(steer::Steer),
+    #[command(flatten)]
+    Admin(admin::Admin),
+    /// Print a script by which a shell completes the commands.
+    Completions(shell::Completions),
+    /// Print the manual page, or write the pages of all commands.
+    Man(shell::Man),
 }
 
 /// Where the configuration is.
@@ -55,14 +87,66 @@ struct ConfigDir {
     config: PathBuf,
 }
 
+/// How a report is printed.
+#[derive(Clone, Copy, Debug, Args)]
+struct Format {
+    /// Print JSON in place of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Format {
+    /// Prints a report on standard output; as text in colours, if that is a terminal and nobody
+    /// asked for none (no-color.org).
+    fn print(self, report: &impl Serialize, text: impl FnOnce(bool) -> String) -> io::Result<()> {
+        let mut out = io::stdout();
+        if self.json {
+            serde_json::to_writer_pretty(&mut out, report)?;
+            return out.write_all(b"\n");
+        }
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        out.write_all(text(wanted && out.is_terminal()).as_bytes())
+    }
+}
+
+/// Loads the configuration; prints what is wrong with it, and says how to exit then.
+fn load(dir: &ConfigDir) -> Result<Config, ExitCode> {
+    config::load(&dir.config).map(|loaded| loaded.config).map_err(|problems| {
+        eprintln!("{problems}");
+        ExitCode::from(EXIT_USAGE)
+    })
+}
+
+/// For commands that ask the network one thing after another.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("start the runtime")
+}
+
 impl Cli {
+    /// Reads the command line; prints what is wrong with it, or the help that was asked for, and
+    /// says how to exit then. Not with clap's own status, which means something else here.
+    pub(crate) fn read() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            // where the terminal is gone nobody reads it
+            let _ = error.print();
+            if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
+        })
+    }
+
     /// Does what the command line says.
     pub(crate) fn execute(self) -> ExitCode {
         let outcome = match self.command {
             Command::Run(dir) => run::run(&dir.config),
             Command::CheckConfig(command) => command.execute(),
+            Command::Check(command) => command.execute(),
+            Command::Records(command) => command.execute(),
             Command::Health(dir) => health::health(&dir.config),
+            Command::Policy(policy) => policy.execute(),
             Command::Steer(steer) => steer.execute(),
+            Command::Admin(admin) => return admin.execute(),
+            Command::Completions(command) => command.execute(),
+            Command::Man(command) => command.execute(),
         };
         match outcome {
             Ok(code) => code,

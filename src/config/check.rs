@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    civil::Instant,
     model::{
         CertificateFiles, Config, Listen, Log, LogFormat, Posh, Roots, Steer, Tls, TlsVersion,
     },
@@ -17,26 +18,36 @@ use super::{
     value,
 };
 
+mod admin;
 mod legacy;
 mod limits;
+mod lists;
+mod networks;
 mod resolver;
 pub(super) mod rules;
+mod terms;
 
 /// Checks the merged files. `directory` is what relative paths are relative to; `missing` is what
-/// to name when something stands in no file, and none if a file could not be read.
+/// to name when something stands in no file, and none if a file could not be read. Rules that have
+/// expired at `now` are left out.
 pub(super) fn check(
     root: &Node,
     directory: &Path,
     missing: Option<&str>,
+    now: Instant,
     out: &mut Reports<'_>,
 ) -> Config {
     let top = Section::of(root, "configuration", &KEYS, out);
     check_version(&top, missing, out);
     let listen = check_listen(&top, out);
     let (legacy, local_domains) = legacy::check(&top, &listen, missing, out);
+    let lists = lists::check(&top, directory, out);
+    let policy = rules::check(&top, &lists, &local_domains, now, out);
     let path = |text: &str| value::path(text, directory);
+    let state_dir = top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into());
     Config {
-        state_dir: top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into()),
+        admin: admin::check(&top, &state_dir, &listen, directory, out),
+        state_dir,
         dialback_secret: check_dialback(&top, directory, out),
         legacy,
         local_domains,
@@ -45,7 +56,8 @@ pub(super) fn check(
         resolver: resolver::check(&top, &listen, directory, out),
         posh: check_posh(&top, out),
         steer: check_steer(&top, &listen, out),
-        policy: rules::check(&top, out),
+        lists: lists.sources,
+        policy,
         limits: limits::check(&top, out),
         log: check_log(&top, out),
         shutdown_timeout: top
@@ -255,7 +267,7 @@ fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
     values.into_iter().map(|(value, _)| value).collect()
 }
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 19] = [
     "version",
     "state_dir",
     "dialback",
@@ -266,11 +278,14 @@ const KEYS: [&str; 16] = [
     "resolver",
     "posh",
     "steer",
+    "mode",
     "defaults",
+    "lists",
     "rules",
     "networks",
     "limits",
     "log",
+    "admin",
     "shutdown_timeout",
 ];
 

@@ -13,6 +13,8 @@ use std::{
 
 use super::{
     check,
+    civil::Instant,
+    lists,
     merge::merge,
     model::Config,
     problem::{At, Problem, Problems, Reports, Source, Wrong, quote},
@@ -68,7 +70,9 @@ pub fn load(directory: &Path) -> Result<Loaded, Problems> {
         out.file_error(&*label, wrong.hint(hint));
     }
     let complete = complete && !sources.is_empty();
-    let config = assemble(&directory, &label, &sources, complete, &mut out);
+    let now = Instant::now();
+    let mut config = assemble(&directory, &label, &sources, complete, now, &mut out);
+    lists::load(&mut config, &directory, &label, &mut out);
     out.finish().map(|warnings| Loaded { config, warnings })
 }
 
@@ -78,6 +82,7 @@ pub(super) fn assemble(
     label: &str,
     sources: &[Source],
     complete: bool,
+    now: Instant,
     out: &mut Reports<'_>,
 ) -> Config {
     let at = At { file: 0, line: 1, column: 1, width: 1 };
@@ -98,7 +103,7 @@ pub(super) fn assemble(
     // what is missing may stand in a file that could not be read
     let complete = complete && out.errors() == before;
     let missing = complete.then_some(label);
-    check::check(&all, directory, missing, out)
+    check::check(&all, directory, missing, now, out)
 }
 
 #[derive(Default)]
@@ -175,7 +180,7 @@ fn file_name(path: &Path) -> String {
 }
 
 /// A name as it is, or escaped if it could write to a terminal.
-fn printable(name: &str) -> String {
+pub(super) fn printable(name: &str) -> String {
     if name.chars().any(char::is_control) { quote(name) } else { name.to_owned() }
 }
 

@@ -5,7 +5,9 @@
 //! Nothing here acts on what it read.
 
 mod check;
+pub mod civil;
 mod dump;
+mod lists;
 mod load;
 mod merge;
 pub mod model;
@@ -19,3 +21,4 @@ pub mod watch;
 pub use dump::{DumpError, dump};
 pub use load::{Loaded, load};
 pub use problem::{Problem, Problems, Severity};
+pub use value::check_log_filter;

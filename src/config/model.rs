@@ -38,19 +38,24 @@ pub struct Config {
     pub posh: Posh,
     /// What the embedded DNS responder answers.
     pub steer: Steer,
+    /// Named lists of domains and networks, which rules refer to.
+    pub lists: BTreeMap<Arc<str>, ListSource>,
     /// Who may federate, and how well proven.
     pub policy: Policy,
     /// Bounds on what one stream, one peer and the whole may use.
     pub limits: Limits,
     /// What is logged.
     pub log: Log,
+    /// Where operators look, and give orders.
+    pub admin: Admin,
     /// How long an orderly end may take after SIGTERM.
     pub shutdown_timeout: Duration,
 }
 
 impl Config {
     /// The files outside the configuration directory that matter as much as those in it:
-    /// certificates, keys, trust roots and trust anchors. For [`Watcher`](super::watch::Watcher).
+    /// certificates, keys, trust roots, trust anchors, lists and the admin token. For
+    /// [`Watcher`](super::watch::Watcher).
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let certificates = self.certificates.iter().flat_map(|c| [&c.cert, &c.key]);
@@ -62,8 +67,43 @@ impl Config {
             Dnssec::Validate { trust_anchor } => trust_anchor.as_ref(),
             Dnssec::Off | Dnssec::TrustAd => None,
         };
-        certificates.chain(roots).chain(anchor).cloned().collect()
+        let token = self.admin.token_file.as_ref();
+        let files = certificates.chain(roots).chain(anchor).chain(token).cloned();
+        let lists = self.lists.iter().filter_map(|(name, source)| self.list_file(name, source));
+        files.chain(lists).collect()
     }
+
+    /// The file that a list is read from; one that is fetched is kept in the state directory.
+    #[must_use]
+    pub fn list_file(&self, name: &str, source: &ListSource) -> Option<PathBuf> {
+        match source {
+            ListSource::Domains(_) => None,
+            ListSource::File(path) => Some(path.clone()),
+            ListSource::Url(_) => Some(self.state_dir.join("lists").join(format!("{name}.txt"))),
+        }
+    }
+}
+
+/// Where the content of a list comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ListSource {
+    /// The configuration itself: patterns of domains.
+    Domains(Vec<String>),
+    /// A file, read again when it changes.
+    File(PathBuf),
+    /// A web server.
+    Url(ListUrl),
+}
+
+/// A list that is fetched by HTTPS; what was good last is used meanwhile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListUrl {
+    /// `https://…`.
+    pub url: String,
+    /// How often it is fetched.
+    pub refresh: Duration,
+    /// Bytes that it may have.
+    pub max_size: usize,
 }
 
 /// The sockets to listen on. `[::]` takes IPv4 too; port 0 leaves the choice to the kernel.
@@ -179,6 +219,17 @@ pub enum TlsVersion {
     V1_2,
     /// TLS 1.3.
     V1_3,
+}
+
+impl TlsVersion {
+    /// The word of the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1_2 => "1.2",
+            Self::V1_3 => "1.3",
+        }
+    }
 }
 
 /// How remote domains are resolved.
@@ -299,6 +350,19 @@ pub struct Log {
     pub format: LogFormat,
     /// A `tracing` filter such as `info` or `warn,fedgate=debug`, known to be one.
     pub level: String,
+}
+
+/// The admin interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admin {
+    /// A Unix socket for the owner and the group of the process; none: it is off.
+    pub socket: Option<PathBuf>,
+    /// Addresses for HTTP; those that are not loopback need a token.
+    pub http: Vec<SocketAddr>,
+    /// A file that holds what requests by HTTP have to show.
+    pub token_file: Option<PathBuf>,
+    /// Whether requests by HTTP may change something.
+    pub write: bool,
 }
 
 /// The shape of a log line.

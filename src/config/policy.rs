@@ -1,62 +1,88 @@
-//! Who may federate: rules by domain and address, merged by specificity, never by order.
+//! Who may federate: rules by domain, address, local domain and direction, merged by specificity,
+//! never by order.
 //!
-//! A remote domain is judged key by key from its exact name over the longest `*.d` and `*` to the
-//! defaults; at equal specificity the more restrictive `allow` wins, and a differing `level` is
-//! refused when the rules are read. An address is judged by its longest prefix. A lookup costs a
-//! hash per label or per prefix length in use, however many rules there are. Names are compared in
-//! the canonical form of [`Domain`], so no spelling slips past a rule (protocol rule ID-4).
+//! A pair is judged key by key, from the rules for the remote domain's exact name over the longest
+//! `*.d`, the named lists and `*` to the defaults. Where the remote domain is matched equally, a
+//! rule that names a local domain is more specific than one that names a direction, and that more
+//! than one that names neither. Between equals the stricter `allow` wins, and any other
+//! disagreement is refused when the rules are read; lists, whose content changes without their
+//! rules, are an exception: between two of them the stricter wins, or else the first by name.
+//!
+//! An address is judged by its longest prefix. A lookup costs a hash per label or per prefix length
+//! in use, and per list, however many rules and lines there are, and allocates nothing. Names are
+//! compared in the canonical form of [`Domain`], so no spelling slips past a rule (protocol rule
+//! ID-4).
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use ipnet::IpNet;
 
-use crate::xmpp::{Direction, Domain};
+use self::{
+    network::{Entry, Networks, Says, is_nobody, translated},
+    rule::speaks_first,
+    tiers::{Merged, Tier, fill_from_lists},
+};
+use crate::{
+    config::civil::Instant,
+    xmpp::{Direction, Domain},
+};
 
-/// The minimum that a domain pair must reach (names of XEP-0238).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Level {
-    /// TLS with any certificate, and dialback.
-    Encrypted,
-    /// TLS and a certificate that proves the remote domain.
-    Trusted,
-}
+mod decision;
+mod explain;
+mod list;
+mod network;
+mod ranges;
+mod rule;
+mod terms;
+mod tiers;
 
-impl Level {
-    /// The word for logs and configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Encrypted => "encrypted",
-            Self::Trusted => "trusted",
-        }
-    }
-}
+pub use decision::{Decision, Missing, Query, Shortfall};
+pub use explain::{Explanation, Matched};
+pub use list::List;
+pub use rule::{Denied, Place};
+pub use terms::{Connect, Level, Mode, Pin, Proofs};
+
+pub(in crate::config) use list::ListEntry;
+pub(in crate::config) use rule::{AddressRule, Expiry, Pattern, Rule};
+pub(in crate::config) use terms::{Allow, Key, LimitTerms, Terms};
+pub(in crate::config) use tiers::Conflict;
 
 /// All rules, ready to be asked. The default has none: everyone may, at level `encrypted`, and
 /// only addresses that can be nobody's are refused.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Policy {
-    exact: HashMap<Domain, Entry>,
-    below: HashMap<Box<str>, Entry>,
-    any: Entry,
-    defaults: Entry,
-    v4: Prefixes,
-    v6: Prefixes,
+    mode: Mode,
+    /// Some rule lets streams go without TLS.
+    clear: bool,
+    /// All rules for domains; what is found below are numbers of these.
+    rules: Vec<Rule>,
+    exact: HashMap<Domain, Tier>,
+    below: HashMap<Arc<str>, Tier>,
+    lists: BTreeMap<Arc<str>, Listed>,
+    any: Tier,
+    defaults: Tier,
+    addresses: Vec<AddressRule>,
+    networks: Networks<Entry>,
+    guarded: Vec<Guarded>,
 }
 
-/// Where a rule stands, for logs: `conf.d/20-rules.yaml:12`, or words for a rule of no file.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Place(pub Arc<str>);
+/// A list that rules name, and what they say of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Listed {
+    tier: Tier,
+    list: Arc<List>,
+}
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+/// What `deny_out` names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(in crate::config) enum Guarded {
+    Word(&'static str),
+    Network(IpNet),
 }
 
 /// What the rules say of a remote domain in one direction.
@@ -70,288 +96,280 @@ pub struct Verdict {
     pub level_rule: Option<Place>,
 }
 
-/// A refusal by rule.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Denied {
-    /// The operator's reason, if the rule gives one. For our own logs, not for the peer.
-    pub reason: Option<Arc<str>>,
-    /// The rule's place.
-    pub rule: Place,
-}
-
 impl Policy {
-    /// Judges a remote domain.
+    /// Judges a pair.
+    #[must_use]
+    pub fn decide(&self, query: &Query<'_>) -> Decision<'_> {
+        let Query { local, remote, direction, address } = *query;
+        let mut merged = Merged::default();
+        if let Some(tier) = self.exact.get(remote) {
+            tier.fill(&mut merged, local, direction);
+        }
+        if !self.below.is_empty() {
+            for tier in suffixes(remote.as_str()).filter_map(|suffix| self.below.get(suffix)) {
+                tier.fill(&mut merged, local, direction);
+            }
+        }
+        let has = |listed: &&Listed| listed.list.line(remote).is_some();
+        let mut lists = self.lists.values().filter(has).map(|listed| &listed.tier);
+        let all = lists.clone();
+        match (lists.next(), lists.next()) {
+            (None, _) => {}
+            (Some(one), None) => one.fill(&mut merged, local, direction),
+            (Some(_), Some(_)) => {
+                fill_from_lists(all, &mut merged, local, direction, &self.rules);
+            }
+        }
+        self.any.fill(&mut merged, local, direction);
+        self.defaults.fill(&mut merged, local, direction);
+        let mut decision = Decision { policy: self, direction, merged, address: None };
+        if let Some(address) = address {
+            decision.address = self
+                .judge(address, direction)
+                .or_else(|| Some((self.not_from(address, &decision)?, false)));
+        }
+        decision
+    }
+
+    /// Judges a remote domain for local domains that no rule names.
     #[must_use]
     pub fn domain(&self, remote: &Domain, direction: Direction) -> Verdict {
-        let entries = || {
-            let below = suffixes(remote.as_str()).filter_map(|suffix| self.below.get(suffix));
-            self.exact.get(remote).into_iter().chain(below).chain([&self.any, &self.defaults])
-        };
-        let denied = match entries().find_map(|entry| entry.says(direction)) {
-            Some(Says::Deny(denied)) => Some(denied.clone()),
-            Some(Says::Allow) | None => None,
-        };
-        let level = entries().find_map(|entry| entry.level.as_ref());
+        let query = Query { local: None, remote, direction, address: None };
+        let decision = self.decide(&query);
         Verdict {
-            denied,
-            level: level.map_or(Level::Encrypted, |(level, _)| *level),
-            level_rule: level.map(|(_, place)| place.clone()),
+            denied: decision.denied(),
+            level: decision.level(),
+            level_rule: decision.level_rule(),
         }
     }
 
     /// Judges an address: of a peer that connects, or that we would connect to.
     ///
     /// An IPv4 address inside an IPv6 one is judged as IPv4 (RFC 4291 §2.5.5.2), outbound also one
-    /// that is to be translated (NAT64, RFC 6052 §2.1), so that no spelling gets around a rule.
+    /// that is to be translated (NAT64, RFC 6052 §2.1), so that no spelling gets around a rule. In
+    /// mode `report` only networks of `deny_out` and addresses of nobody are refused.
     #[must_use]
     pub fn address(&self, address: IpAddr, direction: Direction) -> Option<Denied> {
+        let (denied, always) = self.judge(address, direction)?;
+        (always || self.mode == Mode::Enforce).then_some(denied)
+    }
+
+    /// Why the rules refuse an address where the mode `report` lets it through.
+    #[must_use]
+    pub fn reported_address(&self, address: IpAddr, direction: Direction) -> Option<Denied> {
+        let (denied, always) = self.judge(address, direction)?;
+        (!always && self.mode == Mode::Report).then_some(denied)
+    }
+
+    /// Whether refusals are carried out.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Whether there is a rule by which streams of somebody may go without TLS.
+    #[must_use]
+    pub fn has_clear(&self) -> bool {
+        self.clear
+    }
+
+    /// Why an address is refused, and whether in every mode.
+    fn judge(&self, address: IpAddr, direction: Direction) -> Option<(Denied, bool)> {
         let address = address.to_canonical();
         if is_nobody(address) {
-            let rule = Place("never an address of a server".into());
-            return Some(Denied { reason: None, rule });
+            let rule = Place::words("never an address of a server");
+            return Some((Denied { reason: None, rule }, true));
         }
         if let (IpAddr::V6(v6), Direction::Outbound) = (address, direction)
             && let Some(v4) = translated(v6)
-            && let Some(denied) = self.address(v4.into(), direction)
+            && let Some(denied) = self.judge(v4.into(), direction)
         {
             return Some(denied);
         }
-        let says = match address {
-            IpAddr::V4(v4) => self.v4.says(u128::from(v4.to_bits()), 32, direction),
-            IpAddr::V6(v6) => self.v6.says(v6.to_bits(), 128, direction),
-        };
-        match says {
-            Some(Says::Deny(denied)) => Some(denied.clone()),
-            Some(Says::Allow) | None => None,
+        let written = self.networks.longest(address, |entry| entry.says(direction));
+        let listed = self.listed(address, direction);
+        // of equal length what is written overrides a list
+        let by_list = listed.filter(|(length, _)| written.is_none_or(|(w, _)| w < *length));
+        if let Some((_, denied)) = by_list {
+            return denied.map(|denied| (denied, false));
         }
+        match written? {
+            (_, Says::Deny(denied)) => Some((denied.clone(), false)),
+            (_, Says::Shut(denied)) => Some((denied.clone(), true)),
+            (_, Says::Allow) => None,
+        }
+    }
+
+    /// What lists say of an address: the length of the longest prefix, and the refusal. The
+    /// networks of a list count for rules that are for all local domains and both directions.
+    fn listed(&self, address: IpAddr, direction: Direction) -> Option<(u8, Option<Denied>)> {
+        let key = match direction {
+            Direction::Inbound => Key::Inbound,
+            Direction::Outbound => Key::Outbound,
+        };
+        let mut found: Option<(u8, Option<Denied>)> = None;
+        for Listed { tier, list } in self.lists.values() {
+            let rule = tier.of_all().and_then(|merged| self.rules.get(merged.rule(key)?));
+            let Some(rule) = rule else { continue };
+            let Some((length, _)) = list.network(address) else { continue };
+            let open = rule.terms.allow.is_none_or(|allow| allow.is_open(direction));
+            let denied = (!open).then(|| rule.denied());
+            let replaces = match (&found, &denied) {
+                (None, _) => true,
+                (Some((longest, _)), _) if *longest != length => *longest < length,
+                (Some((_, None)), denied) => denied.is_some(),
+                (Some((_, Some(old))), Some(new)) => speaks_first(new, old),
+                (Some((_, Some(_))), None) => false,
+            };
+            if replaces {
+                found = Some((length, denied));
+            }
+        }
+        found
+    }
+
+    /// The refusal of a peer that comes from elsewhere than its rule says.
+    fn not_from(&self, address: IpAddr, decision: &Decision<'_>) -> Option<Denied> {
+        if decision.direction == Direction::Outbound {
+            return None;
+        }
+        let rule = decision.rule(Key::FromIp)?;
+        let address = address.to_canonical();
+        let from = rule.terms.from_ip.as_deref().unwrap_or_default();
+        (!from.iter().any(|net| net.contains(&address))).then(|| Denied {
+            reason: Some(rule.reason.clone().unwrap_or_else(|| "not from its addresses".into())),
+            rule: rule.place.clone(),
+        })
     }
 }
 
 // === making ===
 
-/// A pattern of remote domains.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Pattern {
-    /// This name alone.
-    Exact(Domain),
-    /// The names below this one, which may be a single label.
-    Below(Box<str>),
-    /// All names.
-    Any,
-}
-
-/// The directions that a rule leaves open.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Allow {
-    pub(crate) inbound: bool,
-    pub(crate) outbound: bool,
-}
-
-/// What a rule says of what it matches.
-#[derive(Clone, Debug)]
-pub(crate) struct Rule {
-    pub(crate) allow: Option<Allow>,
-    pub(crate) level: Option<Level>,
-    pub(crate) reason: Option<Arc<str>>,
-    pub(crate) place: Place,
-}
-
-/// Another rule that sets another level with the same specificity.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct LevelConflict {
-    pub(crate) level: Level,
-    pub(crate) place: Place,
-}
-
 impl Policy {
-    /// Says what holds where no rule speaks.
-    pub(crate) fn set_defaults(&mut self, rule: &Rule) -> Result<(), LevelConflict> {
-        self.defaults.add(rule)
+    pub(in crate::config) fn set_mode(&mut self, mode: Mode) {
+        self.mode = mode;
     }
 
-    /// Adds a rule for remote domains.
-    ///
-    /// # Errors
-    /// [`LevelConflict`] when the same pattern has another level already; the rest is added.
-    pub(crate) fn add_domains(
-        &mut self,
-        pattern: Pattern,
-        rule: &Rule,
-    ) -> Result<(), LevelConflict> {
-        match pattern {
-            Pattern::Exact(domain) => self.exact.entry(domain).or_default().add(rule),
-            Pattern::Below(suffix) => self.below.entry(suffix).or_default().add(rule),
-            Pattern::Any => self.any.add(rule),
+    /// Says what holds where no rule speaks.
+    pub(in crate::config) fn set_defaults(&mut self, rule: Rule) {
+        let number = self.rules.len();
+        self.clear |= is_clear(&rule);
+        self.rules.push(rule);
+        // one rule alone conflicts with nothing
+        self.defaults = Tier::default();
+        self.defaults.add(number, &self.rules);
+    }
+
+    /// Adds a rule for remote domains; gives back, by the pattern's number, where it conflicts.
+    /// What does not is added.
+    pub(in crate::config) fn add_rule(&mut self, rule: Rule) -> Vec<(usize, Conflict)> {
+        let number = self.rules.len();
+        let patterns = rule.patterns.clone();
+        self.clear |= is_clear(&rule);
+        self.rules.push(rule);
+        let mut conflicts = Vec::new();
+        for (at, pattern) in patterns.into_iter().enumerate() {
+            let tier = match pattern {
+                Pattern::Exact(domain) => self.exact.entry(domain).or_default(),
+                Pattern::Below(suffix) => self.below.entry(suffix).or_default(),
+                Pattern::List(name) => &mut self.lists.entry(name).or_default().tier,
+                Pattern::Any => &mut self.any,
+            };
+            let found = tier.add(number, &self.rules);
+            conflicts.extend(found.into_iter().map(|conflict| (at, conflict)));
+        }
+        conflicts
+    }
+
+    /// Adds a rule for addresses.
+    pub(in crate::config) fn add_addresses(&mut self, rule: AddressRule) {
+        for network in &rule.networks {
+            self.networks.entry(*network, Entry::default).add(&rule);
+        }
+        self.addresses.push(rule);
+    }
+
+    /// Shuts a network to outbound connections, as a rule does; or, for a word, unless a rule for
+    /// that very network speaks. To be called when all rules are in.
+    pub(in crate::config) fn shut(&mut self, network: IpNet, by: Guarded, denied: Denied) {
+        let entry = self.networks.entry(network, Entry::default);
+        match by {
+            Guarded::Network(_) => entry.shut(denied),
+            Guarded::Word(_) => entry.guard(denied),
+        }
+        if !self.guarded.contains(&by) {
+            self.guarded.push(by);
         }
     }
 
-    /// Adds a rule for addresses; its level means nothing.
-    pub(crate) fn add_network(&mut self, network: IpNet, rule: &Rule) {
-        self.network(network).allow(rule);
-    }
-
-    /// Denies outbound connections to a network, as a rule does.
-    pub(crate) fn deny_out(&mut self, network: IpNet, denied: Denied) {
-        restrict(&mut self.network(network).outbound, Says::Deny(denied));
-    }
-
-    /// Denies outbound connections to a network, unless a rule for that very network speaks.
-    /// To be called when all rules are in.
-    pub(crate) fn guard(&mut self, network: IpNet, denied: Denied) {
-        self.network(network).outbound.get_or_insert(Says::Deny(denied));
+    /// Gives a list its content, if any rule names it.
+    pub(in crate::config) fn fill(&mut self, name: &str, list: Arc<List>) {
+        if let Some(listed) = self.lists.get_mut(name) {
+            listed.list = list;
+        }
     }
 
     /// Whether a rule says of exactly this name, whatever it says, who is allowed.
-    pub(crate) fn names(&self, domain: &Domain) -> bool {
-        self.exact.get(domain).is_some_and(|entry| entry.inbound.is_some())
+    pub(in crate::config) fn names(&self, domain: &Domain) -> bool {
+        let tier = self.exact.get(domain).and_then(Tier::of_all);
+        tier.is_some_and(|merged| merged.rule(Key::Inbound).is_some())
     }
 
-    fn network(&mut self, network: IpNet) -> &mut Entry {
-        match network {
-            IpNet::V4(net) => self.v4.entry(net.prefix_len(), u128::from(net.network().to_bits())),
-            IpNet::V6(net) => self.v6.entry(net.prefix_len(), net.network().to_bits()),
-        }
+    /// When a rule expires next, or is about to so that its author is to be warned; none: never.
+    #[must_use]
+    pub fn next_expiry(&self, now: Instant) -> Option<Duration> {
+        let of_domains = self.rules.iter().filter_map(|rule| rule.expires);
+        let of_addresses = self.addresses.iter().filter_map(|rule| rule.expires);
+        let times = of_domains.chain(of_addresses).flat_map(|Expiry(at)| [at.minus(NOTICE), at]);
+        times.filter_map(|time| time.after(now)).min()
+    }
+
+    pub(in crate::config) fn rule(&self, number: usize) -> Option<&Rule> {
+        self.rules.get(number)
     }
 }
 
 // === giving back ===
 
 impl Policy {
-    /// What holds where no rule speaks.
-    pub(super) fn defaults(&self) -> &Entry {
-        &self.defaults
+    /// What holds where no rule speaks, if it was said.
+    pub(in crate::config) fn defaults(&self) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.patterns.is_empty())
     }
 
-    /// All that is said of remote domains, in no order.
-    pub(super) fn domains(&self) -> impl Iterator<Item = (Pattern, &Entry)> {
-        let exact = self.exact.iter().map(|(domain, e)| (Pattern::Exact(domain.clone()), e));
-        let below = self.below.iter().map(|(suffix, e)| (Pattern::Below(suffix.clone()), e));
-        exact.chain(below).chain([(Pattern::Any, &self.any)])
+    /// The rules for domains but for the defaults, as they were written.
+    pub(in crate::config) fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| !rule.patterns.is_empty())
     }
 
-    /// All that is said of addresses, in no order.
-    pub(super) fn networks(&self) -> impl Iterator<Item = (IpNet, &Entry)> {
-        // what went in as a network comes out as one
-        let v4 = self.v4.entries().filter_map(|(bits, length, entry)| {
-            let address = Ipv4Addr::from_bits(u32::try_from(bits).ok()?);
-            Some((IpNet::new(address.into(), length).ok()?, entry))
-        });
-        let v6 = self.v6.entries().filter_map(|(bits, length, entry)| {
-            Some((IpNet::new(Ipv6Addr::from_bits(bits).into(), length).ok()?, entry))
-        });
-        v4.chain(v6)
-    }
-}
-
-/// What all rules of one specificity say together. A rule speaks of both directions or of neither;
-/// what keeps us from a network speaks of the outbound one.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Entry {
-    pub(super) inbound: Option<Says>,
-    pub(super) outbound: Option<Says>,
-    pub(super) level: Option<(Level, Place)>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Says {
-    Allow,
-    Deny(Denied),
-}
-
-impl Entry {
-    fn says(&self, direction: Direction) -> Option<&Says> {
-        match direction {
-            Direction::Inbound => self.inbound.as_ref(),
-            Direction::Outbound => self.outbound.as_ref(),
-        }
+    /// The rules for addresses, as they were written.
+    pub(in crate::config) fn addresses(&self) -> &[AddressRule] {
+        &self.addresses
     }
 
-    fn add(&mut self, rule: &Rule) -> Result<(), LevelConflict> {
-        self.allow(rule);
-        let Some(level) = rule.level else { return Ok(()) };
-        match &self.level {
-            Some((other, place)) if *other != level => {
-                Err(LevelConflict { level: *other, place: place.clone() })
-            }
-            Some(_) => Ok(()),
-            None => {
-                self.level = Some((level, rule.place.clone()));
-                Ok(())
-            }
-        }
+    /// What `deny_out` names.
+    pub(in crate::config) fn guarded(&self) -> &[Guarded] {
+        &self.guarded
     }
 
-    fn allow(&mut self, rule: &Rule) {
-        let Some(allow) = rule.allow else { return };
-        let says = |allowed: bool| match allowed {
-            true => Says::Allow,
-            false => Says::Deny(Denied { reason: rule.reason.clone(), rule: rule.place.clone() }),
-        };
-        restrict(&mut self.inbound, says(allow.inbound));
-        restrict(&mut self.outbound, says(allow.outbound));
+    /// The networks of which anything is said, in no order.
+    fn networks(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let listed = self.lists.values().flat_map(|listed| listed.list.networks().iter());
+        self.networks.iter().chain(listed)
     }
 }
 
-/// Denying wins. Of two refusals the one with a reason stays, then the one first by its text, so
-/// that not even the words of a verdict depend on the order of rules.
-fn restrict(all: &mut Option<Says>, says: Says) {
-    let rank = |d: &Denied| (d.reason.is_none(), d.reason.clone(), d.rule.clone());
-    match (&all, &says) {
-        (None, _) | (Some(Says::Allow), Says::Deny(_)) => *all = Some(says),
-        (Some(Says::Deny(a)), Says::Deny(b)) if rank(b) < rank(a) => *all = Some(says),
-        (Some(_), _) => {}
-    }
+fn is_clear(rule: &Rule) -> bool {
+    rule.terms.level.is_some_and(|level| !level.needs_tls())
 }
 
-/// Networks of one address family, by prefix length.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Prefixes(BTreeMap<u8, HashMap<u128, Entry>>);
-
-impl Prefixes {
-    fn entry(&mut self, length: u8, network: u128) -> &mut Entry {
-        self.0.entry(length).or_default().entry(network).or_default()
-    }
-
-    fn entries(&self) -> impl Iterator<Item = (u128, u8, &Entry)> {
-        self.0.iter().flat_map(|(length, networks)| {
-            networks.iter().map(|(network, entry)| (*network, *length, entry))
-        })
-    }
-
-    fn says(&self, address: u128, width: u8, direction: Direction) -> Option<&Says> {
-        self.0.iter().rev().find_map(|(length, networks)| {
-            let host_bits = u32::from(width.saturating_sub(*length));
-            let network = match u128::MAX.checked_shl(host_bits) {
-                Some(mask) => address & mask,
-                None => 0,
-            };
-            networks.get(&network)?.says(direction)
-        })
-    }
-}
+/// How long before a rule expires its author is warned.
+pub(in crate::config) const NOTICE: Duration = Duration::from_hours(14 * 24);
 
 /// The names above a name, nearest first: `b.c` and `c` for `a.b.c`.
 fn suffixes(name: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, above)| above)).skip(1)
 }
-
-/// Addresses that no connection can rightly have: "this network" (RFC 791 §3.2), unspecified,
-/// multicast and broadcast.
-fn is_nobody(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
-    }
-}
-
-/// The IPv4 address behind the well-known NAT64 prefix `64:ff9b::/96` (RFC 6052 §2.1).
-fn translated(v6: Ipv6Addr) -> Option<Ipv4Addr> {
-    let bits = v6.to_bits();
-    let low = u32::try_from(bits & u128::from(u32::MAX)).ok()?;
-    (bits >> 32 == NAT64 >> 32).then(|| Ipv4Addr::from_bits(low))
-}
-
-const NAT64: u128 = 0x0064_ff9b << 96;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,8 @@
 
 use std::{fmt, sync::Arc};
 
+use super::policy::Place;
+
 /// How bad it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Severity {
@@ -124,6 +126,11 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
+    /// The same where there is no file to point into.
+    pub(super) fn into_text(self) -> String {
+        self.message + &self.hint.map(|hint| format!("; {hint}")).unwrap_or_default()
+    }
+
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }
@@ -229,6 +236,17 @@ impl<'s> Reports<'s> {
         }
     }
 
+    /// An error in a line of a file that is not among the sources.
+    pub(super) fn line_error(&mut self, file: &Arc<str>, text: &str, at: At, wrong: Wrong) {
+        self.errors += 1;
+        if self.errors <= MAX_SHOWN {
+            let source = Source { name: file.clone(), text: text.to_owned(), starts: vec![0] };
+            let spot = Some(Spot { line: at.line, ..spot(&source, At { line: 1, ..at }) });
+            let (severity, file) = (Severity::Error, file.clone());
+            self.problems.push(Problem { severity, file, spot, wrong });
+        }
+    }
+
     /// How many errors there are so far.
     pub(super) fn errors(&self) -> usize {
         self.errors
@@ -238,14 +256,15 @@ impl<'s> Reports<'s> {
         self.sources.get(at.file)
     }
 
-    /// `file:line` for a rule.
-    pub(super) fn place(&self, at: At) -> String {
-        format!("{}:{}", self.source(at).map_or("", |source| source.name()), at.line)
+    /// The place of a rule.
+    pub(super) fn place(&self, at: At) -> Place {
+        let name = self.source(at).map_or_else(|| "".into(), |source| source.name().clone());
+        Place::new(name, at.line, at.column)
     }
 
     /// `file:line:column` for a message.
     pub(super) fn exact(&self, at: At) -> String {
-        format!("{}:{}", self.place(at), at.column)
+        format!("{:#}", self.place(at))
     }
 
     /// The warnings if there is no error, everything else.

@@ -5,6 +5,7 @@
 //! Choice by RFC 6120 §5.4.3.1 and RFC 7590 §3.5 (TLS-6), the outbound one by SH-3. With no file
 //! configured a self-signed certificate for all local domains is made and kept.
 
+mod key;
 mod self_signed;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,6 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use rustls::{
@@ -24,6 +24,7 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
+pub use self::key::PublishedKey;
 use super::tls::provider;
 use crate::{
     auth::pkix::{self, CertificateInfo, PkixError, Presented},
@@ -139,11 +140,11 @@ pub enum CertificateWarning {
         /// Its `notBefore`.
         from: UnixTime,
     },
-    /// A local domain that peers cannot prove.
-    #[error("no certificate for the local domain {domain}")]
+    /// Local domains that no certificate names.
+    #[error("no certificate for the local {}", names(domains))]
     Uncovered {
-        /// The domain.
-        domain: Domain,
+        /// The domains, at least one.
+        domains: Vec<Domain>,
     },
     /// Peers accept serverAuth in either direction and nothing else (EKU-1).
     #[error("{}: certificate is not for servers, only for {purposes}", path.display())]
@@ -166,11 +167,35 @@ impl CertificateStore {
         local_domains: &[Domain],
         state_dir: &Path,
     ) -> Result<(Self, Vec<CertificateWarning>), CertificateError> {
+        Self::assemble(files, local_domains, |now| {
+            self_signed::load_or_make(local_domains, state_dir, now)
+        })
+    }
+
+    /// The same, but nothing is made: for commands beside the running fedgate, which may run as
+    /// another user than the one that the files must belong to.
+    ///
+    /// # Errors
+    /// [`CertificateError`]; without configured files also for a self-signed certificate that is
+    /// not there yet.
+    pub fn load_existing(
+        files: &[CertificateFiles],
+        local_domains: &[Domain],
+        state_dir: &Path,
+    ) -> Result<(Self, Vec<CertificateWarning>), CertificateError> {
+        Self::assemble(files, local_domains, |now| self_signed::load(state_dir, now))
+    }
+
+    fn assemble(
+        files: &[CertificateFiles],
+        local_domains: &[Domain],
+        self_signed: impl FnOnce(UnixTime) -> Result<Entry, CertificateError>,
+    ) -> Result<(Self, Vec<CertificateWarning>), CertificateError> {
         let now = UnixTime::now();
         let mut entries = Vec::new();
         let mut warnings = Vec::new();
         if files.is_empty() {
-            entries.push(self_signed::load_or_make(local_domains, state_dir, now)?);
+            entries.push(self_signed(now)?);
         }
         for pair in files {
             let entry = Entry::load(pair, now)?;
@@ -184,9 +209,10 @@ impl CertificateStore {
             files: files.iter().flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).collect(),
         };
         let uncovered = local_domains.iter().filter(|domain| store.find(domain).is_none());
-        warnings.extend(
-            uncovered.map(|domain| CertificateWarning::Uncovered { domain: domain.clone() }),
-        );
+        let domains: Vec<_> = uncovered.cloned().collect();
+        if !domains.is_empty() {
+            warnings.push(CertificateWarning::Uncovered { domains });
+        }
         Ok((store, warnings))
     }
 
@@ -203,6 +229,18 @@ impl CertificateStore {
     #[must_use]
     pub fn for_domain(&self, domain: &Domain) -> Arc<CertifiedKey> {
         self.select(None, Some(domain))
+    }
+
+    /// Whether any certificate names this domain.
+    #[must_use]
+    pub fn names(&self, domain: &Domain) -> bool {
+        self.find(domain).is_some()
+    }
+
+    /// What peers read in the certificate that they see of this local domain; none if none names it.
+    #[must_use]
+    pub fn info(&self, domain: &Domain) -> Option<&CertificateInfo> {
+        self.find(domain).and_then(|index| self.entries.get(index)).map(|entry| &entry.info)
     }
 
     /// Whether a server name is one of ours: a local domain, or named by a certificate.
@@ -293,21 +331,13 @@ impl Entry {
             warnings.push(CertificateWarning::Expired { path: path(), since: info.not_after });
         } else if info.not_before > now {
             warnings.push(CertificateWarning::NotYetValid { path: path(), from: info.not_before });
-        } else if info.not_after < soon(info, now) {
+        } else if info.is_due(now) {
             warnings.push(CertificateWarning::ExpiresSoon { path: path(), at: info.not_after });
         }
         if let Some(purposes) = self.foreign_purposes.clone() {
             warnings.push(CertificateWarning::WrongPurpose { path: path(), purposes });
         }
     }
-}
-
-/// Certificates that expire before this should have been renewed: renewal comes with a third of
-/// the lifetime left, which is a month for one of 90 days and two days for one of six.
-fn soon(info: &CertificateInfo, now: UnixTime) -> UnixTime {
-    let lifetime = info.not_after.as_secs().saturating_sub(info.not_before.as_secs());
-    let margin = Duration::from_secs(lifetime / 5).min(MAX_MARGIN);
-    UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + margin)
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
@@ -324,8 +354,21 @@ pub(super) fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
+/// The first of many domains: a provider may have thousands.
+fn names(domains: &[Domain]) -> String {
+    let mut text = String::from(if domains.len() == 1 { "domain" } else { "domains" });
+    for (n, domain) in domains.iter().take(MAX_NAMED).enumerate() {
+        text.push_str(if n == 0 { " " } else { ", " });
+        text.push_str(domain.as_str());
+    }
+    match domains.len().checked_sub(MAX_NAMED) {
+        None | Some(0) => text,
+        Some(more) => format!("{text} and {more} more"),
+    }
+}
+
+/// Domains that one warning names.
+const MAX_NAMED: usize = 8;
+
 /// Bytes of a PEM file; a system's whole root bundle has a quarter of a million.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
-
-/// How early, at most, an expiry is announced.
-const MAX_MARGIN: Duration = Duration::from_secs(14 * 24 * 60 * 60);

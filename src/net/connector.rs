@@ -96,7 +96,7 @@ pub enum ConnectFailure {
     #[error(transparent)]
     Resolve(ResolveError),
     /// A rule forbids the address.
-    #[error("{address} is refused by the rule at {}", .denied.rule.0)]
+    #[error("{address} is refused by the rule at {}", .denied.rule)]
     Denied {
         /// Where we would have connected.
         address: SocketAddr,
@@ -151,6 +151,12 @@ impl Connector {
             }
             self.current = None;
         }
+    }
+
+    /// What has failed so far.
+    #[must_use]
+    pub fn failures(&self) -> &[ConnectFailure] {
+        &self.failures
     }
 
     /// What [`next`](Self::next) would connect to now; `None` when there is nothing left. May be

@@ -83,7 +83,7 @@ impl Reply {
 }
 
 impl FakeHttps {
-    async fn start(identity: &Issued) -> Self {
+    pub(crate) async fn start(identity: &Issued) -> Self {
         let key = identity.key.serialize_der().try_into().unwrap();
         let config = ServerConfig::builder().with_no_client_auth();
         let config = config.with_single_cert(vec![identity.certificate.clone()], key).unwrap();

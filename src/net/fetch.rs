@@ -188,6 +188,9 @@ fn destination<'u>(
     limits: &Limits,
 ) -> Result<(&'u str, u16, ServerName<'static>), FetchError> {
     let refuse = |problem| Err(FetchError::url(url, problem));
+    if url.as_str().len() > MAX_URL {
+        return refuse(UrlProblem::TooLong);
+    }
     if url.scheme() != "https" {
         return refuse(UrlProblem::NotHttps);
     }
@@ -252,8 +255,7 @@ async fn read(
     };
     let status = response.status();
     if is_redirect(status) {
-        let location = header(LOCATION).filter(|location| location.len() <= MAX_URL);
-        let next = location.and_then(|location| url.join(location).ok());
+        let next = header(LOCATION).and_then(|location| url.join(location).ok());
         return next.map(Answer::Moved).ok_or_else(|| FetchError::Location(error::shown(url)));
     }
     if !status.is_success() {
@@ -302,5 +304,5 @@ const MAX_HOPS: usize = 5;
 const MAX_HEAD: usize = 16 << 10;
 /// Header fields of an answer.
 const MAX_HEADERS: usize = 64;
-/// Bytes of a URL to be redirected to.
+/// Bytes of a URL.
 const MAX_URL: usize = 2048;

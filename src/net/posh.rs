@@ -98,6 +98,8 @@ impl PoshClient {
         let now = Instant::now();
         match self.known.get(domain, now.into_std())? {
             Known::Nothing => Some(Ok(None)),
+            // to the second: who asks because it has just expired wants another
+            Known::Material(material) if material.expires() <= UnixTime::now() => None,
             Known::Material(material) => Some(Ok(Some(material))),
             Known::Failed { error, again, .. } => (now < again).then_some(Err(error)),
         }
@@ -207,11 +209,7 @@ impl fmt::Debug for PoshClient {
 
 /// Today's place first; those of the drafts only where that is known to be empty (PO-12).
 fn places(domain: &Domain, older_forms: bool) -> Vec<Place> {
-    let mut places = vec![Place {
-        path: "/.well-known/posh/xmpp-server.json".into(),
-        parse: Document::parse,
-        label: None,
-    }];
+    let mut places = vec![Place { path: PATH.into(), parse: Document::parse, label: None }];
     if older_forms {
         // draft-miller-xmpp-posh-prooftype-02, draft-ietf-xmpp-posh-05
         places.push(Place {
@@ -229,6 +227,8 @@ fn places(domain: &Domain, older_forms: bool) -> Vec<Place> {
     places
 }
 
+/// Where a domain's document is on its HTTPS server (PO-1).
+pub const PATH: &str = "/.well-known/posh/xmpp-server.json";
 /// What the drafts want in the path of every redirect.
 const LABEL: &str = "_xmpp-server";
 /// Domains remembered.

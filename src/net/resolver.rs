@@ -24,7 +24,9 @@ use rustls::pki_types::UnixTime;
 use super::{
     cache::Cache,
     own::OwnAddresses,
-    targets::{Answer, Decision, Delegation, MAX_TARGETS, Srv, Target, decide, fallback, order},
+    targets::{
+        Answer, Decision, Delegation, MAX_TARGETS, Srv, Target, TargetTls, decide, fallback, order,
+    },
 };
 use crate::{
     auth::dane::Security,
@@ -35,6 +37,7 @@ use crate::{
 mod anchors;
 mod ask;
 mod error;
+mod raw;
 mod read;
 mod tlsa;
 
@@ -43,6 +46,7 @@ use read::{Found, Step, Unanswered};
 
 pub use anchors::AnchorsError;
 pub use error::{Absence, DnsQuery, ResolveError, ServersError};
+pub use raw::{Records, SrvRecord};
 pub use tlsa::Published;
 
 /// Asks the name servers and remembers what they said. Cheap to clone, the memory is shared.
@@ -111,8 +115,8 @@ impl Resolver {
     /// [`ResolveError::Temporary`] or [`ResolveError::Bogus`] if either SRV query got no answer
     /// that can be used.
     pub async fn service(&self, domain: &Domain) -> Result<Vec<Target>, ResolveError> {
-        let direct = format!("_xmpps-server._tcp.{domain}");
-        let starttls = format!("_xmpp-server._tcp.{domain}");
+        let direct = service_name(TargetTls::Direct, domain);
+        let starttls = service_name(TargetTls::StartTls, domain);
         let (direct, starttls) = tokio::try_join!(self.srv(&direct), self.srv(&starttls))?;
         match decide(Answer::new(direct), Answer::new(starttls)) {
             Decision::Absent => Err(ResolveError::NotFound {
@@ -121,6 +125,26 @@ impl Resolver {
             }),
             Decision::Fallback => Ok(vec![fallback(domain.as_str())]),
             Decision::Targets(records) => Ok(order(records, random_up_to)),
+        }
+    }
+
+    /// Whether a name server answers at the moment: asks for the domain's SRV records, whatever the
+    /// memory says.
+    ///
+    /// # Errors
+    /// [`ResolveError::Temporary`] without an answer, [`ResolveError::Bogus`] with a false one.
+    pub async fn answers(&self, domain: &Domain) -> Result<(), ResolveError> {
+        let name = format!("_xmpp-server._tcp.{domain}");
+        let query = DnsQuery::new(RecordType::SRV, &name);
+        let Ok(mut owner) = Name::from_ascii(&name) else {
+            return Err(ResolveError::NotFound { query, why: Absence::TooLong });
+        };
+        owner.set_fqdn(true);
+        let asked = tokio::time::timeout(self.0.timeout, self.0.asker.ask(&owner, RecordType::SRV));
+        match asked.await.unwrap_or(Err(Unanswered::Failed(NetError::Timeout))) {
+            Ok(_) => Ok(()),
+            Err(Unanswered::Bogus) => Err(ResolveError::Bogus { query }),
+            Err(Unanswered::Failed(cause)) => Err(ResolveError::Temporary { query, cause }),
         }
     }
 
@@ -309,6 +333,11 @@ fn special(owner: &Name, kind: RecordType) -> Option<Found> {
     }
 }
 
+/// Where the SRV records of a domain's service stand.
+fn service_name(tls: TargetTls, domain: &Domain) -> String {
+    format!("{}._tcp.{domain}", tls.service())
+}
+
 fn unix(instant: Instant) -> UnixTime {
     let left = instant.saturating_duration_since(Instant::now()).as_secs();
     UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + left))
@@ -344,6 +373,6 @@ const MAX_ALIASES: usize = 8;
 #[cfg(test)]
 mod dnssec_tests;
 #[cfg(test)]
-mod signed_zones;
+pub(crate) mod signed_zones;
 #[cfg(test)]
 mod tests;

@@ -57,6 +57,18 @@ pub fn dialback_keys(given: Option<&Path>, state_dir: &Path) -> Result<DialbackK
     }
 }
 
+/// Reads the secret of the running fedgate: `given`, or else that in `state_dir`.
+///
+/// # Errors
+/// [`SecretError`], also if there is none.
+pub fn existing_dialback_keys(
+    given: Option<&Path>,
+    state_dir: &Path,
+) -> Result<DialbackKeys, SecretError> {
+    let path = given.map_or_else(|| state_dir.join(FILE), Path::to_owned);
+    read(&path).map_err(|error| error.of(&path))
+}
+
 enum ReadError {
     Io(io::Error),
     Exposed,

@@ -20,6 +20,26 @@ pub enum TargetTls {
     StartTls,
 }
 
+impl TargetTls {
+    /// The service in the SRV records of such targets.
+    #[must_use]
+    pub fn service(self) -> &'static str {
+        match self {
+            Self::Direct => "_xmpps-server",
+            Self::StartTls => "_xmpp-server",
+        }
+    }
+
+    /// The word for reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::StartTls => "starttls",
+        }
+    }
+}
+
 /// One host and port where a domain's server may be.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Target {

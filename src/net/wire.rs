@@ -208,16 +208,7 @@ impl Wire {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.output.advance(written);
-            self.written += written as u64;
-            while let Some((end, len)) = self.answers.front()
-                && *end <= self.written
-            {
-                self.unanswered -= len;
-                self.answers.pop_front();
-            }
-            self.dirty = true;
-            self.progress = Instant::now();
+            self.taken(written);
         }
         let flushed = match &mut self.transport {
             Transport::Plain(socket) => Pin::new(socket).poll_flush(cx),
@@ -230,6 +221,20 @@ impl Wire {
             self.output = BytesMut::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// The transport took so many bytes of the output.
+    fn taken(&mut self, bytes: usize) {
+        self.output.advance(bytes);
+        self.written += bytes as u64;
+        while let Some((end, len)) = self.answers.front()
+            && *end <= self.written
+        {
+            self.unanswered -= len;
+            self.answers.pop_front();
+        }
+        self.dirty = true;
+        self.progress = Instant::now();
     }
 
     /// Writes all that was put.
@@ -288,3 +293,6 @@ fn poll_read<R: AsyncRead>(
 ) -> Poll<io::Result<usize>> {
     poll_read_buf(reader, cx, input)
 }
+
+#[cfg(test)]
+mod tests;

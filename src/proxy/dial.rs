@@ -1,6 +1,7 @@
 //! Opening a stream: to a peer over the targets that its domain publishes, or to the legacy server
 //! at its configured address; until stanzas may flow, or a dialback question is answered.
 
+mod fixed;
 mod negotiation;
 
 use std::{
@@ -17,28 +18,32 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{
+    events::About,
     frames::{Frame, Frames},
     gate::Gate,
+    live::LiveStream,
     reasons,
+    rules::{decide, may_return},
     services::Services,
     sharing::Join,
 };
 use crate::{
-    auth::{Proof, dane::DanePlan},
+    auth::{Proof, TlsFacts, dane::DanePlan},
     config::{
-        model::{Config, HeaderVersion},
-        policy::Level,
+        model::{Config, HeaderVersion, TlsVersion},
+        policy::{Decision, Level, Missing},
     },
     net::{
         connector::{Connected, Connector, connect_legacy},
-        targets::Target,
+        targets::{Target, TargetTls},
         wire::Wire,
     },
+    ops::metrics::Origin,
     stream::{
         Authentication, Failure, FailureKind, Initiating, Purpose, Setup, Step, VerifyOutcome,
     },
     xml::writer,
-    xmpp::{Direction, Domain, DomainPair, Side},
+    xmpp::{Direction, DomainPair, Side},
 };
 
 /// An open stream.
@@ -50,6 +55,8 @@ pub(super) struct Live {
     pub(super) endpoint: Option<Endpoint>,
     /// What proves the other end's domain.
     pub(super) proof: Option<Proof>,
+    /// What the operator sees of it, once it is open for stanzas.
+    pub(super) shown: Option<LiveStream>,
     pub(super) frames: Frames,
     pub(super) machine: Initiating,
 }
@@ -58,7 +65,7 @@ pub(super) struct Live {
 #[derive(Debug)]
 pub(super) enum Way {
     /// Onto one of its own.
-    Own(Live),
+    Own(Box<Live>),
     /// Onto one that was open.
     Joined,
 }
@@ -85,7 +92,7 @@ pub(super) struct Endpoint {
 
 /// What came of a job.
 enum Outcome {
-    Reached(Live, Reached),
+    Reached(Box<Live>, Reached),
     Joined,
 }
 
@@ -107,27 +114,53 @@ pub(super) async fn open(
     let _checking = (side == Side::Legacy).then(|| gate.checking().enter(pair.clone()));
     let began = Instant::now();
     let job = Job::new(gate, side, pair, Purpose::Send, lang)?;
-    let (live, reached) = match job.run(join).await? {
+    let (mut live, reached) = match job.run(join).await? {
         Outcome::Reached(live, reached) => (live, reached),
         Outcome::Joined => return Ok(Way::Joined),
     };
     if let Reached::Opened(authentication) = reached {
         let tls = live.machine.tls();
+        let address = match (&live.endpoint, side) {
+            (Some(endpoint), _) => Some(endpoint.address.to_string()),
+            (None, Side::Legacy) => legacy_address(gate, pair),
+            (None, Side::Peer) => None,
+        };
+        let shown = gate.live().enter(side, Origin::Opened, address, None);
+        if let Some(tls) = tls {
+            shown.secured(tls);
+        }
+        gate.metrics().negotiated(side, Origin::Opened, began.elapsed().as_secs_f64());
+        gate.events().tell("opened", About::stream(shown.id(), direction(side)).of(pair), || {
+            let proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str());
+            format!("{proof}, {}", tls.map_or("no TLS", |tls| tls.version_str()))
+        });
         info!(
+            stream = shown.id(),
             side = side.as_str(),
             direction = direction(side).as_str(),
             pair = %pair,
             addr = live.address().map(tracing::field::display),
             tls = tls.map(|tls| tls.version_str()),
             cipher = tls.map(|tls| tls.cipher_suite()),
+            reached = Level::of(tls.is_some(), live.proof.is_some()).as_str(),
             proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str()),
             auth = authentication.as_str(),
             bidi = live.machine.is_bidirectional().then_some(true),
             ms = began.elapsed().as_millis() as u64,
             "stream negotiated"
         );
+        if side == Side::Peer {
+            let version = tls.map(TlsFacts::version);
+            gate.report(pair, Direction::Outbound, live.address(), version, live.proof.as_ref());
+        }
+        live.shown = Some(shown);
     }
     Ok(Way::Own(live))
+}
+
+/// Where the legacy server of a pair's target is.
+fn legacy_address(gate: &Gate, pair: &DomainPair) -> Option<String> {
+    gate.config().local_domains.get(&pair.target).map(|legacy| legacy.address.to_string())
 }
 
 /// Asks the server that is authoritative for the pair's target whether it made `key` for the
@@ -153,18 +186,23 @@ pub(super) async fn ask(
 }
 
 /// Judges the certificates of an open connection again: does DNS still send those who look for
-/// `domain` to this endpoint, and do they still prove it?
+/// the pair's target to this endpoint, and do they still prove it?
 ///
 /// # Errors
 /// Why not; [`FailureKind::Resolution`] where nobody knows.
 pub(super) async fn prove_again(
     gate: &Arc<Gate>,
-    domain: &Domain,
+    pair: &DomainPair,
     endpoint: &Endpoint,
     chain: &[CertificateDer<'static>],
 ) -> Result<Proof, Failure> {
-    let (services, config) = (gate.services(), gate.config());
+    let (services, config, domain) = (gate.services(), gate.config(), &pair.target);
+    let decision = decide(&config, pair, Direction::Outbound);
     let deadline = Instant::now() + config.limits.connect;
+    if decision.connect().is_some() {
+        let judged = gate.accept_endpoint(chain, &decision, domain, endpoint, deadline).await;
+        return judged.map_err(|why| Failure::new(FailureKind::NotProven, why.to_string()));
+    }
     let late = |_| Failure::new(FailureKind::Resolution, "name resolution took too long");
     let found = timeout_at(deadline, services.resolver.service(domain)).await.map_err(late)?;
     let rules = Services::rules(&config, &services.own);
@@ -177,7 +215,7 @@ pub(super) async fn prove_again(
                 target: at.target.clone(),
                 plan: at.plan.clone(),
             };
-            match gate.judge_endpoint(chain, domain, &endpoint, deadline).await {
+            match gate.accept_endpoint(chain, &decision, domain, &endpoint, deadline).await {
                 Ok(proof) => return Ok(proof),
                 Err(unproven) => why = Some(unproven.to_string()),
             }
@@ -203,15 +241,20 @@ fn direction(side: Side) -> Direction {
     }
 }
 
-/// Whether policy allows a remote domain.
+/// Whether policy allows the stanzas of a pair.
 pub(super) fn allowed(
     config: &Config,
-    remote: &Domain,
+    pair: &DomainPair,
     direction: Direction,
 ) -> Result<(), Failure> {
-    match config.policy.domain(remote, direction).denied {
+    let decision = decide(config, pair, direction);
+    let remote = match direction {
+        Direction::Inbound => &pair.sender,
+        Direction::Outbound => &pair.target,
+    };
+    match decision.denied() {
         None => Ok(()),
-        Some(denied) => Err(reasons::denied(remote, &denied)),
+        Some(denied) => Err(reasons::denied(remote, &denied, decision.error())),
     }
 }
 
@@ -219,16 +262,32 @@ pub(super) fn allowed(
 pub(super) fn address_allowed(config: &Config, address: IpAddr) -> Result<(), Failure> {
     match config.policy.address(address, Direction::Outbound) {
         None => Ok(()),
-        Some(denied) => Err(reasons::denied(address, &denied)),
+        Some(denied) => Err(reasons::denied(address, &denied, None)),
     }
 }
 
-/// Whether what was proven is enough.
-pub(super) fn level_reached(level: Level, proof: Option<&Proof>) -> Result<(), Failure> {
-    if level == Level::Trusted && proof.is_none() {
-        return Err(Failure::new(FailureKind::NotProven, "the level trusted is not reached"));
+/// Whether TLS and what was proven are enough.
+pub(super) fn sufficient(
+    decision: &Decision<'_>,
+    tls: Option<TlsVersion>,
+    proof: Option<&Proof>,
+) -> Result<(), Failure> {
+    decision.suffices(tls, proof).map_err(|short| {
+        let kind = match short.missing {
+            Missing::Tls | Missing::TlsVersion(_) => FailureKind::Tls,
+            Missing::Pin | Missing::Proof => FailureKind::NotProven,
+        };
+        Failure::new(kind, short.to_string())
+    })
+}
+
+/// The pair whose stanzas a stream for `pair` is about: a question to a peer is about those that
+/// come from it.
+fn stanzas(pair: &DomainPair, side: Side, way: Direction) -> DomainPair {
+    match (side, way) {
+        (Side::Peer, Direction::Inbound) => pair.reversed(),
+        (Side::Peer, Direction::Outbound) | (Side::Legacy, _) => pair.clone(),
     }
-    Ok(())
 }
 
 struct Job<'a> {
@@ -272,17 +331,25 @@ impl<'a> Job<'a> {
             pair: pair.clone(),
             purpose,
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
-            level: config.policy.domain(remote, way).level,
+            level: decide(&config, &stanzas(pair, side, way), way).level().max(Level::Verified),
             external: false,
-            bidi: side == Side::Peer && allowed(&config, remote, Direction::Inbound).is_ok(),
+            bidi: side == Side::Peer && may_return(&config, pair),
             secret: match side {
                 Side::Peer => gate.keys().public().clone(),
                 Side::Legacy => gate.keys().local(&legacy.name),
             },
             lang,
         };
-        let deadline = Instant::now() + config.limits.connect;
+        let patience =
+            decide(&config, &stanzas(pair, side, way), way).connect_limit(&config.limits);
+        let deadline = Instant::now() + patience;
         Ok(Self { gate, config, setup, way, deadline })
+    }
+
+    /// What the rules say of the stanzas that the stream is about.
+    fn decision(&self) -> Decision<'_> {
+        let Setup { side, pair, .. } = &self.setup;
+        decide(&self.config, &stanzas(pair, *side, self.way), self.way)
     }
 
     async fn run(mut self, join: Option<&mut Join>) -> Result<Outcome, Failure> {
@@ -307,7 +374,12 @@ impl<'a> Job<'a> {
 
     async fn peer(&mut self, mut join: Option<&mut Join>) -> Result<Outcome, Failure> {
         let remote = self.setup.pair.target.clone();
-        allowed(&self.config, &remote, self.way)?;
+        allowed(&self.config, &stanzas(&self.setup.pair, Side::Peer, self.way), self.way)?;
+        let config = Arc::clone(&self.config);
+        let stanzas = stanzas(&self.setup.pair, Side::Peer, self.way);
+        if let Some(connect) = decide(&config, &stanzas, self.way).connect() {
+            return self.fixed(connect).await;
+        }
         let services = self.gate.services();
         let targets = match timeout_at(self.deadline, services.resolver.service(&remote)).await {
             Ok(targets) => targets.map_err(Failure::from)?,
@@ -363,8 +435,31 @@ impl<'a> Job<'a> {
                 let Ok(Ok(stream)) = again.await else { return Err(failure) };
                 self.attempt(stream, Some(&endpoint)).await
             }
+            Err(failure)
+                if failure.kind() == FailureKind::Tls
+                    && endpoint.target.tls == TargetTls::StartTls
+                    && self.decision().level() == Level::Permissive =>
+            {
+                self.without_tls(address, &endpoint, failure).await
+            }
             outcome => outcome,
         }
+    }
+
+    /// Once more, for a peer with which TLS failed and that need not have it.
+    async fn without_tls(
+        &mut self,
+        address: SocketAddr,
+        endpoint: &Endpoint,
+        failure: Failure,
+    ) -> Result<Outcome, Failure> {
+        info!(pair = %self.setup.pair, addr = %address.ip(), detail = %failure, "no TLS: tried without");
+        let again = timeout(self.config.limits.tcp_connect, TcpStream::connect(address));
+        let Ok(Ok(stream)) = again.await else { return Err(failure) };
+        self.setup.level = Level::Permissive;
+        let outcome = self.attempt(stream, Some(endpoint)).await;
+        self.setup.level = Level::Verified;
+        outcome
     }
 }
 

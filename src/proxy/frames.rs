@@ -13,13 +13,13 @@ use crate::{
 
 /// A framer with the limits of the configuration.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     framer: Framer,
 }
 
 /// One piece of a stream.
 #[derive(Debug)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     /// The stream header.
     Header(Arc<Header>),
     /// An element that is no stanza.
@@ -32,7 +32,7 @@ pub(super) enum Frame {
 
 impl Frames {
     /// At the start of a stream; nobody is authenticated yet.
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self { framer: Framer::new(before_auth(limits)) }
     }
 
@@ -42,12 +42,12 @@ impl Frames {
     }
 
     /// The other end is authenticated: stanzas may be large from now on.
-    pub(super) fn authenticated(&mut self, limits: &Limits) {
+    pub(crate) fn authenticated(&mut self, limits: &Limits) {
         self.framer.set_limits(xml::Limits { element: limits.stanza, ..before_auth(limits) });
     }
 
     /// The next piece, if it is there as a whole.
-    pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, Fault> {
+    pub(crate) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, Fault> {
         while let Some(token) = self.framer.next(input).map_err(Fault::xml)? {
             let frame = match token.kind {
                 TokenKind::Declaration | TokenKind::Space => None,

@@ -10,10 +10,19 @@ use crate::{
     xmpp::StanzaCondition,
 };
 
-/// A rule says no to `what`.
-pub(super) fn denied(what: impl std::fmt::Display, denied: &Denied) -> Failure {
+/// A rule says no to `what`; the senders are told `error`, if a rule chooses that.
+pub(super) fn denied(
+    what: impl std::fmt::Display,
+    denied: &Denied,
+    error: Option<StanzaCondition>,
+) -> Failure {
     let reason = denied.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
-    Failure::new(FailureKind::Denied, format!("{what} is denied by {}{reason}", denied.rule.0))
+    let detail = format!("{what} is denied by {}{reason}", denied.rule);
+    let failure = Failure::new(FailureKind::Denied, detail);
+    match error {
+        Some(error) => failure.with_condition(error),
+        None => failure,
+    }
 }
 
 impl From<ResolveError> for Failure {

@@ -1,15 +1,15 @@
 //! What is made from one configuration: TLS material, trust roots, the resolver. A reload makes a
 //! new one, whole, before the old one is let go.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use tracing::warn;
 
 use crate::{
     auth::pkix::TrustRoots,
-    config::model::Config,
+    config::model::{CertificateFiles, Config},
     net::{
-        certificates::{CertificateError, CertificateStore},
+        certificates::{CertificateError, CertificateStore, CertificateWarning},
         connector::Rules,
         fetch::Fetcher,
         own::OwnAddresses,
@@ -18,21 +18,28 @@ use crate::{
         roots::{self, RootsError},
         tls::TlsContext,
     },
-    xmpp::Direction,
+    xmpp::{Direction, Domain},
 };
 
 /// Everything that a configuration turns into.
 #[derive(Debug)]
-pub(super) struct Services {
-    pub(super) config: Arc<Config>,
-    pub(super) tls: TlsContext,
-    pub(super) roots: TrustRoots,
-    pub(super) resolver: Resolver,
+pub(crate) struct Services {
+    pub(crate) config: Arc<Config>,
+    pub(crate) tls: TlsContext,
+    pub(crate) roots: TrustRoots,
+    pub(crate) resolver: Resolver,
     /// What domains publish over HTTPS; none: it is not asked for.
-    pub(super) posh: Option<PoshClient>,
+    pub(crate) posh: Option<PoshClient>,
     /// The addresses that fedgate itself listens on, which are never dialled.
-    pub(super) own: OwnAddresses,
+    pub(crate) own: OwnAddresses,
 }
+
+type LoadCertificates = fn(
+    &[CertificateFiles],
+    &[Domain],
+    &Path,
+)
+    -> Result<(CertificateStore, Vec<CertificateWarning>), CertificateError>;
 
 /// Why a configuration cannot be put to work.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +61,17 @@ pub enum ServicesError {
 impl Services {
     /// Reads certificates and roots; says in the log what an operator should look at.
     pub(super) fn new(config: Arc<Config>) -> Result<Self, ServicesError> {
+        Self::with(config, CertificateStore::load)
+    }
+
+    /// The same for a command beside the running fedgate: makes no files.
+    pub(crate) fn beside(config: Arc<Config>) -> Result<Self, ServicesError> {
+        Self::with(config, CertificateStore::load_existing)
+    }
+
+    fn with(config: Arc<Config>, load: LoadCertificates) -> Result<Self, ServicesError> {
         let domains: Vec<_> = config.local_domains.keys().cloned().collect();
-        let (store, warnings) =
-            CertificateStore::load(&config.certificates, &domains, &config.state_dir)?;
+        let (store, warnings) = load(&config.certificates, &domains, &config.state_dir)?;
         for warning in warnings {
             warn!("{warning}");
         }

@@ -27,6 +27,7 @@ use super::{
     dial::{Endpoint, Live},
     gate::Gate,
     lanes::{Boarding, Call},
+    rules::decide,
 };
 use crate::{
     auth::Proof,
@@ -34,11 +35,11 @@ use crate::{
         connector::Candidates,
         targets::{Target, TargetTls},
     },
-    xmpp::{Domain, DomainPair},
+    xmpp::{Direction, Domain, DomainPair},
 };
 
-/// How long a peer that ended its stream over a pair that joined is not asked for such again
-/// (protocol DB-26).
+/// How long a peer that ended its stream over a pair that would join, or did not answer, is not
+/// asked for such again (protocol DB-26).
 const APART: Duration = Duration::from_secs(3600);
 /// Addresses remembered for that.
 const APART_MAX: usize = 10_000;
@@ -144,7 +145,7 @@ impl Sharing {
         }
     }
 
-    /// The peer at this address ended a stream over a pair that joined it.
+    /// The peer at this address ended a stream over a pair that would join it, or did not answer.
     pub(super) fn keep_apart(&self, address: SocketAddr) {
         info!(%address, "peer bears no further pairs on a stream: each gets one of its own");
         if self.apart.len() >= APART_MAX {
@@ -167,6 +168,9 @@ impl Registered {
         calls: mpsc::UnboundedSender<Call>,
     ) -> Option<Self> {
         let endpoint = live.endpoint.as_ref()?;
+        if !decide(&gate.config(), &join.pair, Direction::Outbound).multiplex() {
+            return None;
+        }
         let shared = Arc::new(Shared {
             calls,
             address: endpoint.address,
@@ -260,7 +264,8 @@ impl Join {
         if self.board(gate, at).await {
             return true;
         }
-        if self.waited || self.opening.is_some() {
+        let apart = at.addresses.iter().all(|address| gate.sharing().kept_apart(address));
+        if self.waited || self.opening.is_some() || apart {
             return false;
         }
         let Target { host, port, tls, delegation, .. } = at.target;
@@ -292,13 +297,18 @@ impl Join {
     }
 
     async fn board(&mut self, gate: &Arc<Gate>, at: Candidates<'_>) -> bool {
+        let config = gate.config();
+        let decision = decide(&config, &self.pair, Direction::Outbound);
+        if !decision.multiplex() {
+            return false;
+        }
         for address in at.addresses {
             let sharing = gate.sharing();
             if sharing.kept_apart(address) {
                 continue;
             }
             let there = sharing.streams.get(address).map(|there| there.clone()).unwrap_or_default();
-            let max = gate.config().limits.pairs_per_stream;
+            let max = config.limits.pairs_per_stream;
             for shared in there {
                 if shared.tls != at.target.tls
                     || shared.identity != self.identity
@@ -312,9 +322,11 @@ impl Join {
                     target: at.target.clone(),
                     plan: at.plan.clone(),
                 };
-                let deadline = Instant::now() + gate.config().limits.connect;
+                let deadline = Instant::now() + config.limits.connect;
+                let decision = decide(&config, &self.pair, Direction::Outbound);
+                let remote = &self.pair.target;
                 let judged =
-                    gate.judge_endpoint(&shared.chain, &self.pair.target, &endpoint, deadline);
+                    gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint, deadline);
                 match judged.await {
                     Ok(proof) => {
                         if self.call(&shared, proof) {

@@ -58,7 +58,7 @@ impl Failure {
 
     /// The same with another stanza error than is usual for its kind.
     #[must_use]
-    pub(super) fn with_condition(self, condition: StanzaCondition) -> Self {
+    pub fn with_condition(self, condition: StanzaCondition) -> Self {
         Self { condition, ..self }
     }
 
@@ -113,6 +113,12 @@ impl Failure {
             None => Self::new(FailureKind::Unreachable, "nothing to connect to"),
             Some(last) => Self { detail, ..last },
         }
+    }
+
+    /// The stream error that the other end is told, if any.
+    #[must_use]
+    pub fn told(&self) -> Option<StreamCondition> {
+        self.told.as_ref().map(|(condition, _)| *condition)
     }
 
     /// The kind.
@@ -203,6 +209,6 @@ fn condition(kind: FailureKind) -> StanzaCondition {
 
 /// Text of the other end, fit for a log line: bounded, and nothing a terminal would act on.
 #[must_use]
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

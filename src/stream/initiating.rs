@@ -81,7 +81,8 @@ pub struct Setup {
     pub purpose: Purpose,
     /// Whether our headers carry `version='1.0'`.
     pub version: bool,
-    /// What the target has to reach.
+    /// What the target has to reach. At `verified` TLS is used if it is offered, at `permissive` it
+    /// is not: that is for a peer with which it failed.
     pub level: Level,
     /// Whether we have a certificate for the sender and may offer it for SASL EXTERNAL.
     pub external: bool,
@@ -215,7 +216,7 @@ impl Initiating {
             self.state = State::Features(layer);
             return Ok(());
         }
-        if self.setup.side == Side::Peer {
+        if self.setup.side == Side::Peer && self.setup.level.needs_tls() {
             let failure = fail(FailureKind::Tls, "the peer speaks no XMPP 1.0, so no STARTTLS");
             return Err(failure.telling(StreamCondition::UnsupportedVersion));
         }
@@ -293,9 +294,19 @@ impl Initiating {
         match (self.setup.side, layer) {
             (Side::Legacy, _) => self.ask(out),
             (Side::Peer, Layer::Clear) => {
-                // RFC 7590 §3.1: also when it is not offered, for the offer may have been removed.
-                out.push(say(writer::starttls));
-                self.state = State::Proceed;
+                let offered = features.child(ns::TLS, "starttls").is_some();
+                let wanted = match self.setup.level {
+                    // RFC 7590 §3.1: also when it is not offered, for the offer may have been removed.
+                    Level::Encrypted | Level::Trusted => true,
+                    Level::Verified => offered,
+                    Level::Permissive => false,
+                };
+                if wanted {
+                    out.push(say(writer::starttls));
+                    self.state = State::Proceed;
+                } else {
+                    self.ask(out);
+                }
             }
             (Side::Peer, Layer::Tls) => {
                 let offered = features.child(ns::SASL, "mechanisms").is_some_and(|mechanisms| {

@@ -19,6 +19,7 @@ mod wire;
 
 pub use challenge::{Challenge, Question, Refusal, Verdict};
 pub use dialback::VerifyOutcome;
+pub(crate) use failure::printable;
 pub use failure::{Failure, FailureKind};
 pub use fault::{Blame, Fault};
 pub use initiating::{Initiating, Purpose, Setup, Step};

@@ -12,12 +12,14 @@
 mod opening;
 mod pairs;
 mod renewal;
+mod rules;
 mod sasl;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -33,7 +35,7 @@ use crate::{
     },
     config::model::Config,
     xml::{Element, ElementName, writer},
-    xmpp::{Direction, Domain, DomainPair, Side, StreamCondition, jid},
+    xmpp::{Domain, DomainPair, Side, StreamCondition, jid},
 };
 
 /// Elements that we do not know, that mean nothing where they come or that can only be refused,
@@ -117,6 +119,7 @@ pub struct Receiving {
     side: Side,
     config: Arc<Config>,
     keys: Arc<DialbackKeys>,
+    address: Option<IpAddr>,
     stage: Stage,
     /// Stream ids, one for each header that we will send on the connection.
     ids: StreamIds,
@@ -154,6 +157,7 @@ impl Receiving {
             side,
             config,
             keys,
+            address: None,
             stage: Stage::Header(Layer::Clear),
             ids,
             id: String::new(),
@@ -178,6 +182,9 @@ impl Receiving {
     pub fn tls_up(&mut self, facts: TlsFacts) {
         self.stage = Stage::Header(Layer::Tls);
         self.names = Names::default();
+        self.id.clear();
+        self.pending.clear();
+        self.ledger = Ledger::default();
         self.header_sent = false;
         self.bidi = false;
         self.tls = Some(facts);
@@ -201,7 +208,13 @@ impl Receiving {
             return Err(Fault::remote(StreamCondition::NotAuthorized, "element before features"));
         };
         match name {
-            ElementName::StartTls if self.side == Side::Peer && layer == Layer::Clear => {
+            // What a stream without TLS carries is not to be taken up behind it.
+            ElementName::StartTls
+                if self.side == Side::Peer
+                    && layer == Layer::Clear
+                    && self.ledger.is_empty()
+                    && self.pending.is_empty() =>
+            {
                 out.push(say(writer::tls_proceed));
                 out.push(Action::StartTls(self.names.to.clone()));
                 self.stage = Stage::Handshake;
@@ -291,10 +304,6 @@ impl Receiving {
         self.ledger.get(pair)
     }
 
-    fn offers_bidi(&self) -> bool {
-        self.side == Side::Peer
-    }
-
     /// Whether it waits for verdicts.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -317,6 +326,12 @@ impl Receiving {
     #[must_use]
     pub fn claimed(&self) -> Option<&Domain> {
         self.names.from.as_ref()
+    }
+
+    /// The domain that the stream's current header is addressed to.
+    #[must_use]
+    pub fn addressed(&self) -> Option<&Domain> {
+        self.names.to.as_ref()
     }
 
     fn challenge(&self, question: Question) -> Action {
@@ -343,17 +358,6 @@ impl Receiving {
 
     fn is_local(&self, domain: &Domain) -> bool {
         self.config.local_domains.contains_key(domain)
-    }
-
-    fn allow(&self, remote: &Domain) -> Outcome {
-        match self.config.policy.domain(remote, Direction::Inbound).denied {
-            None => Ok(()),
-            Some(denied) => Err(Fault::policy(
-                StreamCondition::PolicyViolation,
-                "denied by rule",
-                Some(denied.rule.0.to_string()),
-            )),
-        }
     }
 
     fn ignore(&mut self) -> Outcome {

@@ -41,8 +41,10 @@ pub enum DialbackAnswer<'a> {
 /// Stream features to advertise (RFC 6120 §4.3.2).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Features {
-    /// STARTTLS, which is always required.
+    /// STARTTLS.
     pub starttls: bool,
+    /// STARTTLS may be left out.
+    pub tls_optional: bool,
     /// SASL EXTERNAL.
     pub external: bool,
     /// Dialback, with support for errors (XEP-0220 §2.4.2).
@@ -143,7 +145,7 @@ pub fn features(out: &mut Vec<u8>, features: &Features) {
     if features.starttls {
         raw(out, "<starttls");
         attribute(out, "xmlns", ns::TLS);
-        raw(out, "><required/></starttls>");
+        raw(out, if features.tls_optional { "/>" } else { "><required/></starttls>" });
     }
     if features.external {
         raw(out, "<mechanisms");

@@ -7,6 +7,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod admin;
+mod bidi;
+mod check;
+mod claims;
 mod l1_addresses;
 mod l1_dialback;
 mod l1_limits;
@@ -19,5 +23,7 @@ mod l4_negotiation;
 mod l4_proofs;
 mod l4_streams;
 mod life;
+mod posh;
 mod relay;
+mod sharing;
 mod world;

@@ -3,15 +3,16 @@
 from cryptography import x509
 
 from .ca import Authority, Certificate
-from .gate import DIRECT_TLS_PORT, PUBLIC_PORT
+from .gate import PUBLIC_PORT
 from .player import Listener, Player
 from .posh import Subject
-from .rows import Named, Row, record
+from .rows import Named, Row, dns_id, record
 from .scene import Scene
 from .web import Web
 from .zones import INSECURE, Zones
 
 PEER_ADDRESS = "10.77.0.31"
+FIRST_PORT = 20000
 WEB_ADDRESS = "10.77.0.32"
 FORBIDDEN_ADDRESS = "10.77.0.33"  # the same HTTPS server, where fedgate must not connect to
 
@@ -35,24 +36,27 @@ class Bench:
         self._stranger = stranger.mint("stranger", [x509.DNSName("stranger.example")]).leaf
         self.zones = Zones(scene.world.network, scene.directory / "zones")
         self._web = Web(scene.directory / "web")
-        self.certificates: dict[str, Certificate] = {}
-        for row in table:
-            self._add(row)
+        self._certificates: dict[str, Certificate] = {}
+        self._clients: dict[str, Certificate] = {}
+        # an endpoint for each, for a connection is shared with whom its certificate proves
+        self._listeners = [
+            Listener(PEER_ADDRESS, FIRST_PORT + number if row.srv else PUBLIC_PORT, row.direct_tls)
+            for number, row in enumerate(table)
+        ]
+        for row, listener in zip(table, self._listeners, strict=True):
+            self._add(row, listener.port)
 
     async def peer(self) -> Player:
         """The scripted peer of all rows."""
         node = self._scene.bare("peer", PEER_ADDRESS)
-        listeners = [
-            Listener(PEER_ADDRESS, PUBLIC_PORT),
-            Listener(PEER_ADDRESS, DIRECT_TLS_PORT, direct_tls=True),
-        ]
-        return await self._scene.player("peer", node, listeners, self.certificates)
+        certificates = (self._certificates, self._clients)
+        return await self._scene.player("peer", node, self._listeners, *certificates)
 
     async def web(self) -> None:
         """The HTTPS server of all rows."""
         await self._scene.web(self._web, self._scene.bare("web", WEB_ADDRESS, FORBIDDEN_ADDRESS))
 
-    def _add(self, row: Row) -> None:
+    def _add(self, row: Row, port: int) -> None:
         issuer = self._authorities[row.issuer]
         certificate = issuer.mint(
             row.name,
@@ -62,10 +66,17 @@ class Bench:
             self_signed=row.issuer == "self",
             with_root=row.with_root,
         )
-        self.certificates[row.domain] = certificate
+        self._certificates[row.domain] = certificate
+        if row.client:
+            self._clients[row.domain] = self._authorities[row.client].mint(
+                f"client-{row.name}",
+                dns_id(row.domain, row.host),
+                self_signed=row.client == "self",
+            )
         root = self._authorities["stranger" if "stranger" in row.issuer else "trusted"]
         self._publish(
             row,
+            port,
             [
                 ("leaf", certificate.leaf),
                 ("issuer", issuer.certificate),
@@ -73,7 +84,6 @@ class Bench:
                 ("stranger", self._stranger),
             ],
         )
-
         if row.web:
             self._add_site(row, Subject(row.domain, certificate.leaf, self._stranger))
 
@@ -96,11 +106,11 @@ class Bench:
             self._web.add(name, certificate, row.web(subject))
             self.zones.add(name, "A", address)
 
-    def _publish(self, row: Row, certificates: list[tuple[Named, x509.Certificate]]) -> None:
+    def _publish(
+        self, row: Row, port: int, certificates: list[tuple[Named, x509.Certificate]]
+    ) -> None:
         zones, host = self.zones, row.host
-        service, port = ("_xmpp-server", PUBLIC_PORT)
-        if row.direct_tls:
-            service, port = ("_xmpps-server", DIRECT_TLS_PORT)
+        service = "_xmpps-server" if row.direct_tls else "_xmpp-server"
         names = {
             "SRV": f"{service}._tcp.{row.domain}",
             "A": host,
@@ -114,10 +124,11 @@ class Bench:
         aliased = {"srv": "SRV", "host": "A", "tlsa": "TLSA"}.get(row.alias or "")
         for kind, name in names.items():
             if kind == aliased:
-                # out of the signed zone and, for addresses, back into it
-                elsewhere = f"{row.alias}.{row.name}.{INSECURE}"
-                zones.add(name, "CNAME", f"{elsewhere}.")
-                name = elsewhere
+                # out of the signed zone and back into it: all ends well, but for the way
+                outside = f"{row.alias}.{row.name}.{INSECURE}"
+                zones.add(name, "CNAME", f"{outside}.")
+                name = f"{row.alias}.{row.domain}"
+                zones.add(outside, "CNAME", f"{name}.")
             elif kind == "TLSA" and row.secure_alias:
                 elsewhere = f"tlsa.{row.domain}"
                 zones.add(name, "CNAME", f"{elsewhere}.")

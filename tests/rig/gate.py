@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -106,6 +107,12 @@ class Gate:
     async def restart(self) -> None:
         await self.stop()
         await self.resume()
+
+    def ask(self, *words: str) -> tuple[int, str]:
+        """Runs a command beside the running fedgate, as its user: exit status and output."""
+        inside = self.node.inside(*self._command(*words), uid=UID)
+        done = subprocess.run(inside, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout or done.stderr
 
     def add(self, name: str, content: dict[str, Any]) -> Path:
         """Writes one more file into the configuration directory, as a whole."""

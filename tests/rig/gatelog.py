@@ -8,6 +8,10 @@ from typing import Any
 from .wait import until
 
 NEGOTIATED = "stream negotiated"
+JOINED = "domain pair joined"
+RENEWED = "proof renewed"
+NOT_RENEWED = "proof not renewed yet"
+WITHDRAWN = "domain pair withdrawn"  # and why
 PEER = "peer"
 INBOUND = "inbound"
 OUTBOUND = "outbound"
@@ -40,7 +44,7 @@ class GateLog:
         flat = []
         for line in text.splitlines():
             try:
-                entry = json.loads(line)
+                entry = json.loads(line, object_pairs_hook=_fields)
             except json.JSONDecodeError:
                 continue
             flat.append({**entry, **entry.get("fields", {})})
@@ -58,8 +62,18 @@ class GateLog:
             and all(domain in str(entry.get("pair")) for domain in domains)
         ]
 
-    async def expect_stream(self, direction: str, *domains: str, **fields: str | bool) -> dict[str, Any]:
-        """A negotiated stream with these properties (`tls`, `auth`, `proof`)."""
+    def joined(self) -> list[str]:
+        """The pairs that joined a stream with a peer."""
+        return [
+            str(entry.get("pair"))
+            for entry in self.entries()
+            if entry.get("message") == JOINED and entry.get("side") == PEER
+        ]
+
+    async def expect_stream(
+        self, direction: str, *domains: str, **fields: str | bool
+    ) -> dict[str, Any]:
+        """A negotiated stream with these properties (`tls`, `auth`, `proof`, `bidi`)."""
 
         def found() -> dict[str, Any] | None:
             for entry in self.streams(direction, *domains):
@@ -82,3 +96,11 @@ class GateLog:
             return None
 
         return await until(found, 10, f"a log line that says what is wrong with {domain}")
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two members of one name readers would see either."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError(f"a log line names a field twice: {pairs}")
+    return fields

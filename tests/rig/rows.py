@@ -7,6 +7,7 @@ from typing import Literal
 from cryptography import x509
 
 from . import posh
+from .ca import association
 from .gatelog import DANE, PKIX, POSH
 from .zones import EXPIRED, INSECURE, SECURE
 
@@ -34,7 +35,15 @@ class Unproven:
     dialback: bool = True  # whether dialback is left at the level `encrypted`
 
 
-Expected = Proven | Unproven
+@dataclass(frozen=True)
+class ProvenByServer:
+    """The certificate of the peer as a client proves nothing, and fedgate's log says why; that of
+    its server, which is asked by dialback, does (RFC 7712 §4.3)."""
+
+    why: str
+
+
+Expected = Proven | ProvenByServer | Unproven
 
 
 def dns_id(domain: str, host: str) -> list[x509.GeneralName]:
@@ -94,13 +103,14 @@ class Tlsa:
 
 @dataclass(frozen=True)
 class Row:
-    """One domain, its certificate in both roles, what DNS says, and what has to come of it."""
+    """One domain, its certificate, what it publishes, and what has to come of it."""
 
     name: str
     out: Expected  # fedgate connects
     into: Expected  # the peer connects
     names: Names = dns_id
     issuer: Issuer = "trusted"
+    client: Issuer | None = None  # of another certificate, that the peer shows where it connects
     days: tuple[float, float] = (-10, 20)  # of the certificate, from now
     common: bool = False  # the domain as the subject's CN
     with_root: bool = False  # whether the root is sent
@@ -129,7 +139,7 @@ class Row:
 
 def rows() -> list[Row]:
     """The whole table."""
-    table = [*_pkix(), *_not_pkix(), *_dane(), *_not_dane(), *_posh(), *_not_posh()]
+    table = [*_pkix(), *_not_pkix(), *_dane(), *_not_dane(), *_posh(), *_not_posh(), *_split()]
     assert len({row.name for row in table}) == len(table), "two rows of one name"
     return table
 
@@ -183,9 +193,7 @@ def _dane() -> list[Row]:
             record = Tlsa(2, selector, matching, "root")
             sent = (selector, matching) != (0, 0)
             table.append(
-                _both(
-                    f"dane-2{kind}", proven, tlsa=(record,), issuer="stranger", with_root=sent
-                )
+                _both(f"dane-2{kind}", proven, tlsa=(record,), issuer="stranger", with_root=sent)
             )
             # neither names nor dates count
             table.append(
@@ -274,9 +282,7 @@ def _not_dane() -> list[Row]:
             with_root=True,
             days=(-10, -1),
         ),
-        _both(
-            "dane-2-root-not-sent", mismatch, tlsa=(Tlsa(2, 0, 1, "root"),), issuer="stranger"
-        ),
+        _both("dane-2-root-not-sent", mismatch, tlsa=(Tlsa(2, 0, 1, "root"),), issuer="stranger"),
         _both("dane-insecure-zone", self_signed, tlsa=own, issuer="self", zone=INSECURE),
         _both("dane-bogus-srv", not_validated, tlsa=own, issuer="self", forged="SRV"),
         _both("dane-bogus-address", not_validated, tlsa=own, issuer="self", forged="A"),
@@ -286,6 +292,14 @@ def _not_dane() -> list[Row]:
         _both("dane-alias-srv", self_signed, tlsa=own, issuer="self", alias="srv"),
         _both("dane-alias-host", self_signed, tlsa=own, issuer="self", alias="host"),
         _both("dane-alias-tlsa", self_signed, tlsa=own, issuer="self", alias="tlsa"),
+        _both(
+            "pkix-delegated-alias-srv",
+            Unproven("certificate is not for"),
+            names=dns_id_of_host,
+            alias="srv",
+        ),
+        # no record that can be used is as none
+        _both("dane-no-such-usage", self_signed, tlsa=(Tlsa(9, 1, 1),), issuer="self"),
         # a valid certificate is not worth more than signed records that do not validate
         _both("pkix-bogus-srv", not_validated, forged="SRV"),
         _both("pkix-bogus-address", not_validated, forged="A"),
@@ -335,6 +349,7 @@ def _not_posh() -> list[Row]:
         return row(name, document, "publishes by POSH", dialback=False, **more)
 
     https = "POSH: TLS with"
+    ruled_out = "is refused by the rule at"
     return [
         published("mismatch", posh.of_another),
         published("weaker-hash-only", posh.weaker_hash_only),
@@ -358,8 +373,51 @@ def _not_posh() -> list[Row]:
         row("https-stranger", posh.fingerprint, https, https="stranger"),
         row("https-expired", posh.fingerprint, https, https_days=(-10, -1)),
         row("https-wrong-name", posh.fingerprint, https, https_names=dns_id_of_another),
-        row("private-address", posh.fingerprint, "denied", https_forbidden=True),
-        row("redirect-to-private-address", posh.to_forbidden_address, "denied"),
+        row("private-address", posh.fingerprint, ruled_out, https_forbidden=True),
+        row("redirect-to-private-address", posh.to_forbidden_address, ruled_out),
+    ]
+
+
+def _split() -> list[Row]:
+    """One certificate for the server, another for the client."""
+    self_signed = ProvenByServer("certificate is self-signed")
+    own = (Tlsa(3, 1, 1),)
+    return [
+        Row("split-pkix", Proven(PKIX), self_signed, client="self", zone=INSECURE),
+        Row("split-delegated", Proven(PKIX), self_signed, names=dns_id_of_host, client="self"),
+        # a valid certificate is worth nothing where TLSA says that it is another
+        Row(
+            "split-dane",
+            Proven(DANE),
+            ProvenByServer("matches no TLSA record"),
+            tlsa=own,
+            issuer="self",
+            client="trusted",
+        ),
+        Row(
+            "split-posh",
+            Proven(POSH),
+            ProvenByServer("publishes by POSH"),
+            web=posh.fingerprint,
+            issuer="self",
+            client="self",
+            zone=INSECURE,
+        ),
+        Row(
+            "split-server-unproven",
+            Unproven("certificate is self-signed"),
+            Proven(PKIX),
+            issuer="self",
+            client="trusted",
+            zone=INSECURE,
+        ),
+        Row(
+            "split-server-contradicted",
+            Unproven("matches no TLSA record", dialback=False),
+            Unproven("matches no TLSA record", dialback=False),
+            client="trusted",
+            tlsa=(Tlsa(3, 1, 1, "stranger"),),
+        ),
     ]
 
 
@@ -370,8 +428,6 @@ def _other(kind: x509.ObjectIdentifier, tag: int, text: str) -> x509.OtherName:
 
 def record(tlsa: Tlsa, certificates: Sequence[tuple[Named, x509.Certificate]]) -> str:
     """The data of a TLSA record."""
-    from .ca import association
-
     data = association(dict(certificates)[tlsa.of], tlsa.selector, tlsa.matching)
     if tlsa.spoilt:
         data = data[:-2] + f"{int(data[-2:], 16) ^ 1:02x}"

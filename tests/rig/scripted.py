@@ -3,7 +3,8 @@
 It serves any number of domains. With certificates it speaks TLS, each domain with its own, as
 server and as client; without it speaks plain dialback, as servers of 2004 do. It takes every pair
 that it is asked for, answers for its own keys, and says what happens. The plan is a JSON file:
-`listen` ([address, port, direct TLS?] each) and `certificates` ({domain: [chain, key]}). Commands
+`listen` ([address, port, direct TLS?] each), `certificates` ({domain: [chain, key]}) and `clients`
+(the same, for domains that show another certificate where they connect). Commands
 come as JSON lines on standard input, events go to standard output; `player.py` is the other end.
 """
 
@@ -69,7 +70,7 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed(data)
-            for event, element in self._parser.read_events():
+            for event, element in list(self._parser.read_events()):
                 self._parsed(event, element)
         except ET.ParseError as error:
             self.arrived.put_nowait(("end", f"no XML: {error}"))
@@ -91,7 +92,7 @@ class Stream(asyncio.Protocol):
             self.arrived.put_nowait(("element", element))
 
     def _restart(self) -> None:
-        self._parser = ET.XMLPullParser(["start", "end"])
+        self._parser: Any = ET.XMLPullParser(["start", "end"])
         self._open: list[ET.Element] = []
 
     def say(self, text: str) -> None:
@@ -176,7 +177,7 @@ class Pair:
             assert self.stream is not None
             while True:
                 await self.stream.next("element")
-        except (Ended, OSError, TimeoutError, asyncio.TimeoutError) as problem:
+        except (Ended, OSError, TimeoutError) as problem:
             why = str(problem) or type(problem).__name__
             event = "closed" if self.opened else "refused"
             report(event=event, why=why, offered=self.offered, **names)
@@ -238,6 +239,7 @@ class Server:
         self.modern = bool(plan["certificates"])
         self.pairs: dict[tuple[str, str], Pair] = {}
         self._certificates: dict[str, list[str]] = plan["certificates"]
+        self._clients: dict[str, list[str]] = plan["clients"]
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._streams: set[Stream] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -288,13 +290,13 @@ class Server:
 
     async def _serve(self, stream: Stream) -> None:
         direct = stream.transport.get_extra_info("ssl_object") is not None
-        stream_id = await self._answer(stream)
+        await self._answer(stream)
         if self.modern and not direct:
             stream.say(OFFER_TLS)
             await stream.element(f"{{{TLS}}}starttls")
             stream.say(f"<proceed xmlns='{TLS}'/>")
             await stream.secure(self._server_context())
-            stream_id = await self._answer(stream)
+            await self._answer(stream)
         if self.modern:
             stream.say(OFFER_DIALBACK)
         while True:
@@ -319,12 +321,10 @@ class Server:
                         **names,
                     )
 
-    async def _answer(self, stream: Stream) -> str:
+    async def _answer(self, stream: Stream) -> None:
         header = await stream.next("header")
         self._ids += 1
-        stream_id = f"scripted-{self._ids}"
-        stream.header(header.get("to"), header.get("from"), stream_id)
-        return stream_id
+        stream.header(header.get("to"), header.get("from"), f"scripted-{self._ids}")
 
     def _server_context(self) -> ssl.SSLContext:
         """A context that becomes another one with the name that the client asks for."""
@@ -341,7 +341,7 @@ class Server:
             tls.context = chosen
             return None
 
-        context.sni_callback = choose  # type: ignore[assignment]
+        context.sni_callback = choose
         return context
 
     def client_context(self, domain: str) -> ssl.SSLContext:
@@ -349,7 +349,7 @@ class Server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        context.load_cert_chain(*self._certificates[domain])
+        context.load_cert_chain(*(self._clients.get(domain) or self._certificates[domain]))
         return context
 
 

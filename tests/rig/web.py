@@ -87,9 +87,7 @@ class Web:
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = " ".join(f"{kind}_temp_path {self._directory}/{kind};" for kind in kinds)
         config.write_text(
-            CONFIG.format(
-                dir=self._directory, temporary=temporary, sites="".join(self._sites)
-            )
+            CONFIG.format(dir=self._directory, temporary=temporary, sites="".join(self._sites))
         )
         log = self._directory / "nginx.log"
         words = ["nginx", "-e", str(log), "-c", str(config)]

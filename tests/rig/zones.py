@@ -121,8 +121,7 @@ class Zones:
         home = ("-K", str(self._directory))
         key = command("dnssec-keygen", "-q", "-a", "13", "-f", "KSK", *home, zone).strip()
         public = (self._directory / f"{key}.key").read_text()
-        with file.open("a") as text:
-            text.write(public)
+        file.write_text(file.read_text() + public)
         if zone == ROOT:
             records = [line for line in public.splitlines() if not line.startswith(";")]
             self.anchor.write_text("\n".join(records) + "\n")
@@ -178,7 +177,6 @@ def _break_signature(text: str, name: str, kind: str) -> str:
     wanted = re.compile(rf"^{re.escape(name)}\.\s.*\sRRSIG\s+{kind}\s.*$", re.MULTILINE)
     line = wanted.search(text)
     assert line, f"no signature of {name} {kind}"
-    words = line[0].split()
     # a part of the signature, turned round: another one of the same length
     part = line[0].split()[-2]
     return text[: line.start()] + line[0].replace(part, part[::-1]) + text[line.end() :]

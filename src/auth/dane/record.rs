@@ -95,6 +95,13 @@ impl TlsaSet {
 }
 
 impl TlsaRecord {
+    /// The record to publish for a key, given as `SubjectPublicKeyInfo`: `3 1 1`, which outlives
+    /// the certificate (RFC 7671 §5.1; DA-13).
+    #[must_use]
+    pub fn of_key(key: &[u8]) -> Self {
+        Self { usage: 3, selector: 1, matching: 1, data: Sha256::digest(key).as_slice().into() }
+    }
+
     fn usable(&self) -> Option<Usable<'_>> {
         let usage = match self.usage {
             0 => Usage::PkixTa,

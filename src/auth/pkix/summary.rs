@@ -20,8 +20,12 @@ pub struct Fingerprint([u8; 32]);
 pub struct CertificateInfo {
     /// DNS-IDs, SRV-IDs and XmppAddrs, the first of them if there are many.
     pub names: String,
+    /// The subject's name; it counts for nothing.
+    pub subject: String,
     /// The issuer's name, or `self-signed`.
     pub issuer: String,
+    /// The extended key usages; none: for any purpose.
+    pub purposes: Option<String>,
     /// When it becomes valid.
     pub not_before: UnixTime,
     /// When it expires.
@@ -66,11 +70,22 @@ impl CertificateInfo {
         let self_issued = certificate.subject().as_raw() == certificate.issuer().as_raw();
         Ok(Self {
             names: Presented::of(&certificate)?.to_string(),
+            subject: name(certificate.subject()),
+            purposes: purposes(&certificate),
             issuer: if self_issued { "self-signed".to_owned() } else { name(certificate.issuer()) },
             not_before: not_before(&certificate),
             not_after: not_after(&certificate),
             fingerprint: Fingerprint::of(der),
         })
+    }
+
+    /// Whether it should have been renewed: renewal comes with a third of the lifetime left, which
+    /// is a month for one of 90 days and two days for one of six.
+    #[must_use]
+    pub fn is_due(&self, now: UnixTime) -> bool {
+        let lifetime = self.not_after.as_secs().saturating_sub(self.not_before.as_secs());
+        let margin = Duration::from_secs(lifetime / 5).min(MAX_MARGIN);
+        self.not_after.as_secs() < now.as_secs() + margin.as_secs()
     }
 }
 
@@ -112,11 +127,16 @@ pub(super) fn name(name: &X509Name<'_>) -> String {
 
 /// The purposes of a certificate that is not for servers; none if it is.
 pub(crate) fn foreign_purposes(certificate: &X509Certificate<'_>) -> Option<String> {
+    let usage = certificate.extended_key_usage().ok()??.value;
+    if usage.server_auth || usage.any { None } else { purposes(certificate) }
+}
+
+/// The purposes that a certificate is restricted to, if it is.
+fn purposes(certificate: &X509Certificate<'_>) -> Option<String> {
     let purposes = certificate.extended_key_usage().ok()??.value;
-    if purposes.server_auth || purposes.any {
-        return None;
-    }
     let known = [
+        (purposes.any, "any"),
+        (purposes.server_auth, "serverAuth"),
         (purposes.client_auth, "clientAuth"),
         (purposes.code_signing, "codeSigning"),
         (purposes.email_protection, "emailProtection"),
@@ -160,3 +180,6 @@ const MAX_TEXT: usize = 128;
 
 /// Items of a list shown.
 pub(super) const MAX_SHOWN: usize = 8;
+
+/// How early, at most, an expiry is announced.
+const MAX_MARGIN: Duration = Duration::from_secs(14 * 24 * 60 * 60);

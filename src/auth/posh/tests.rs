@@ -375,7 +375,7 @@ fn the_older_forms_are_whole_certificates_and_hold_for_an_hour() {
         (keys(&[key("AAAA")]), Err(PoshError::Certificate)),
         (keys(&[r#"{"x5c":[]}"#.into()]), Err(PoshError::Certificate)),
         (r#"{"keys":7}"#.into(), Err(PoshError::Certificate)),
-        (write(&[leaf.clone()], Duration::from_secs(86_400)), Ok(true)),
+        (write(std::slice::from_ref(leaf), Duration::from_secs(86_400)), Ok(true)),
         ("{}".into(), Err(PoshError::Neither)),
     ] {
         assert_eq!(older(Document::parse_older(body.as_bytes()), leaf), found, "{body}");

@@ -1,70 +1,275 @@
 //! Defaults, rules and guarded networks become the policy.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
+use super::{
+    lists::Lists,
+    networks,
+    terms::{self, DEFAULT_KEYS, TERM_KEYS},
+    without_places,
+};
 use crate::{
     config::{
-        policy::{Allow, Denied, Level, Pattern, Place, Policy, Rule},
+        civil::Instant,
+        model::Legacy,
+        policy::{
+            AddressRule, Allow, Conflict, Expiry, Mode, NOTICE, Pattern, Place, Policy, Rule,
+        },
         problem::{At, Reports, Wrong, quote},
-        read::{Section, items},
+        raw::Node,
+        read::{Section, items, nearest},
         value,
     },
     xmpp::{Direction, Domain},
 };
 
-pub(super) fn check(top: &Section<'_>, out: &mut Reports<'_>) -> Policy {
+pub(super) fn check(
+    top: &Section<'_>,
+    lists: &Lists,
+    local_domains: &BTreeMap<Domain, Arc<Legacy>>,
+    now: Instant,
+    out: &mut Reports<'_>,
+) -> Policy {
     let mut policy = Policy::default();
-    if let Some(pair) = top.pair("defaults") {
-        let section = Section::of(&pair.value, "defaults", &["allow", "level"], out);
-        let at = section.pair("allow").map_or(pair.at, |allow| allow.at);
-        let rule = read_rule(&section, at, out);
-        // one value for each key in all files: nothing can conflict here
-        if policy.set_defaults(&rule).is_err() {
-            out.error(at, Wrong::new("conflicting defaults"));
-        }
+    let modes = [("enforce", Mode::Enforce), ("report", Mode::Report)];
+    if let Some(mode) = top.text("mode", |text| value::word(text, "mode", &modes), out) {
+        policy.set_mode(mode);
     }
-    let mut below = Vec::new();
+    if let Some(pair) = top.pair("defaults") {
+        let section = Section::of(&pair.value, "defaults", &DEFAULT_KEYS, out);
+        let at = section.pair("allow").map_or(pair.at, |allow| allow.at);
+        policy.set_defaults(Rule {
+            patterns: Vec::new(),
+            local: Vec::new(),
+            direction: None,
+            terms: terms::read(&section, out),
+            reason: None,
+            expires: None,
+            place: out.place(at),
+        });
+    }
+    let mut rules = Rules { policy, lists, local_domains, now, below: Vec::new() };
     if let Some(node) = top.get("rules") {
         for item in items(node, "rules", out) {
-            let keys = ["match", "address", "allow", "level", "reason"];
-            let section = Section::of(item, "rule", &keys, out);
-            if !section.is_mapping {
-                continue;
-            }
-            let rule = read_rule(&section, section.at, out);
-            match (section.get("match"), section.get("address")) {
-                (Some(_), None) => add_domains(&section, &rule, &mut policy, &mut below, out),
-                (None, Some(_)) => add_networks(&section, &rule, &mut policy, out),
-                (Some(_), Some(address)) => {
-                    let wrong = Wrong::new("a rule with \"match\" and \"address\"");
-                    let hint = "a rule is for domains or for addresses: write two rules";
-                    out.error(address.at, wrong.hint(hint));
-                }
-                (None, None) => {
-                    let wrong = Wrong::new("a rule without \"match\" or \"address\"");
-                    out.error(section.at, wrong.hint("say which domains or addresses it is for"));
-                }
-            }
+            rules.rule(item, out);
         }
     }
-    guard_networks(top, &mut policy, out);
+    let Rules { mut policy, below, .. } = rules;
+    unused_lists(top, &policy, lists, out);
+    networks::check(top, &mut policy, out);
     for (parent, allow, at) in below {
         warn_of_parent(&policy, &parent, allow, at, out);
+    }
+    for (name, list) in &lists.written {
+        policy.fill(name, Arc::clone(list));
     }
     policy
 }
 
-/// What a rule says, whatever it is for.
-fn read_rule(section: &Section<'_>, at: At, out: &mut Reports<'_>) -> Rule {
-    let levels = [("encrypted", Level::Encrypted), ("trusted", Level::Trusted)];
-    let level = |text: &str| value::word(text, "level", &levels);
-    Rule {
-        allow: section.text("allow", |text| value::word(text, "direction", &ALLOW), out),
-        level: section.text("level", level, out),
-        reason: section.text("reason", reason, out),
-        place: Place(out.place(at).into()),
+struct Rules<'c> {
+    policy: Policy,
+    lists: &'c Lists,
+    local_domains: &'c BTreeMap<Domain, Arc<Legacy>>,
+    now: Instant,
+    /// What rules for `*.parent` allow.
+    below: Vec<(Domain, Allow, At)>,
+}
+
+/// What every rule has.
+struct Frame {
+    reason: Option<Arc<str>>,
+    expires: Option<Expiry>,
+    /// Whether it has not expired.
+    holds: bool,
+    place: Place,
+}
+
+impl Rules<'_> {
+    fn rule(&mut self, item: &Node, out: &mut Reports<'_>) {
+        let keys = [&TERM_KEYS[..], &RULE_KEYS[..]].concat();
+        let section = Section::of(item, "rule", &keys, out);
+        if !section.is_mapping {
+            return;
+        }
+        let frame = self.frame(&section, out);
+        match (section.get("match"), section.get("address")) {
+            (Some(_), None) => self.for_domains(&section, frame, out),
+            (None, Some(_)) => self.for_addresses(&section, frame, out),
+            (Some(_), Some(address)) => {
+                let wrong = Wrong::new("a rule with \"match\" and \"address\"");
+                let hint = "a rule is for domains or for addresses: write two rules";
+                out.error(address.at, wrong.hint(hint));
+            }
+            (None, None) => {
+                let wrong = Wrong::new("a rule without \"match\" or \"address\"");
+                out.error(section.at, wrong.hint("say which domains or addresses it is for"));
+            }
+        }
+    }
+
+    fn frame(&self, section: &Section<'_>, out: &mut Reports<'_>) -> Frame {
+        let reason = section.text("reason", reason, out);
+        let expires = section.text("expires", Instant::parse_end, out);
+        let mut holds = true;
+        if let (Some(expires), Some(node)) = (expires, section.get("expires")) {
+            let why = reason.as_deref().map(|reason| format!(" ({})", quote(reason)));
+            let why = why.unwrap_or_default();
+            match expires.after(self.now) {
+                None => {
+                    holds = false;
+                    out.warning(
+                        node.at,
+                        Wrong::new(format!("rule expired {expires}, ignored{why}")),
+                    );
+                }
+                Some(left) if left <= NOTICE => {
+                    let wrong = Wrong::new(format!("rule expires {expires}{why}"));
+                    out.warning(node.at, wrong.hint("from then on it is ignored"));
+                }
+                Some(_) => {}
+            }
+        }
+        Frame { reason, expires: expires.map(Expiry), holds, place: out.place(section.at) }
+    }
+
+    fn for_domains(&mut self, section: &Section<'_>, frame: Frame, out: &mut Reports<'_>) {
+        let terms = terms::read(section, out);
+        let says = terms::says_something(&terms);
+        if !says && TERM_KEYS.iter().all(|key| section.get(key).is_none()) {
+            let wrong = Wrong::new("a rule that says nothing");
+            out.error(section.at, wrong.hint("give \"allow\", \"level\" or another key"));
+        }
+        let local = section.one_or_list("local", value::domain, out).unwrap_or_default();
+        for (domain, at) in &local {
+            if !self.local_domains.is_empty() && !self.local_domains.contains_key(domain) {
+                let names: Vec<_> = self.local_domains.keys().map(Domain::as_str).collect();
+                let wrong = Wrong::new(format!("{domain} is not served by any legacy server"));
+                out.error(*at, wrong.hint(nearest(domain.as_str(), &names)));
+            }
+        }
+        let directions = [("inbound", Direction::Inbound), ("outbound", Direction::Outbound)];
+        let direction = |text: &str| value::word(text, "direction", &directions);
+        let direction = section.text("direction", direction, out);
+        let given = section.one_or_list("match", pattern, out).unwrap_or_default();
+        let given: Vec<_> =
+            given.into_iter().filter(|(pattern, at)| self.is_known(pattern, *at, out)).collect();
+        if !frame.holds {
+            return;
+        }
+        if let (Some(allow), None) = (terms.allow, direction) {
+            // the parent of `*.test` cannot federate, so nobody can have meant it too
+            let parents = given.iter().filter_map(|(pattern, at)| match pattern {
+                Pattern::Below(parent) => Some((Domain::parse(parent).ok()?, allow, *at)),
+                Pattern::Exact(_) | Pattern::List(_) | Pattern::Any => None,
+            });
+            self.below.extend(parents);
+        }
+        let places: Vec<_> = given.iter().map(|(_, at)| *at).collect();
+        let rule = Rule {
+            patterns: without_places(given),
+            local: without_places(local),
+            direction,
+            terms,
+            reason: frame.reason,
+            expires: frame.expires,
+            place: frame.place,
+        };
+        let new = rule.clone();
+        for (at, conflict) in self.policy.add_rule(rule) {
+            if let (Some(place), Some(old)) = (places.get(at), self.policy.rule(conflict.with)) {
+                out.error(*place, disagreement(&new, old, at, &conflict));
+            }
+        }
+    }
+
+    /// Whether a list of that name is there.
+    fn is_known(&self, pattern: &Pattern, at: At, out: &mut Reports<'_>) -> bool {
+        let Pattern::List(name) = pattern else { return true };
+        if self.lists.sources.contains_key(name) {
+            return true;
+        }
+        let names: Vec<_> = self.lists.sources.keys().map(|name| &**name).collect();
+        let wrong = Wrong::new(format!("unknown list {}", quote(name)));
+        out.error(
+            at,
+            match names.is_empty() {
+                true => wrong.hint("\"lists\" names none"),
+                false => wrong.hint(nearest(name, &names)),
+            },
+        );
+        false
+    }
+
+    fn for_addresses(&mut self, section: &Section<'_>, frame: Frame, out: &mut Reports<'_>) {
+        let others = TERM_KEYS.iter().filter(|key| **key != "allow").chain(&["local", "direction"]);
+        for pair in others.filter_map(|key| section.pair(key)) {
+            let wrong = Wrong::new(format!("\"{}\" in a rule for addresses", pair.key));
+            out.error(pair.at, wrong.hint("that is for domains: write two rules"));
+        }
+        let word = |text: &str| value::word(text, "direction", &Allow::WORDS);
+        let allow = section.text("allow", word, out);
+        if section.get("allow").is_none() {
+            let wrong = Wrong::new("a rule that says nothing");
+            out.error(section.at, wrong.hint("give \"allow\""));
+        }
+        let networks = section.one_or_list("address", network, out).unwrap_or_default();
+        if let (Some(allow), true) = (allow, frame.holds) {
+            self.policy.add_addresses(AddressRule {
+                networks: without_places(networks),
+                allow,
+                reason: frame.reason,
+                expires: frame.expires,
+                place: frame.place,
+            });
+        }
+    }
+}
+
+/// What two rules of the same specificity say differently.
+fn disagreement(new: &Rule, old: &Rule, pattern: usize, conflict: &Conflict) -> Wrong {
+    let key = conflict.key;
+    let value = |rule: &Rule| quote(&key.show(&rule.terms).unwrap_or_default());
+    let what = new.patterns.get(pattern).map(ToString::to_string).unwrap_or_default();
+    let local = conflict.local.as_ref().map(|local| format!(" and {local}")).unwrap_or_default();
+    let wrong = format!(
+        "conflicts with {:#}: both set {} for {}{local} ({} / {})",
+        old.place,
+        key.as_str(),
+        quote(&what),
+        value(old),
+        value(new)
+    );
+    Wrong::new(wrong).hint("order decides nothing: leave one")
+}
+
+fn pattern(text: &str) -> Result<Pattern, Wrong> {
+    match text.strip_prefix("list(").and_then(|rest| rest.strip_suffix(')')) {
+        Some(name) => Ok(Pattern::List(name.trim().into())),
+        None => value::pattern(text),
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, Wrong> {
+    value::network(text).map_err(|wrong| match text.starts_with("list(") {
+        true => wrong.hint(format!("write \"match: {text}\": networks of a list count too")),
+        false => wrong,
+    })
+}
+
+/// A list that no rule names may have been forgotten.
+fn unused_lists(top: &Section<'_>, policy: &Policy, lists: &Lists, out: &mut Reports<'_>) {
+    let Some(node) = top.get("lists") else { return };
+    let crate::config::raw::Kind::Map(pairs) = &node.kind else { return };
+    for pair in pairs.iter().filter(|pair| lists.sources.contains_key(&pair.key)) {
+        let names = |rule: &Rule| {
+            rule.patterns.iter().any(|p| matches!(p, Pattern::List(name) if *name == pair.key))
+        };
+        if !policy.rules().any(names) {
+            let wrong = Wrong::new(format!("no rule names the list \"{}\"", pair.key));
+            out.warning(pair.at, wrong.hint(format!("write \"match: list({})\"", pair.key)));
+        }
     }
 }
 
@@ -74,107 +279,6 @@ fn reason(text: &str) -> Result<Arc<str>, Wrong> {
         return Err(Wrong::new(format!("not a reason: {}", quote(text))).hint(hint));
     }
     Ok(text.into())
-}
-
-fn add_domains(
-    section: &Section<'_>,
-    rule: &Rule,
-    policy: &mut Policy,
-    below: &mut Vec<(Domain, Allow, At)>,
-    out: &mut Reports<'_>,
-) {
-    if section.get("allow").is_none() && section.get("level").is_none() {
-        let wrong = Wrong::new("a rule that says nothing");
-        out.error(section.at, wrong.hint("give \"allow\" or \"level\""));
-    }
-    let patterns = section.one_or_list("match", value::pattern, out).unwrap_or_default();
-    for (pattern, at) in patterns {
-        // the parent of `*.test` cannot federate, so nobody can have meant it too
-        if let (Pattern::Below(parent), Some(allow)) = (&pattern, rule.allow)
-            && let Ok(parent) = Domain::parse(parent)
-        {
-            below.push((parent, allow, at));
-        }
-        if let Err(other) = policy.add_domains(pattern, rule) {
-            let level = rule.level.map_or("", Level::as_str);
-            let wrong = format!(
-                "level \"{level}\" conflicts with \"{}\" for the same pattern at {}",
-                other.level.as_str(),
-                other.place
-            );
-            out.error(at, Wrong::new(wrong).hint("order decides nothing: leave one"));
-        }
-    }
-}
-
-fn add_networks(section: &Section<'_>, rule: &Rule, policy: &mut Policy, out: &mut Reports<'_>) {
-    if let Some(pair) = section.pair("level") {
-        let wrong = Wrong::new("\"level\" in a rule for addresses");
-        out.error(pair.at, wrong.hint("a level is for domains: write two rules"));
-    }
-    if section.get("allow").is_none() {
-        let wrong = Wrong::new("a rule that says nothing");
-        out.error(section.at, wrong.hint("give \"allow\""));
-    }
-    for (network, _) in section.one_or_list("address", value::network, out).unwrap_or_default() {
-        policy.add_network(network, rule);
-    }
-}
-
-/// Where outbound connections never go. A word yields to a rule for the very same network, so that
-/// `::1` can be opened at all; a written network is a rule among rules.
-fn guard_networks(top: &Section<'_>, policy: &mut Policy, out: &mut Reports<'_>) {
-    let section = top.section("networks", &["deny_out"], out);
-    let given = section.as_ref().and_then(|s| s.list("deny_out", guarded, out));
-    let (words, networks): (Vec<_>, Vec<_>) = match given {
-        Some(given) => {
-            let placed = given.into_iter().map(|(guarded, at)| (guarded, out.place(at)));
-            placed.partition(|(guarded, _)| matches!(guarded, Guarded::Word(_)))
-        }
-        None => (
-            WORD_NAMES.iter().map(|w| (Guarded::Word(w), DEFAULT_GUARD.to_owned())).collect(),
-            Vec::new(),
-        ),
-    };
-    for (guarded, place) in networks.into_iter().chain(words) {
-        let place = Place(place.into());
-        match guarded {
-            Guarded::Network(network) => {
-                policy.deny_out(network, Denied { reason: None, rule: place });
-            }
-            Guarded::Word(word) => {
-                let reason: Arc<str> = guard_reason(word).into();
-                for (_, network) in WORDS.iter().filter(|(w, _)| *w == word) {
-                    let denied = Denied { reason: Some(reason.clone()), rule: place.clone() };
-                    policy.guard(*network, denied);
-                }
-            }
-        }
-    }
-}
-
-/// The reason of a refusal by a word; a written network has none.
-pub(in crate::config) fn guard_reason(word: &str) -> String {
-    format!("{word} network")
-}
-
-#[derive(Clone)]
-enum Guarded {
-    Word(&'static str),
-    Network(IpNet),
-}
-
-fn guarded(text: &str) -> Result<Guarded, Wrong> {
-    if let Some(word) = WORD_NAMES.iter().find(|word| **word == text) {
-        return Ok(Guarded::Word(word));
-    }
-    value::network(text).map(Guarded::Network).map_err(|wrong| {
-        if text.contains(|c: char| c.is_ascii_digit() || c == ':') {
-            return wrong;
-        }
-        Wrong::new(format!("unknown network {}", quote(text)))
-            .hint(format!("expected a network or one of: {}", WORD_NAMES.join(", ")))
-    })
 }
 
 fn warn_of_parent(policy: &Policy, parent: &Domain, allow: Allow, at: At, out: &mut Reports<'_>) {
@@ -189,43 +293,8 @@ fn warn_of_parent(policy: &Policy, parent: &Domain, allow: Allow, at: At, out: &
     }
 }
 
-const ALLOW: [(&str, Allow); 4] = [
-    ("both", Allow { inbound: true, outbound: true }),
-    ("inbound", Allow { inbound: true, outbound: false }),
-    ("outbound", Allow { inbound: false, outbound: true }),
-    ("none", Allow { inbound: false, outbound: false }),
-];
+pub(super) const RULE_KEYS: [&str; 6] =
+    ["match", "address", "local", "direction", "reason", "expires"];
 
-/// The words for networks.
-pub(in crate::config) const WORD_NAMES: [&str; 3] = ["private", "loopback", "link-local"];
-
-/// What the words stand for.
-const WORDS: [(&str, IpNet); 11] = [
-    ("private", v4([10, 0, 0, 0], 8)),
-    ("private", v4([172, 16, 0, 0], 12)),
-    ("private", v4([192, 168, 0, 0], 16)),
-    // behind a carrier's NAT (RFC 6598), and where some clouds keep their metadata
-    ("private", v4([100, 64, 0, 0], 10)),
-    // unique local (RFC 4193), site-local (RFC 3879), NAT64 of the site (RFC 8215)
-    ("private", v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7)),
-    ("private", v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10)),
-    ("private", v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48)),
-    ("loopback", v4([127, 0, 0, 0], 8)),
-    ("loopback", v6([0, 0, 0, 0, 0, 0, 0, 1], 128)),
-    ("link-local", v4([169, 254, 0, 0], 16)),
-    ("link-local", v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10)),
-];
-
-const fn v4(octets: [u8; 4], length: u8) -> IpNet {
-    let [a, b, c, d] = octets;
-    IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::new(a, b, c, d), length))
-}
-
-const fn v6(groups: [u16; 8], length: u8) -> IpNet {
-    let [a, b, c, d, e, f, g, h] = groups;
-    IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::new(a, b, c, d, e, f, g, h), length))
-}
-
-const DEFAULT_GUARD: &str = "networks.deny_out (default)";
 /// Bytes of a reason.
 const MAX_REASON: usize = 500;

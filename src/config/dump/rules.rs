@@ -1,36 +1,46 @@
-//! The policy as sections of the format. What one specificity says is written together, and
-//! patterns of which the same is said stand in one rule, so that the text is no longer than what
-//! its author wrote.
+//! The policy as sections of the format: the rules as they were written, but for their order and
+//! for those that have expired.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
-use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::config::{
-    check::rules::{WORD_NAMES, guard_reason},
-    policy::{Denied, Entry, Level, Pattern, Policy, Says},
+    model::{ListSource, ListUrl},
+    policy::{self, AddressRule, Guarded, Level, Policy, Proofs},
+    value,
 };
 
 #[derive(Serialize)]
-pub(super) struct Defaults {
+pub(super) struct Defaults<'p> {
     allow: &'static str,
     level: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proofs: Option<Vec<&'static str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compat: Option<Compat>,
 }
 
-impl Defaults {
-    pub(super) fn of(policy: &Policy) -> Self {
-        let entry = policy.defaults();
-        let allows = |says: &Option<Says>| !matches!(says, Some(Says::Deny(_)));
+impl<'p> Defaults<'p> {
+    pub(super) fn of(policy: &'p Policy) -> Self {
+        let Terms { allow, level, proofs, error, compat, .. } =
+            policy.defaults().map(|rule| Terms::of(&rule.terms)).unwrap_or_default();
         Self {
-            allow: match (allows(&entry.inbound), allows(&entry.outbound)) {
-                (true, true) => BOTH,
-                (true, false) => INBOUND,
-                (false, true) => OUTBOUND,
-                (false, false) => NONE,
-            },
-            level: entry.level.as_ref().map_or(Level::Encrypted, |(level, _)| *level).as_str(),
+            allow: allow.unwrap_or("both"),
+            level: level.unwrap_or(Level::Encrypted.as_str()),
+            proofs,
+            error,
+            compat,
         }
+    }
+}
+
+pub(super) fn mode(policy: &Policy) -> &'static str {
+    match policy.mode() {
+        policy::Mode::Enforce => "enforce",
+        policy::Mode::Report => "report",
     }
 }
 
@@ -40,102 +50,155 @@ pub(super) struct Rule<'p> {
     r#match: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     address: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    local: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    direction: Option<&'static str>,
     #[serde(flatten)]
-    said: Said<'p>,
+    terms: Terms<'p>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
 }
 
-/// What a rule says of what it matches.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Said<'p> {
+/// The rules, for domains and then for addresses, by what they match.
+pub(super) fn rules(policy: &Policy) -> Vec<Rule<'_>> {
+    let domains = policy.rules().map(Rule::of);
+    let mut rules: Vec<_> =
+        domains.chain(policy.addresses().iter().map(Rule::of_addresses)).collect();
+    rules.sort_by_cached_key(|rule| {
+        let text = serde_yaml::to_string(rule).unwrap_or_default();
+        (!rule.address.is_empty(), rule.r#match.clone(), rule.address.clone(), text)
+    });
+    rules
+}
+
+impl<'p> Rule<'p> {
+    fn of(rule: &'p policy::Rule) -> Self {
+        let policy::Rule { patterns, local, direction, terms, reason, expires, place: _ } = rule;
+        Self {
+            r#match: texts(patterns),
+            address: Vec::new(),
+            local: texts(local),
+            direction: direction.map(crate::xmpp::Direction::as_str),
+            terms: Terms::of(terms),
+            reason: reason.as_deref(),
+            expires: expires.map(|expires| expires.0.to_string()),
+        }
+    }
+
+    fn of_addresses(rule: &'p AddressRule) -> Self {
+        let AddressRule { networks, allow, reason, expires, place: _ } = rule;
+        Self {
+            r#match: Vec::new(),
+            address: texts(networks),
+            local: Vec::new(),
+            direction: None,
+            terms: Terms { allow: Some(allow.as_str()), ..Terms::default() },
+            reason: reason.as_deref(),
+            expires: expires.map(|expires| expires.0.to_string()),
+        }
+    }
+}
+
+/// What a rule says.
+#[derive(Serialize, Default)]
+struct Terms<'p> {
     #[serde(skip_serializing_if = "Option::is_none")]
     allow: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'p str>,
+    proofs: Option<Vec<&'static str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pins: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<BTreeMap<&'static str, &'static str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect: Option<BTreeMap<&'static str, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_ip: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compat: Option<Compat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<BTreeMap<&'static str, String>>,
 }
 
-/// The rules, for domains by name and then for addresses.
-pub(super) fn rules(policy: &Policy) -> Vec<Rule<'_>> {
-    let domains = policy.domains().map(|(pattern, entry)| (Name::of(pattern), entry));
-    let domains = together(domains).into_iter().map(|(names, said)| {
-        let r#match = names.into_iter().map(Name::text).collect();
-        Rule { r#match, address: Vec::new(), said }
-    });
-    let networks = together(policy.networks()).into_iter().map(|(networks, said)| {
-        let address = networks.iter().map(ToString::to_string).collect();
-        Rule { r#match: Vec::new(), address, said }
-    });
-    domains.chain(networks).collect()
+#[derive(Serialize)]
+pub(super) struct Compat {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bidi: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    multiplex: Option<&'static str>,
 }
 
-/// A pattern in order of reading: by name, the name itself before those below it, `*` at the end.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Name {
-    Of { name: String, below: bool },
-    Any,
+impl<'p> Terms<'p> {
+    fn of(terms: &'p policy::Terms) -> Self {
+        let policy::Terms {
+            allow,
+            level,
+            proofs,
+            pins,
+            tls_min,
+            connect,
+            from_ip,
+            error,
+            bidi,
+            multiplex,
+            limits,
+        } = terms;
+        let policy::LimitTerms { queue, connect: connect_time, idle } = limits;
+        let switch = |on: &Option<bool>| on.map(|on| if on { "auto" } else { "off" });
+        let limits = [
+            ("queue", queue.map(value::show_size)),
+            ("connect", connect_time.map(value::show_duration)),
+            ("idle", idle.map(value::show_duration)),
+        ];
+        let limits: BTreeMap<_, _> =
+            limits.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        Self {
+            allow: allow.map(policy::Allow::as_str),
+            level: level.map(Level::as_str),
+            proofs: proofs.map(|proofs: Proofs| proofs.words().collect()),
+            pins: pins.as_deref().map(texts),
+            tls: tls_min.map(|least| BTreeMap::from([("min", least.as_str())])),
+            connect: connect.as_deref().map(|connect| {
+                let tls = if connect.direct_tls { "direct" } else { "starttls" };
+                BTreeMap::from([("address", connect.address.to_string()), ("tls", tls.to_owned())])
+            }),
+            from_ip: from_ip.as_deref().map(texts),
+            error: error.map(crate::xmpp::StanzaCondition::as_str),
+            compat: (bidi.is_some() || multiplex.is_some())
+                .then(|| Compat { bidi: switch(bidi), multiplex: switch(multiplex) }),
+            limits: (!limits.is_empty()).then_some(limits),
+        }
+    }
 }
 
-impl Name {
-    fn of(pattern: Pattern) -> Self {
-        match pattern {
-            Pattern::Exact(domain) => Self::Of { name: domain.to_string(), below: false },
-            Pattern::Below(suffix) => Self::Of { name: suffix.into(), below: true },
-            Pattern::Any => Self::Any,
-        }
-    }
-
-    fn text(self) -> String {
-        match self {
-            Self::Of { name, below: false } => name,
-            Self::Of { name, below: true } => format!("*.{name}"),
-            Self::Any => "*".to_owned(),
-        }
-    }
+/// A list, in one of its three shapes.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case", untagged)]
+pub(super) enum List<'c> {
+    File { file: &'c Path },
+    Domains { domains: &'c [String] },
+    Url { url: &'c str, refresh: String, max_size: String },
 }
 
-/// Brings together of what the same is said, each and all in order.
-fn together<'p, M: Clone + Ord>(
-    entries: impl Iterator<Item = (M, &'p Entry)>,
-) -> Vec<(Vec<M>, Said<'p>)> {
-    let mut all: BTreeMap<Said<'p>, Vec<M>> = BTreeMap::new();
-    for (what, entry) in entries {
-        for said in said(entry).into_iter().flatten() {
-            all.entry(said).or_default().push(what.clone());
+impl<'c> List<'c> {
+    pub(super) fn of(source: &'c ListSource) -> Self {
+        match source {
+            ListSource::File(file) => Self::File { file },
+            ListSource::Domains(domains) => Self::Domains { domains },
+            ListSource::Url(ListUrl { url, refresh, max_size }) => Self::Url {
+                url,
+                refresh: value::show_duration(*refresh),
+                max_size: value::show_size(*max_size),
+            },
         }
     }
-    let mut rules: Vec<_> = all.into_iter().map(|(said, what)| (what, said)).collect();
-    for (what, _) in &mut rules {
-        what.sort();
-    }
-    rules.sort();
-    rules
-}
-
-/// What a rule would say to be an entry, or two if the directions have different reasons.
-fn said(entry: &Entry) -> [Option<Said<'_>>; 2] {
-    fn allow<'p>(allow: &'static str, denied: Option<&'p Denied>) -> Option<Said<'p>> {
-        let reason = denied.and_then(|denied| denied.reason.as_deref());
-        Some(Said { allow: Some(allow), level: None, reason })
-    }
-    let (first, second) = match (&entry.inbound, &entry.outbound) {
-        // outbound alone is what `networks` says
-        (None, _) => (None, None),
-        (Some(Says::Allow), Some(Says::Allow) | None) => (allow(BOTH, None), None),
-        (Some(Says::Allow), Some(Says::Deny(denied))) => (allow(INBOUND, Some(denied)), None),
-        (Some(Says::Deny(denied)), Some(Says::Allow) | None) => {
-            (allow(OUTBOUND, Some(denied)), None)
-        }
-        (Some(Says::Deny(a)), Some(Says::Deny(b))) if a.reason == b.reason => {
-            (allow(NONE, Some(a)), None)
-        }
-        (Some(Says::Deny(a)), Some(Says::Deny(b))) => {
-            (allow(OUTBOUND, Some(a)), allow(INBOUND, Some(b)))
-        }
-    };
-    let Some((level, _)) = &entry.level else { return [first, second] };
-    let first = first.unwrap_or(Said { allow: None, level: None, reason: None });
-    [Some(Said { level: Some(level.as_str()), ..first }), second]
 }
 
 #[derive(Serialize)]
@@ -145,31 +208,16 @@ pub(super) struct Networks {
 
 impl Networks {
     pub(super) fn of(policy: &Policy) -> Self {
-        let mut guarded: Vec<_> = policy.networks().filter_map(guarded).collect();
+        let mut guarded = policy.guarded().to_vec();
         guarded.sort();
-        let mut deny_out = Vec::new();
-        for word in WORD_NAMES {
-            let reason = guard_reason(word);
-            let all = guarded.len();
-            guarded.retain(|(_, of)| *of != Some(&*reason));
-            if guarded.len() < all {
-                deny_out.push(word.to_owned());
-            }
-        }
-        deny_out.extend(guarded.iter().map(|(network, _)| network.to_string()));
-        Self { deny_out }
+        let text = |guarded: &Guarded| match guarded {
+            Guarded::Word(word) => (*word).to_owned(),
+            Guarded::Network(network) => network.to_string(),
+        };
+        Self { deny_out: guarded.iter().map(text).collect() }
     }
 }
 
-/// A network that no rule speaks of and we are kept from, and why.
-fn guarded((network, entry): (IpNet, &Entry)) -> Option<(IpNet, Option<&str>)> {
-    match (&entry.inbound, &entry.outbound) {
-        (None, Some(Says::Deny(denied))) => Some((network, denied.reason.as_deref())),
-        (None, Some(Says::Allow) | None) | (Some(_), _) => None,
-    }
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
 }
-
-const BOTH: &str = "both";
-const INBOUND: &str = "inbound";
-const OUTBOUND: &str = "outbound";
-const NONE: &str = "none";

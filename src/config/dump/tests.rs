@@ -6,13 +6,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
+    civil::Instant,
     load::assemble,
-    policy::{Allow, Pattern, Place, Policy, Rule},
+    policy::{Allow, Pattern, Place, Policy, Rule, Terms},
     problem::{Problems, Reports, Source},
 };
 
 #[test]
-fn rules_are_written_by_what_they_come_to() {
+fn rules_are_written_as_they_are_by_what_they_match() {
     let text = written(
         "defaults: { allow: outbound }\n\
          rules:\n\
@@ -27,14 +28,15 @@ fn rules_are_written_by_what_they_come_to() {
     assert_eq!(
         format!("defaults:{rules}"),
         "defaults:\n  allow: outbound\n  level: encrypted\n\
+         lists: {}\n\
          rules:\n\
-         - match:\n  - a.test\n  allow: none\n  level: trusted\n  reason: x\n\
-         - match:\n  - '*.a.test'\n  - b.test\n  - '*'\n  allow: none\n  reason: x\n\
-         - match:\n  - c.test\n  allow: inbound\n  reason: out\n\
-         - match:\n  - c.test\n  allow: outbound\n  level: trusted\n  reason: in\n\
+         - match:\n  - '*'\n  - b.test\n  - '*.a.test'\n  - a.test\n  allow: none\n  reason: x\n\
+         - match:\n  - a.test\n  level: trusted\n\
+         - match:\n  - c.test\n  allow: inbound\n  level: trusted\n  reason: out\n\
+         - match:\n  - c.test\n  allow: outbound\n  reason: in\n\
          - address:\n  - 192.0.2.0/24\n  allow: inbound\n\
-         - address:\n  - 192.0.2.1/32\n  - 198.51.100.0/24\n  allow: both\n\
-         networks:\n  deny_out:\n  - private\n  - loopback\n  - link-local\n"
+         - address:\n  - 192.0.2.1/32\n  - 198.51.100.0/24\n  allow: both\n  reason: lost\n\
+         networks:\n  deny_out:\n  - link-local\n  - loopback\n  - private\n"
     );
 }
 
@@ -48,19 +50,7 @@ fn guarded_networks_are_written_as_words_and_networks() {
     assert_eq!(networks("networks: { deny_out: [loopback] }"), "- loopback");
     assert_eq!(
         networks("networks: { deny_out: ['fe80::/10', 10.0.0.0/8, loopback, private] }"),
-        "- private - loopback - 10.0.0.0/8 - fe80::/10"
-    );
-    // a rule for the very same network lifts a word there, and meets a written network
-    assert_eq!(
-        networks(
-            "networks: { deny_out: [private, 192.0.2.0/24] }\n\
-             rules: [{ address: [10.0.0.0/8, 192.0.2.0/24], allow: both }]"
-        ),
-        "- private"
-    );
-    assert_eq!(
-        networks("rules: [{ address: [127.0.0.0/8, '::1'], allow: both }]"),
-        "- private - link-local"
+        "- loopback - private - 10.0.0.0/8 - fe80::/10"
     );
 }
 
@@ -105,13 +95,15 @@ proptest! {
     ) {
         let mut config = config_with_name(&name);
         config.state_dir = path.into();
-        let rule = Rule {
-            allow: Some(Allow { inbound: false, outbound: true }),
-            level: None,
+        config.policy.add_rule(Rule {
+            patterns: vec![Pattern::Any],
+            local: Vec::new(),
+            direction: None,
+            terms: Terms { allow: Some(Allow { inbound: false, outbound: true }), ..Terms::default() },
             reason: Some(reason.as_str().into()),
-            place: Place("test".into()),
-        };
-        config.policy.add_domains(Pattern::Any, &rule).unwrap();
+            expires: None,
+            place: Place::words("test"),
+        });
         round_trip(&config);
     }
 
@@ -158,6 +150,6 @@ fn read(text: &str) -> Result<model::Config, Problems> {
 fn read_all(text: String) -> Result<model::Config, Problems> {
     let sources = [Source::new("conf.d/1.yaml", text)];
     let mut out = Reports::new(&sources);
-    let config = assemble(Path::new("/conf.d"), "conf.d", &sources, true, &mut out);
+    let config = assemble(Path::new("/conf.d"), "conf.d", &sources, true, Instant::now(), &mut out);
     out.finish().map(|_| config)
 }

@@ -5,14 +5,20 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::Prooftype;
+use crate::config::model::TlsVersion;
 use crate::config::{
+    civil::Instant,
     dump,
     load::assemble,
     model::Config,
     problem::{Problems, Reports, Source},
 };
+use crate::xmpp::StanzaCondition;
 
 use Direction::{Inbound, Outbound};
+
+mod decisions;
 
 #[test]
 fn the_most_specific_domain_rule_wins_key_by_key() {
@@ -294,7 +300,10 @@ fn build(files: &[String]) -> Result<Policy, Problems> {
 }
 
 fn with_server(text: &str) -> String {
-    format!("version: 1\nlegacy: {{ old: {{ address: 'a:1', domains: [legacy.test] }} }}\n{text}")
+    format!(
+        "version: 1\n\
+         legacy: {{ old: {{ address: 'a:1', domains: [legacy.test, hr.test, other.test] }} }}\n{text}"
+    )
 }
 
 fn read(files: &[String]) -> Result<Config, Problems> {
@@ -302,8 +311,12 @@ fn read(files: &[String]) -> Result<Config, Problems> {
     let sources: Vec<_> =
         files.iter().enumerate().map(|(n, text)| Source::new(name(n), text.clone())).collect();
     let mut out = Reports::new(&sources);
-    let config = assemble(Path::new("/conf.d"), "conf.d", &sources, true, &mut out);
+    let config = assemble(Path::new("/conf.d"), "conf.d", &sources, true, now(), &mut out);
     out.finish().map(|_| config)
+}
+
+fn now() -> Instant {
+    Instant::parse_end("2027-01-01").unwrap()
 }
 
 fn domain(text: &str) -> Domain {

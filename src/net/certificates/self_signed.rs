@@ -28,10 +28,7 @@ pub(super) fn load_or_make(
     state_dir: &Path,
     now: UnixTime,
 ) -> Result<Entry, CertificateError> {
-    let files = CertificateFiles {
-        cert: state_dir.join("self-signed.crt"),
-        key: state_dir.join("self-signed.key"),
-    };
+    let files = files(state_dir);
     // whatever is wrong with the old one, a new one is the cure
     if let Ok(entry) = Entry::load(&files, now)
         && covers(&entry, domains, now)
@@ -40,6 +37,18 @@ pub(super) fn load_or_make(
     }
     make(domains, &files, now)?;
     Entry::load(&files, now)
+}
+
+/// Takes the one in `state_dir`, whatever it names.
+pub(super) fn load(state_dir: &Path, now: UnixTime) -> Result<Entry, CertificateError> {
+    Entry::load(&files(state_dir), now)
+}
+
+fn files(state_dir: &Path) -> CertificateFiles {
+    CertificateFiles {
+        cert: state_dir.join("self-signed.crt"),
+        key: state_dir.join("self-signed.key"),
+    }
 }
 
 fn covers(entry: &Entry, domains: &[Domain], now: UnixTime) -> bool {

@@ -75,7 +75,7 @@ fn the_certificate_follows_sni_then_to_then_the_first() {
         files.pair("xmpp", &xmpp),
     ];
     let (store, warnings) = files.load(&pairs, &["a.example", "lost.example"]).unwrap();
-    assert_eq!(warnings, [CertificateWarning::Uncovered { domain: domain("lost.example") }]);
+    assert_eq!(warnings, [CertificateWarning::Uncovered { domains: vec![domain("lost.example")] }]);
     assert_eq!(store.files().len(), 10);
 
     for (sni, to, expected) in [
@@ -108,6 +108,18 @@ fn the_certificate_follows_sni_then_to_then_the_first() {
     }
     assert!(is(&store.for_domain(&domain("y.b.example")), &wild));
     assert!(is(&store.for_domain(&domain("lost.example")), &a));
+}
+
+#[test]
+fn a_warning_names_a_few_of_many_domains() {
+    let of = |count: usize| {
+        let domains = (0..count).map(|n| domain(&format!("d{n}.example"))).collect();
+        CertificateWarning::Uncovered { domains }.to_string()
+    };
+    assert_eq!(of(1), "no certificate for the local domain d0.example");
+    assert_eq!(of(2), "no certificate for the local domains d0.example, d1.example");
+    assert!(of(8).ends_with(", d7.example"), "{}", of(8));
+    assert!(of(1000).ends_with(", d7.example and 992 more"), "{}", of(1000));
 }
 
 #[test]

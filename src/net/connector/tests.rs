@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use hickory_proto::{op::ResponseCode, rr::RecordType};
 use socket2::{Domain as Family, Socket, Type};
 use tokio::net::TcpListener;
@@ -40,7 +38,7 @@ fn connector(dns: &FakeDns, targets: Vec<Target>, rules: Rules) -> Connector {
 }
 
 fn denied() -> Denied {
-    Denied { reason: None, rule: Place(Arc::from("policy.yaml:7")) }
+    Denied { reason: None, rule: Place::words("policy.yaml:7") }
 }
 
 /// Listeners on the same port of each address.

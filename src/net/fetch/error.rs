@@ -103,6 +103,9 @@ pub enum UrlProblem {
     /// A port that is not allowed.
     #[error("a port that is not allowed")]
     Port,
+    /// More bytes than are sent to anybody.
+    #[error("too long")]
+    TooLong,
 }
 
 impl FetchError {

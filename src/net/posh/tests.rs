@@ -21,7 +21,7 @@ fn client(web: &Web, older_forms: bool) -> PoshClient {
 /// Some certificate, and a document that lists it.
 fn listed(web: &Web, expires: u64) -> (CertificateDer<'static>, Reply) {
     let leaf = web.ca.server(&["hoster.test"]).certificate;
-    let text = write(&[leaf.clone()], Duration::from_secs(expires));
+    let text = write(std::slice::from_ref(&leaf), Duration::from_secs(expires));
     (leaf, Reply::body(text))
 }
 
@@ -62,6 +62,22 @@ async fn what_is_known_is_not_fetched_again_until_it_expires() {
     tokio::time::resume();
     let material = client.material(&domain()).await.unwrap().unwrap();
     assert!(proves(&material, &other) && !proves(&material, &leaf));
+}
+
+#[tokio::test]
+async fn what_expires_this_second_is_fetched_again() {
+    let web = Web::of(&["p.test"]).await;
+    let client = client(&web, false);
+    let (leaf, document) = listed(&web, 600);
+    web.https.answer(PLACE, document);
+    let before = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() - 60));
+    let text = write(std::slice::from_ref(&leaf), Duration::from_secs(60));
+    let Document::Fingerprints(list) = Document::parse(text.as_bytes()).unwrap() else { panic!() };
+    let (now, stale) = (std::time::Instant::now(), list.material(None, before));
+    client.known.put(domain(), Known::Material(stale), now + Duration::from_secs(60), now);
+    let material = client.material(&domain()).await.unwrap().unwrap();
+    assert!(proves(&material, &leaf));
+    assert_eq!(web.https.asked(), [PLACE]);
 }
 
 #[tokio::test]

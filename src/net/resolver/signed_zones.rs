@@ -25,9 +25,9 @@ use hickory_proto::{
 use crate::net::fake_dns::{Reply, Source, fqdn};
 
 /// The tree, root first.
-pub(super) struct World(Vec<SignedZone>);
+pub(crate) struct World(Vec<SignedZone>);
 
-pub(super) struct SignedZone {
+pub(crate) struct SignedZone {
     apex: Name,
     keys: Option<Keys>,
     denial: Denial,
@@ -39,7 +39,7 @@ pub(super) struct SignedZone {
 
 /// What is wrong with a zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Its parent vouches for another key.
     ForeignDs,
     /// Records are changed after they were signed.
@@ -51,7 +51,7 @@ pub(super) enum Fault {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Denial {
+pub(crate) enum Denial {
     Nsec,
     Nsec3,
     OptOut,
@@ -83,7 +83,7 @@ impl Keys {
 
 impl SignedZone {
     /// A zone with a key and nothing in it.
-    pub(super) fn new(apex: &str) -> Self {
+    pub(crate) fn new(apex: &str) -> Self {
         let apex = fqdn(apex);
         let soa = SOA::new(fqdn("ns.test"), fqdn("root.test"), 1, 1, 1, 1, 30);
         let mut zone = Self {
@@ -105,7 +105,7 @@ impl SignedZone {
         zone
     }
 
-    pub(super) fn unsigned(apex: &str) -> Self {
+    pub(crate) fn unsigned(apex: &str) -> Self {
         let mut zone = Self { keys: None, ..Self::new(apex) };
         let apex = zone.apex.clone();
         let at_apex = zone.records.get_mut(&apex).unwrap();
@@ -113,27 +113,27 @@ impl SignedZone {
         zone
     }
 
-    pub(super) fn denying(self, denial: Denial) -> Self {
+    pub(crate) fn denying(self, denial: Denial) -> Self {
         Self { denial, ..self }
     }
 
-    pub(super) fn signed_between(self, from: i64, to: i64) -> Self {
+    pub(crate) fn signed_between(self, from: i64, to: i64) -> Self {
         Self { times: (from, to), ..self }
     }
 
-    pub(super) fn with(self, fault: Fault) -> Self {
+    pub(crate) fn with(self, fault: Fault) -> Self {
         Self { fault: Some(fault), ..self }
     }
 
     /// A record in the form of zone files, its name relative to the zone.
-    pub(super) fn record(mut self, name: &str, kind: RecordType, data: &str) -> Self {
+    pub(crate) fn record(mut self, name: &str, kind: RecordType, data: &str) -> Self {
         let data = RData::try_from_str(kind, data).unwrap();
         self.add(Record::from_rdata(self.name(name), 300, data));
         self
     }
 
     /// A DNAME record.
-    pub(super) fn dname(mut self, name: &str, target: &str) -> Self {
+    pub(crate) fn dname(mut self, name: &str, target: &str) -> Self {
         let rdata = NULL::with(fqdn(target).to_bytes().unwrap());
         let data = RData::Unknown { code: RecordType::DNAME, rdata };
         self.add(Record::from_rdata(self.name(name), 300, data));
@@ -141,7 +141,7 @@ impl SignedZone {
     }
 
     /// The anchor of the zone, as DNSKEY and as DS record in the form of zone files.
-    pub(super) fn anchors(&self) -> [String; 2] {
+    pub(crate) fn anchors(&self) -> [String; 2] {
         let [entry, _] = self.keys.as_ref().unwrap().records();
         let data = entry.public_key().public_bytes();
         let key = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, data);
@@ -331,7 +331,7 @@ impl SignedZone {
 impl World {
     /// Zones, parents before their children; each gets its NS and, if it is signed, its DS record
     /// in its parent.
-    pub(super) fn new(zones: Vec<SignedZone>) -> Self {
+    pub(crate) fn new(zones: Vec<SignedZone>) -> Self {
         let mut world = Self(Vec::new());
         for zone in zones {
             let parent = world.zone_of(&zone.apex);
@@ -351,16 +351,16 @@ impl World {
         world
     }
 
-    pub(super) fn zone(&self, apex: &str) -> &SignedZone {
+    pub(crate) fn zone(&self, apex: &str) -> &SignedZone {
         self.0.iter().find(|zone| zone.apex == fqdn(apex)).unwrap()
     }
 
-    pub(super) fn source(self: &Arc<Self>) -> Source {
+    pub(crate) fn source(self: &Arc<Self>) -> Source {
         let world = Arc::clone(self);
         Arc::new(move |name, kind| world.answer(name, kind))
     }
 
-    pub(super) fn answer(&self, name: &Name, kind: RecordType) -> Reply {
+    pub(crate) fn answer(&self, name: &Name, kind: RecordType) -> Reply {
         let mut name = name.clone();
         let mut answers = Vec::new();
         let mut authorities = Vec::new();

@@ -43,7 +43,7 @@ impl Resolver {
                 Err(ResolveError::NotFound { .. }) => return Ok(TlsaState::Insecure),
                 answer => answer?,
             };
-            let records: Vec<_> = answer.records.iter().filter_map(tlsa).collect();
+            let records: Vec<_> = answer.records.iter().filter_map(record).collect();
             state = match (answer.security, records.is_empty()) {
                 (Security::Insecure, _) => TlsaState::Insecure,
                 (Security::Secure, true) => TlsaState::Denied,
@@ -106,7 +106,7 @@ impl Resolver {
     }
 }
 
-fn tlsa(data: &RData) -> Option<TlsaRecord> {
+pub(super) fn record(data: &RData) -> Option<TlsaRecord> {
     match data {
         RData::TLSA(tlsa) => Some(TlsaRecord {
             usage: tlsa.cert_usage.into(),

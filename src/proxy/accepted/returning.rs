@@ -7,14 +7,15 @@ use tracing::info;
 
 use super::Leg;
 use crate::{
-    auth::{Proof, ledger::AuthorizedPair},
+    auth::{Proof, TlsFacts, ledger::AuthorizedPair},
     net::wire::Wire,
     proxy::{
         dial,
         lanes::{Boarding, Call, End, Lanes},
+        rules::decide,
         sharing::Offer,
     },
-    stream::Failure,
+    stream::{Failure, FailureKind},
     xmpp::{Direction, DomainPair},
 };
 
@@ -48,10 +49,13 @@ impl Leg {
         if !self.machine.is_bidirectional() || self.may_return(&pair, grant.proof()).is_err() {
             return;
         }
-        let returning = self
-            .returning
-            .get_or_insert_with(|| Returning { lanes: Lanes::new(), offers: Vec::new() });
+        let returning = self.returning.get_or_insert_with(|| Returning {
+            lanes: Lanes::new(Some(self.live.clone())),
+            offers: Vec::new(),
+        });
         let calls = returning.lanes.handle().clone();
+        // Whatever failed before: here is a way.
+        self.gate.routes().opened(self.side, &pair);
         returning.offers.push(Offer::new(&self.gate, pair, calls));
     }
 
@@ -84,7 +88,7 @@ impl Leg {
         }
         returning.lanes.open(lane);
         let proof = returning.lanes.get(lane).and_then(|lane| lane.proof.as_ref());
-        self.gate.routes().opened(self.side, &pair);
+        self.gate.opened(self.side, &pair);
         info!(
             side = self.side.as_str(),
             direction = Direction::Outbound.as_str(),
@@ -109,16 +113,23 @@ impl Leg {
         let gone: Vec<_> =
             lanes.filter(|(_, lane)| !may_return(lane.route.pair())).map(|(id, _)| id).collect();
         for id in gone {
-            returning.lanes.leave(id, End::Missed);
+            let detail = "the peer's stream carries the pair no more";
+            let failure = Failure::new(FailureKind::Stream, detail);
+            returning.lanes.leave(id, End::Withdrawn(failure));
         }
         self.returning = Some(returning);
     }
 
     fn may_return(&self, pair: &DomainPair, proof: &Proof) -> Result<(), Failure> {
         let config = self.gate.config();
-        dial::allowed(&config, &pair.target, Direction::Outbound)?;
+        dial::allowed(&config, pair, Direction::Outbound)?;
         dial::address_allowed(&config, self.address.ip().to_canonical())?;
-        let level = config.policy.domain(&pair.target, Direction::Outbound).level;
-        dial::level_reached(level, Some(proof).filter(|proof| proof.is_strong()))
+        let tls = self.machine.tls().map(TlsFacts::version);
+        let proof = Some(proof).filter(|proof| proof.is_strong());
+        let decision = decide(&config, pair, Direction::Outbound);
+        if !decision.bidi() {
+            return Err(Failure::new(FailureKind::Denied, "bidi is off for the peer"));
+        }
+        dial::sufficient(&decision, tls, proof)
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
-    proxy::{frames::Frames, judge::Unproven},
+    proxy::{dial, frames::Frames, judge::Unproven},
     stream::{Failure, FailureKind, Initiating, Step},
     xmpp::StreamCondition,
 };
@@ -37,9 +37,10 @@ impl Job<'_> {
             Wire::plain(socket)
         };
         let frames = Frames::new(&self.config.limits);
-        let mut live = Live { wire, endpoint: endpoint.cloned(), proof: None, frames, machine };
+        let mut live =
+            Live { wire, endpoint: endpoint.cloned(), proof: None, shown: None, frames, machine };
         match self.negotiate(&mut live, endpoint, steps).await {
-            Ok(reached) => Ok(Outcome::Reached(live, reached)),
+            Ok(reached) => Ok(Outcome::Reached(Box::new(live), reached)),
             Err(failure) => {
                 let farewell = live.farewell(&failure);
                 live.wire.put(&farewell);
@@ -128,15 +129,28 @@ impl Job<'_> {
         let (Some(tls), Some(endpoint)) = (machine.tls(), endpoint) else {
             return Ok(Err("no TLS".into()));
         };
-        let (chain, domain) = (tls.peer_chain(), &self.setup.pair.target);
-        match self.gate.judge_endpoint(chain, domain, endpoint, self.deadline).await {
-            Ok(proof) => Ok(Ok(proof)),
-            Err(Unproven::Open(detail)) => {
+        let (chain, remote) = (tls.peer_chain(), &self.setup.pair.target);
+        let decision = self.decision();
+        let judged =
+            self.gate.accept_endpoint(chain, &decision, remote, endpoint, self.deadline).await;
+        let verdict = match judged {
+            Ok(proof) => Ok(proof),
+            Err(Unproven::Open(detail) | Unproven::Unanswered(detail)) => {
                 let addr = endpoint.address.ip();
                 info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
-                Ok(Err(detail))
+                Err(detail)
             }
-            Err(Unproven::Contradicted(why)) => Err(Failure::new(FailureKind::NotProven, why)),
+            Err(Unproven::Contradicted(why)) => {
+                return Err(Failure::new(FailureKind::NotProven, why));
+            }
+        };
+        let enough = dial::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
+        match (enough, &verdict) {
+            (Ok(()), _) => Ok(verdict),
+            (Err(short), Ok(_)) => Err(short),
+            (Err(short), Err(why)) => {
+                Err(Failure::new(FailureKind::NotProven, format!("{short}: {why}")))
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     auth::Proof,
     stream::{
         FailureKind,
-        dialback::{Answer, Dialback, VerifyOutcome},
+        dialback::{Answer, Dialback, DialbackRequest, VerifyOutcome},
         receiving::Authentication,
     },
     xml::{
@@ -60,20 +60,8 @@ impl Initiating {
     ) -> Outcome {
         let answer = match Dialback::parse(element, is_verify) {
             Ok(Dialback::Answer(answer)) => answer,
-            Ok(Dialback::Request(request)) if is_verify && self.setup.side == Side::Legacy => {
-                // Old servers may ask on any stream that is open (protocol §12.2, J6).
-                let (receiving, initiating) = (&request.pair.sender, &request.pair.target);
-                let ours = request.pair == self.setup.pair.reversed();
-                let id = request.id.as_deref().unwrap_or_default();
-                let kind = if !ours {
-                    DialbackAnswer::Error(StanzaCondition::ItemNotFound, None)
-                } else if self.setup.secret.check(receiving, initiating, id, &request.key) {
-                    DialbackAnswer::Valid
-                } else {
-                    DialbackAnswer::Invalid
-                };
-                let (from, to) = (initiating.to_unicode(), receiving.to_unicode());
-                out.push(say(|out| writer::dialback_verify_answer(out, &from, &to, id, kind)));
+            Ok(Dialback::Request(request)) if is_verify && self.may_be_asked() => {
+                self.check_key(&request, out);
                 return Ok(());
             }
             // XEP-0288 §2.2: the other end may ask for more of its domains. We take only the
@@ -113,6 +101,31 @@ impl Initiating {
             }
             _ => self.ignore(),
         }
+    }
+
+    /// Whether the other end may ask about keys of ours on this stream: old servers do so on any
+    /// that is open (protocol §12.2, J6), Prosody on one that carries stanzas both ways.
+    fn may_be_asked(&self) -> bool {
+        self.setup.side == Side::Legacy || self.inbound.is_some()
+    }
+
+    /// We are the authoritative server (XEP-0220 §2.2.2), for the pairs of this stream.
+    fn check_key(&self, request: &DialbackRequest, out: &mut Vec<Step>) {
+        let (receiving, initiating) = (&request.pair.sender, &request.pair.target);
+        let ours = match &self.inbound {
+            Some(inbound) => inbound.get(&request.pair).is_some(),
+            None => request.pair == self.setup.pair.reversed(),
+        };
+        let id = request.id.as_deref().unwrap_or_default();
+        let kind = if !ours {
+            DialbackAnswer::Error(StanzaCondition::ItemNotFound, None)
+        } else if self.setup.secret.check(receiving, initiating, id, &request.key) {
+            DialbackAnswer::Valid
+        } else {
+            DialbackAnswer::Invalid
+        };
+        let (from, to) = (initiating.to_unicode(), receiving.to_unicode());
+        out.push(say(|out| writer::dialback_verify_answer(out, &from, &to, id, kind)));
     }
 
     fn result(&mut self, answer: &Answer, out: &mut Vec<Step>) -> Outcome {

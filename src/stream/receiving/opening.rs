@@ -39,10 +39,9 @@ impl Receiving {
         self.header_sent = true;
         match self.side {
             Side::Legacy => self.legacy_header(to.is_some(), modern, out),
-            Side::Peer if !modern => Err(Fault::remote(
-                StreamCondition::UnsupportedVersion,
-                "stream without version 1.0",
-            )),
+            Side::Peer if !(modern || layer == Layer::Clear && self.may_stay_clear()) => Err(
+                Fault::remote(StreamCondition::UnsupportedVersion, "stream without version 1.0"),
+            ),
             Side::Peer => {
                 if to.is_some() && self.names.to.is_none() {
                     return Err(Fault::remote(
@@ -56,7 +55,7 @@ impl Receiving {
                         "from is not a domain",
                     ));
                 }
-                self.peer_header(layer, out)
+                self.peer_header(layer, modern, out)
             }
         }
     }
@@ -76,7 +75,7 @@ impl Receiving {
         Ok(())
     }
 
-    fn peer_header(&mut self, layer: Layer, out: &mut Vec<Action>) -> Outcome {
+    fn peer_header(&mut self, layer: Layer, modern: bool, out: &mut Vec<Action>) -> Outcome {
         if let Some(from) = self.names.from.clone() {
             if self.is_local(&from) {
                 return Err(Fault::remote(
@@ -88,7 +87,16 @@ impl Receiving {
         }
         match layer {
             Layer::Clear => {
-                self.offer(out, Features { starttls: true, ..Features::default() });
+                let clear = self.may_stay_clear();
+                let features = Features {
+                    starttls: true,
+                    tls_optional: clear,
+                    dialback: clear,
+                    ..Features::default()
+                };
+                if modern {
+                    self.offer(out, features);
+                }
                 self.stage = Stage::Open(Layer::Clear);
             }
             Layer::Tls => {
@@ -127,6 +135,10 @@ impl Receiving {
         self.stage = Stage::Open(Layer::Sasl);
         self.offer(out, Features { dialback: true, limits: self.limits(), ..Features::default() });
         let pair = DomainPair::new(proof.domain().clone(), to);
+        if let Some(short) = self.falls_short(&pair, &proof) {
+            let rule = short.rule.map(|rule| rule.to_string());
+            return Err(Fault::policy(StreamCondition::PolicyViolation, "not proven enough", rule));
+        }
         if !self.grant(pair, proof, Authentication::External, out) {
             return Err(Fault::us(StreamCondition::InternalServerError, "no proof after sasl"));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Action, Authentication, Layer, Outcome, Receiving, Stage, say};
 use crate::{
     auth::Proof,
-    config::{model::Config, policy::Level},
+    config::model::Config,
     stream::{
         Fault,
         challenge::{Question, Refusal, Verdict},
@@ -16,7 +16,7 @@ use crate::{
         Element, ElementName,
         writer::{self, DialbackAnswer},
     },
-    xmpp::{Direction, DomainPair, Side, StanzaCondition, StreamCondition},
+    xmpp::{DomainPair, Side, StanzaCondition, StreamCondition},
 };
 
 /// Dialback elements in the clear that a peer may send before the stream ends (protocol §12.1).
@@ -46,7 +46,10 @@ impl Receiving {
                 return Err(Fault::remote(condition, "malformed dialback element"));
             }
         };
-        if self.side == Side::Peer && layer == Layer::Clear {
+        if self.side == Side::Peer
+            && layer == Layer::Clear
+            && !self.may_be_clear(&request.pair, is_verify)
+        {
             self.clear_dialback += 1;
             if self.clear_dialback > CLEAR_DIALBACK_MAX {
                 return Err(Fault::policy(StreamCondition::PolicyViolation, "tls required", None));
@@ -167,11 +170,15 @@ impl Receiving {
         let gone = ledger.retain(|grant| {
             let pair = grant.pair();
             if self.side == Side::Peer
-                && let Err(fault) = self.allow(&pair.sender)
+                && let Err(fault) = self.allow_to(Some(&pair.target), &pair.sender)
             {
                 rule = fault.rule().map(Into::into);
             }
-            self.reaches_level(pair, grant.proof()) && self.objection(pair).is_none()
+            let short = self.falls_short(pair, grant.proof());
+            if let Some(by) = short.as_ref().and_then(|short| short.rule.as_ref()) {
+                rule = Some(by.to_string());
+            }
+            short.is_none() && self.objection(pair).is_none()
         });
         self.ledger = ledger;
         if before > 0 && self.ledger.is_empty() {
@@ -200,20 +207,14 @@ impl Receiving {
         if let Some(refusal) = self.objection(pair) {
             return Err(refusal);
         }
-        if !self.reaches_level(pair, &proof) {
-            let detail = "the level trusted is not reached";
-            return Err(Refusal::error(StanzaCondition::NotAuthorized, detail));
+        if let Some(short) = self.falls_short(pair, &proof) {
+            return Err(Refusal::error(StanzaCondition::NotAuthorized, short.to_string()));
         }
         if !self.grant(pair.clone(), proof, Authentication::Dialback, out) {
             let detail = "the proof is of another domain";
             return Err(Refusal::error(StanzaCondition::InternalServerError, detail));
         }
         Ok(())
-    }
-
-    pub(super) fn reaches_level(&self, pair: &DomainPair, proof: &Proof) -> bool {
-        let level = || self.config.policy.domain(&pair.sender, Direction::Inbound).level;
-        self.side == Side::Legacy || proof.is_strong() || level() == Level::Encrypted
     }
 
     /// Why a pair may not be authorized here, however well it is proven.
@@ -230,10 +231,12 @@ impl Receiving {
             (Side::Peer, true) => {
                 Some(Refusal::error(StanzaCondition::Forbidden, "the sender is served here"))
             }
-            (Side::Peer, false) => self.allow(&pair.sender).err().map(|fault| {
-                let detail = format!("denied by {}", fault.rule().unwrap_or_default());
-                Refusal::error(StanzaCondition::Forbidden, detail)
-            }),
+            (Side::Peer, false) => {
+                self.allow_to(Some(&pair.target), &pair.sender).err().map(|fault| {
+                    let detail = format!("denied by {}", fault.rule().unwrap_or_default());
+                    Refusal::error(StanzaCondition::Forbidden, detail)
+                })
+            }
         }
     }
 }

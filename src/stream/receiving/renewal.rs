@@ -69,13 +69,15 @@ impl Receiving {
             return Ok(());
         }
         let detail = match result {
-            Ok(proof) if !self.reaches_level(pair, &proof) => "the level is not reached".into(),
-            Ok(proof) => match self.ledger.authorize(pair.clone(), proof) {
-                Some(_) => {
-                    out.push(Action::Renewed(pair.clone()));
-                    return Ok(());
-                }
-                None => "the proof is of another domain".into(),
+            Ok(proof) => match self.falls_short(pair, &proof) {
+                Some(short) => short.to_string(),
+                None => match self.ledger.authorize(pair.clone(), proof) {
+                    Some(_) => {
+                        out.push(Action::Renewed(pair.clone()));
+                        return Ok(());
+                    }
+                    None => "the proof is of another domain".into(),
+                },
             },
             Err(refusal) => refusal.detail,
         };

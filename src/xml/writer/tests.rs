@@ -137,6 +137,7 @@ fn features_hold_what_is_offered_and_nothing_else() {
 
     let limits = StreamLimits { max_bytes: Some(262_144), idle_seconds: None };
     let all = Features {
+        tls_optional: false,
         starttls: true,
         external: true,
         dialback: true,

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use fedgate::auth::pkix::Fingerprint;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -67,7 +70,10 @@ impl Identity {
     /// A certificate that nobody vouches for.
     pub(crate) fn self_signed(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
-        let cert = params(&[name]).self_signed(&key).unwrap();
+        let mut params = params(&[name]);
+        // not the name of the root
+        params.distinguished_name.push(DnType::CommonName, name);
+        let cert = params.self_signed(&key).unwrap();
         Self { cert: cert.pem(), key: key.serialize_pem() }
     }
 
@@ -83,7 +89,12 @@ impl Identity {
         Arc::new(config.with_single_cert(self.chain(), self.private_key()).unwrap())
     }
 
-    fn chain(&self) -> Vec<CertificateDer<'static>> {
+    /// SHA-256 of the certificate, in hexadecimal.
+    pub(crate) fn sha256(&self) -> String {
+        Fingerprint::of(&self.chain()[0]).to_string()
+    }
+
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         vec![CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()]
     }
 

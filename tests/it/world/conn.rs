@@ -59,6 +59,14 @@ impl Conn {
         Self::new(soon("connect", socket.connect(to)).await.unwrap())
     }
 
+    /// Where it comes from, before TLS.
+    pub(crate) fn local_address(&self) -> SocketAddr {
+        match &self.io {
+            Io::Clear(socket) => socket.local_addr().unwrap(),
+            Io::Tls(_) | Io::Gone => panic!("no longer known"),
+        }
+    }
+
     /// Sends text. That the other end closed meanwhile shows when reading.
     pub(crate) async fn say(&mut self, text: impl AsRef<[u8]>) {
         // a refusal half way is what many tests are about

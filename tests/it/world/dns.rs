@@ -2,13 +2,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
 };
 
 use hickory_proto::{
     op::{Message, MessageType, ResponseCode},
-    rr::{Name, RData, Record, rdata::SRV},
+    rr::{Name, RData, Record, RecordType, rdata::SRV},
 };
 use tokio::{net::UdpSocket, task::JoinSet};
 
@@ -24,6 +24,8 @@ struct Zone {
     records: HashMap<Name, Vec<Record>>,
     silent: HashSet<Name>,
     asked: Vec<String>,
+    /// Whether every answer is vouched for (the AD bit).
+    authentic: bool,
 }
 
 /// Which SRV name a peer is published under.
@@ -69,6 +71,26 @@ impl Dns {
         zone.records.insert(name, targets);
     }
 
+    /// Publishes an address of a host.
+    pub(crate) fn address(&self, host: &str, address: IpAddr) {
+        let host = fqdn(host);
+        let record = Record::from_rdata(host.clone(), 300, RData::from(address));
+        self.zone.lock().unwrap().records.insert(host, vec![record]);
+    }
+
+    /// Publishes one record, its data in the form of zone files.
+    pub(crate) fn record(&self, name: &str, kind: RecordType, data: &str) {
+        let data = RData::try_from_str(kind, data).unwrap();
+        let mut zone = self.zone.lock().unwrap();
+        let records = zone.records.entry(fqdn(name)).or_default();
+        records.push(Record::from_rdata(fqdn(name), 300, data));
+    }
+
+    /// From now on all answers are as from a server that has validated them.
+    pub(crate) fn vouch(&self) {
+        self.zone.lock().unwrap().authentic = true;
+    }
+
     /// Questions about the servers of `domain` get no answer.
     pub(crate) fn silence(&self, domain: &str) {
         let mut zone = self.zone.lock().unwrap();
@@ -94,6 +116,7 @@ impl Zone {
         }
         message.metadata.message_type = MessageType::Response;
         message.metadata.recursion_available = true;
+        message.metadata.authentic_data = self.authentic;
         message.additionals.clear();
         match self.records.get(&name) {
             Some(records) => {

@@ -6,8 +6,10 @@ pub(crate) mod conn;
 mod dns;
 mod peer;
 mod sending;
+mod serving;
 mod station;
 mod stream;
+mod web;
 
 use std::{
     fs,
@@ -23,8 +25,9 @@ pub(crate) use self::{
     authority::{Authority, Identity},
     conn::{Conn, FOOTER, assert_error, attribute, has_xml, soon},
     dns::{Dns, Service},
-    peer::{EXTERNAL, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
+    peer::{EXTERNAL, FEATURES_END, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
     sending::{BOUNCE, message_to},
+    serving::features,
     station::{Manner, Station, Style},
     stream::Stream,
 };
@@ -95,6 +98,21 @@ impl World {
         fs::write(directory.join("20.yaml"), format!("version: 1\n{more}")).unwrap();
         self.app.reload(config::load(&directory)?.config).unwrap();
         Ok(())
+    }
+
+    /// Adds these top-level keys to the configuration on disk; the gate runs on as it is.
+    pub(crate) fn configure(&self, more: &str) {
+        fs::write(self.path().join("20.yaml"), format!("version: 1\n{more}")).unwrap();
+    }
+
+    /// The configuration as it is on disk.
+    pub(crate) fn config(&self) -> config::model::Config {
+        config::load(&self.path()).unwrap().config
+    }
+
+    /// Where the configuration is.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("conf.d")
     }
 
     pub(crate) fn public(&self) -> SocketAddr {

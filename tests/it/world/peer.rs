@@ -24,7 +24,7 @@ pub(crate) const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-
 pub(crate) const PROCEED: &str = "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 pub(crate) const EXTERNAL: &str =
     "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>";
-const FEATURES_END: &str = "</stream:features>";
+pub(crate) const FEATURES_END: &str = "</stream:features>";
 
 impl World {
     /// A connection to the gate's public port.
@@ -106,8 +106,13 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn bind(domain: &str, identity: Identity) -> Self {
+        Self::bind_at("127.0.0.1:0".parse().unwrap(), domain, identity)
+    }
+
+    /// The same at an address of one's choice.
+    pub(crate) fn bind_at(address: SocketAddr, domain: &str, identity: Identity) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket.bind(address).unwrap();
         // what the gate writes soon waits in the gate
         socket.set_recv_buffer_size(32 << 10).unwrap();
         let listener = socket.listen(64).unwrap();
@@ -139,12 +144,55 @@ impl Host {
         conn
     }
 
+    /// The same, however long it takes.
+    pub(super) async fn accept_any(&self) -> Conn {
+        Conn::new(self.listener.accept().await.unwrap().0)
+    }
+
+    /// On this connection, the gate has sent its header behind TLS and got ours.
+    pub(super) async fn secure(&self, mut conn: Conn) -> Conn {
+        self.greet(&mut conn).await;
+        conn.say("<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>")
+            .await;
+        conn.until(STARTTLS).await;
+        conn.say(PROCEED).await;
+        conn.accept_tls(self.identity.server()).await.unwrap();
+        self.greet(&mut conn).await;
+        conn
+    }
+
     /// TLS is up, and nothing said on it.
     pub(crate) async fn accept_secured(&self) -> Conn {
         let mut conn = self.accept_starttls().await;
         conn.say(PROCEED).await;
         conn.accept_tls(self.identity.server()).await.unwrap();
         conn
+    }
+
+    /// The gate has got these features behind TLS.
+    pub(crate) async fn accept_offered(&self, features: &str) -> Conn {
+        let mut conn = self.accept_secured().await;
+        self.greet(&mut conn).await;
+        conn.say(format!("<stream:features>{features}</stream:features>")).await;
+        conn
+    }
+
+    /// The gate has got these features and may send stanzas, by SASL EXTERNAL. What it said until
+    /// then behind the features.
+    pub(crate) async fn accept_with(&self, features: &str) -> (Conn, String) {
+        let mut conn = self.accept_offered(features).await;
+        let said = conn.until("</auth>").await;
+        conn.say("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+        self.greet(&mut conn).await;
+        conn.say("<stream:features/>").await;
+        (conn, said)
+    }
+
+    /// The gate has made no connection that was not accepted.
+    pub(crate) async fn nobody_waits(&self) {
+        let last = Conn::open(self.address, "127.0.0.1").await;
+        let (_, from) = soon("our own connection", self.listener.accept()).await.unwrap();
+        assert_eq!(from, last.local_address(), "another connection");
     }
 
     /// The gate has asked for SASL EXTERNAL.

@@ -145,13 +145,19 @@ impl Station {
 
     /// Opens a stream to the gate that may carry stanzas to `target`.
     pub(crate) async fn open(&self, target: &str) -> Stream {
-        let stream = super::conn::soon("a stream", self.inner.authorized(target)).await;
-        stream.unwrap_or_else(|answer| panic!("from {} to {target}: {answer}", self.domain))
+        self.open_as(&self.domain, target).await
+    }
+
+    /// The same for another domain of the server.
+    pub(crate) async fn open_as(&self, from: &str, target: &str) -> Stream {
+        let stream = super::conn::soon("a stream", self.inner.authorized(from, target)).await;
+        stream.unwrap_or_else(|answer| panic!("from {from} to {target}: {answer}"))
     }
 
     /// Asks the gate for the pair to `target`, which will not be had; the answer, in words.
     pub(crate) async fn ask(&self, target: &str) -> String {
-        let stream = super::conn::soon("an answer", self.inner.authorized(target)).await;
+        let from = &self.domain;
+        let stream = super::conn::soon("an answer", self.inner.authorized(from, target)).await;
         stream.err().unwrap_or_else(|| panic!("{target} was valid"))
     }
 }
@@ -240,7 +246,7 @@ impl Inner {
                         Manner::Error => stream.say(&error(&to, &from)).await,
                         _ => {
                             let key = element.text().trim();
-                            let valid = self.check(&mut own, &from, &id, key).await;
+                            let valid = self.check(&mut own, (&from, &to), &id, key).await;
                             let kind = if valid { "valid" } else { "invalid" };
                             if valid {
                                 allowed.insert((from.clone(), to.clone()));
@@ -285,16 +291,22 @@ impl Inner {
         }
     }
 
-    /// Whether the gate made this key, over a stream of our own.
-    async fn check(&self, own: &mut Option<Stream>, asker: &str, id: &str, key: &str) -> bool {
+    /// Whether the gate made this key for the pair, over a stream of our own.
+    async fn check(
+        &self,
+        own: &mut Option<Stream>,
+        (asker, target): (&str, &str),
+        id: &str,
+        key: &str,
+    ) -> bool {
         let stream = match self.style {
             Style::Modern => self.connected(asker).await.map(|(stream, _)| stream),
-            Style::Old => self.authorized(asker).await.ok(),
+            Style::Old => self.authorized(&self.domain, asker).await.ok(),
         };
         let Some(stream) = stream else { return false };
         let stream = own.insert(stream);
         let question =
-            format!("<db:verify from='{}' to='{asker}' id='{id}'>{key}</db:verify>", self.domain);
+            format!("<db:verify from='{target}' to='{asker}' id='{id}'>{key}</db:verify>");
         stream.say(&question).await;
         loop {
             match stream.next().await {
@@ -323,12 +335,11 @@ impl Inner {
         Some((stream, id))
     }
 
-    /// A stream to the gate that may carry stanzas to `target`, by dialback.
-    async fn authorized(&self, target: &str) -> Result<Stream, String> {
+    /// A stream to the gate that may carry stanzas of the pair, by dialback.
+    async fn authorized(&self, from: &str, target: &str) -> Result<Stream, String> {
         let (mut stream, id) = self.connected(target).await.ok_or("no stream")?;
         let key = format!("{:x}", rand());
         self.keys.lock().unwrap().insert(id, key.clone());
-        let from = &self.domain;
         stream.say(&format!("<db:result from='{from}' to='{target}'>{key}</db:result>")).await;
         loop {
             match stream.next().await.ok_or("the connection ended")? {

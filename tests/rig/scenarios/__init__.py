@@ -1,6 +1,7 @@
 """All scenarios by name, in the order in which they run."""
 
 from . import (
+    diagnose,
     faults,
     federation,
     hosting,
@@ -11,6 +12,7 @@ from . import (
     proofs,
     replicas,
     selftest,
+    sharing,
     shutdown,
     withdrawal,
 )
@@ -21,9 +23,11 @@ ALL: list[Scenario] = [
     *federation.SCENARIOS,
     *pairs.SCENARIOS,
     *proofs.SCENARIOS,
+    *sharing.SCENARIOS,
     *matrix.SCENARIOS,
     *hosting.SCENARIOS,
     *withdrawal.SCENARIOS,
+    *diagnose.SCENARIOS,
     *policy.SCENARIOS,
     *faults.SCENARIOS,
     *shutdown.SCENARIOS,

@@ -23,9 +23,7 @@ async def certified(scene: Scene, one: str, two: str) -> str:
     await ask(alice, bob)
     await ask(bob, alice)
     for site in (left, right):
-        await site.log.expect_stream(
-            EITHER, LEGACY, OTHER, tls=TLS_1_3, auth=EXTERNAL, bidi=True
-        )
+        await site.log.expect_stream(EITHER, LEGACY, OTHER, tls=TLS_1_3, auth=EXTERNAL, bidi=True)
     return f"{TLS_1_3} and EXTERNAL, one bidirectional stream; {scene.world.messages} in {seconds:.1f} s"
 
 

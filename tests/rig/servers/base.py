@@ -28,6 +28,7 @@ class Settings:
     root: Path | None = None  # the trusted authority
     anchor: Path | None = None  # DNSSEC trust anchor; None: do not validate
     direct_tls_port: int | None = None
+    bidi: bool = False  # streams that carry stanzas both ways, where the server has them
     patience: int | None = None  # seconds for the negotiation of a stream, where it can be set
 
     @property

@@ -27,6 +27,8 @@ class Prosody(Server):
 
 def _config(settings: Settings, home: str) -> str:
     modules = ["roster", "saslauth", "disco", "version", "ping", "dialback", "tls"]
+    if settings.bidi:
+        modules.append("s2s_bidi")
     lines = [
         "run_as_root = true",
         f'data_path = "{home}/data"',

@@ -274,6 +274,26 @@ fn requests_of_the_other_end_end_the_stream_at_some_time() {
     assert_eq!(end.xml(&asked), "db:result=error(not-allowed) !stream");
 }
 
+// COMPAT(Prosody): it checks our keys of other streams on one that carries stanzas both ways.
+#[test]
+fn the_other_end_may_ask_about_keys_of_the_pairs_of_a_bidirectional_stream() {
+    let key = keys().public().key(&domain(PEER), &domain(US), "other stream");
+    let asked = |sender: &str, target: &str, id: &str| request(sender, target, Some(id), &key);
+    let mut end = bidirectional();
+    assert_eq!(end.xml(&asked(PEER, US, "other stream")), "db:verify=valid");
+    assert_eq!(end.xml(&asked(PEER, US, "s1")), "db:verify=invalid");
+    let not_ours = "db:verify=error(item-not-found)";
+    assert_eq!(end.xml(&asked(US, PEER, "other stream")), not_ours);
+    assert_eq!(end.xml(&asked(ROOMS, US, "other stream")), not_ours);
+    assert_eq!(end.xml(&asked(PEER, OUR_ROOMS, "other stream")), not_ours);
+    let mut end = behind_tls(bidi_setup());
+    end.header(MODERN);
+    end.xml(&offer(true, true));
+    assert_eq!(end.xml(&asked(PEER, US, "other stream")), not_ours, "before it is open");
+    let mut end = to_peer(&Purpose::Send, "open");
+    assert_eq!(end.xml(&asked(PEER, US, "other stream")), "-", "a stream of one direction");
+}
+
 //
 #[test]
 fn answers_to_questions_that_were_not_asked_change_nothing() {

@@ -1,0 +1,13 @@
+//! Layer 4: what operators ask at night, answered beside the running fedgate: why a domain does not
+//! federate ([`check`]), and what a domain has to publish ([`records`]).
+//!
+//! Everything is found out with the pieces that federation itself runs on, in the same order, so
+//! that a report says what fedgate would do. Nothing is written but what was asked for, and no
+//! stanza is sent.
+
+pub mod check;
+pub mod records;
+mod status;
+mod text;
+
+pub use status::Status;

@@ -1,0 +1,108 @@
+//! Domain pairs that come aboard a stream that we opened: asked for by dialback, answered, carried
+//! (XEP-0220 §2.6, RFC 7712 §4.4).
+
+use tokio::time::Instant;
+use tracing::info;
+
+use super::Opened;
+use crate::{
+    auth::Proof,
+    proxy::{
+        lanes::{Call, End, Stage},
+        rules::may_come,
+    },
+    stream::{Failure, Step},
+    xmpp::{Direction, DomainPair},
+};
+
+/// Requests for further pairs that wait for an answer at once; peers bound what they have pending.
+const ASKED_MAX: usize = 16;
+
+impl Opened {
+    pub(super) fn call(&mut self, call: Call) {
+        match call {
+            Call::Stanzas(lane, queued) => self.lanes.push(lane, queued),
+            Call::Board(boarding) => {
+                let lane = self.lanes.board(boarding);
+                self.check = Instant::now();
+                // Several may have joined at the same time.
+                let full = self.lanes.len() > self.gate.config().limits.pairs_per_stream;
+                if self.stopping || full {
+                    self.count();
+                    self.leave(lane, End::Missed);
+                    return;
+                }
+                self.unasked.push_back(lane);
+                self.ask();
+                self.count();
+            }
+        }
+    }
+
+    /// Asks for the pairs that wait for it, a few at a time.
+    pub(super) fn ask(&mut self) {
+        let mut steps = Vec::new();
+        while self.lanes.outstanding() < ASKED_MAX
+            && let Some(id) = self.unasked.pop_front()
+        {
+            let Some(lane) = self.lanes.get(id) else { continue };
+            if matches!(lane.stage, Stage::Waiting) {
+                let pair = lane.route.pair().clone();
+                let (tls, address) = (self.tls(), self.live.address());
+                let may = |proof: &Proof| {
+                    may_come(&self.gate.config(), &pair.reversed(), address, tls, proof)
+                };
+                let inbound = lane.proof.clone().filter(may);
+                self.live.machine.request(pair, inbound, &mut steps);
+                self.lanes.ask(id);
+            }
+        }
+        self.say(steps);
+    }
+
+    pub(super) fn say(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Send(text) => self.live.wire.put(&text),
+                Step::Answered(pair, outcome) => self.answered(&pair, outcome),
+                // Of the time before the stream was open.
+                Step::StartTls
+                | Step::Restart
+                | Step::Judge
+                | Step::Opened(_)
+                | Step::Verified(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn answered(&mut self, pair: &DomainPair, outcome: Result<(), Failure>) {
+        let Some(id) = self.lanes.answered(pair) else { return };
+        match outcome {
+            Ok(()) => {
+                self.lanes.open(id);
+                self.gate.opened(self.side, pair);
+                let proof = self.lanes.get(id).and_then(|lane| lane.proof.as_ref());
+                info!(
+                    side = self.side.as_str(),
+                    direction = Direction::Outbound.as_str(),
+                    pair = %pair,
+                    addr = self.live.address().map(tracing::field::display),
+                    proof = proof.map_or("none", |proof| proof.prooftype().as_str()),
+                    shared = %self.first,
+                    "domain pair joined"
+                );
+                let (address, tls) = (self.live.address(), self.tls());
+                self.gate.report(pair, Direction::Outbound, address, tls, proof);
+            }
+            Err(failure) => self.leave(id, End::Refused(failure)),
+        }
+        self.ask();
+        self.count();
+    }
+
+    pub(super) fn count(&self) {
+        if let Some(registered) = &self.registered {
+            registered.carries(self.lanes.len());
+        }
+    }
+}

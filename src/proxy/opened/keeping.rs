@@ -1,0 +1,209 @@
+//! What keeps a pair on a stream that we opened: that it is used, that its proof holds, that policy
+//! allows it, that fedgate goes on.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use super::Opened;
+use crate::{
+    auth::{Proof, TlsFacts},
+    config::model::TlsVersion,
+    proxy::{
+        dial, expiry,
+        lanes::{End, LaneId, Stage},
+        rules::{decide, may_come},
+    },
+    stream::{Failure, FailureKind},
+    xmpp::{Direction, DomainPair, Side, StreamCondition},
+};
+
+impl Opened {
+    /// Lets every lane go that has nothing to write.
+    pub(super) fn drain(&mut self) {
+        let idle = |id| self.lanes.is_idle(id);
+        let done: Vec<_> = self
+            .lanes
+            .iter()
+            .filter(|(id, lane)| match lane.stage {
+                Stage::Waiting | Stage::Asked => true,
+                Stage::Open => idle(*id),
+                Stage::Leaving(_) => false,
+            })
+            .map(|(id, lane)| (id, matches!(lane.stage, Stage::Open)))
+            .collect();
+        for (id, open) in done {
+            self.leave(id, if open { End::Done("drained") } else { End::Missed });
+        }
+    }
+
+    /// Looks after lanes whose time has come.
+    pub(super) fn look_after(&mut self) {
+        let config = self.gate.config();
+        let limits = &config.limits;
+        let idle = |pair: &DomainPair| match self.side {
+            Side::Peer => decide(&config, pair, Direction::Outbound).idle_limit(limits),
+            Side::Legacy => limits.idle,
+        };
+        let now = Instant::now();
+        let mut next = now + limits.idle;
+        let mut gone = Vec::new();
+        let mut expired = Vec::new();
+        for (id, lane) in self.lanes.iter() {
+            let (due, end) = match lane.stage {
+                Stage::Open if self.live.machine.is_bidirectional() => {
+                    (lane.used.max(self.came) + idle(lane.route.pair()), End::Done("idle"))
+                }
+                Stage::Open => (lane.used + idle(lane.route.pair()), End::Done("idle")),
+                Stage::Waiting => continue,
+                Stage::Asked => {
+                    let detail = "no answer to our dialback key in time";
+                    let failure = Failure::new(FailureKind::Timeout, detail);
+                    (lane.used + limits.connect, End::Refused(failure))
+                }
+                Stage::Leaving(_) => continue,
+            };
+            if due <= now && self.lanes.is_idle(id) {
+                gone.push((id, end));
+                continue;
+            }
+            next = next.min(due.max(now + SOON));
+            if let Some(renewal) = lane.renewal {
+                if renewal <= now {
+                    expired.push(id);
+                } else {
+                    next = next.min(renewal);
+                }
+            }
+        }
+        for (id, end) in gone {
+            if let Some(lane) = self.lanes.get(id)
+                && matches!(lane.stage, Stage::Asked)
+            {
+                self.keep_apart();
+                self.live.machine.forget(lane.route.pair());
+            }
+            self.leave(id, end);
+        }
+        for id in expired {
+            self.renew(id);
+        }
+        self.check = next;
+        self.ask();
+        self.count();
+    }
+
+    /// Has the proof of a lane found out again, if it has expired (protocol §9.5).
+    fn renew(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        let Some(expires) = lane.proof.as_ref().and_then(Proof::expires) else { return };
+        if !expiry::is_past(expires) {
+            self.lanes.look_at(id, Some(expiry::look_at(expires)));
+            return;
+        }
+        let (Some(endpoint), Some(tls)) = (self.live.endpoint.clone(), self.live.machine.tls())
+        else {
+            return;
+        };
+        let pair = lane.route.pair().clone();
+        let (gate, chain) = (Arc::clone(&self.gate), Arc::clone(tls.peer_chain()));
+        self.lanes.look_at(id, None);
+        self.renewals
+            .spawn(async move { (id, dial::prove_again(&gate, &pair, &endpoint, &chain).await) });
+    }
+
+    pub(super) fn renewed(&mut self, id: LaneId, outcome: Result<Proof, Failure>) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        let pair = lane.route.pair().clone();
+        self.check = Instant::now();
+        match outcome {
+            Ok(proof) => {
+                debug!(pair = %pair, prooftype = proof.prooftype().as_str(), "proof renewed");
+                self.live.machine.renewed(&pair, &proof);
+                self.lanes.prove(id, proof);
+            }
+            // Without an answer nobody knows; but not for ever.
+            Err(failure)
+                if failure.kind() == FailureKind::Resolution
+                    && lane.unanswered < expiry::UNANSWERED_MAX =>
+            {
+                debug!(pair = %pair, detail = %failure, "proof not renewed yet");
+                self.lanes.look_again_at(id, Instant::now() + expiry::UNANSWERED_WAIT);
+            }
+            Err(failure) => {
+                info!(pair = %pair, detail = %failure, "domain pair withdrawn, its proof has expired");
+                let reversed = pair.reversed();
+                self.live.machine.retain_inbound(|grant| *grant.pair() != reversed);
+                self.leave(id, End::Withdrawn(failure.telling(StreamCondition::Reset)));
+            }
+        }
+    }
+
+    /// The peer does not bear that pairs join: it ends the stream over them, or has no answer.
+    pub(super) fn keep_apart(&self) {
+        if let Some(endpoint) = &self.live.endpoint {
+            self.gate.sharing().keep_apart(endpoint.address);
+        }
+    }
+
+    pub(super) fn leave(&mut self, id: LaneId, end: End) {
+        self.parting = end.clone();
+        self.lanes.leave(id, end);
+    }
+
+    /// Judges all pairs by the configuration of now (protocol AB-2).
+    pub(super) fn judge(&mut self) {
+        let verdicts: Vec<_> = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| !matches!(lane.stage, Stage::Leaving(_)))
+            .filter_map(|(id, lane)| {
+                let verdict = self.still_allowed(lane.route.pair(), lane.proof.as_ref());
+                verdict.err().map(|failure| (id, failure))
+            })
+            .collect();
+        let config = self.gate.config();
+        let (tls, address) = (self.tls(), self.live.address());
+        for pair in self
+            .live
+            .machine
+            .retain_inbound(|grant| may_come(&config, grant.pair(), address, tls, grant.proof()))
+        {
+            info!(pair = %pair, "domain pair withdrawn by policy");
+        }
+        for (id, failure) in verdicts {
+            self.leave(id, End::Denied(failure.telling(StreamCondition::PolicyViolation)));
+        }
+        self.count();
+    }
+
+    fn still_allowed(&self, pair: &DomainPair, proof: Option<&Proof>) -> Result<(), Failure> {
+        let config = self.gate.config();
+        let local = match self.side {
+            Side::Peer => &pair.sender,
+            Side::Legacy => &pair.target,
+        };
+        if !config.local_domains.contains_key(local) {
+            return Err(Failure::new(FailureKind::Denied, format!("{local} is no longer served")));
+        }
+        // The way to the legacy server stays open for errors; its stanzas were judged as they came.
+        if self.side == Side::Legacy {
+            return Ok(());
+        }
+        dial::allowed(&config, pair, Direction::Outbound)?;
+        let decision = decide(&config, pair, Direction::Outbound);
+        // where a rule sends us we go
+        if let (Some(address), None) = (self.live.address(), decision.connect()) {
+            dial::address_allowed(&config, address)?;
+        }
+        dial::sufficient(&decision, self.tls(), proof)
+    }
+
+    pub(super) fn tls(&self) -> Option<TlsVersion> {
+        self.live.machine.tls().map(TlsFacts::version)
+    }
+}
+
+/// Lanes are looked at no more often than this.
+const SOON: Duration = Duration::from_secs(1);

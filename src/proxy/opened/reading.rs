@@ -1,0 +1,74 @@
+//! What comes in on a stream that we opened, token by token: stanzas, on a bidirectional one, go to
+//! the intake, all else to the machine.
+
+use bytes::Buf;
+use tokio::time::Instant;
+
+use super::Opened;
+use crate::{
+    proxy::dial::Live,
+    stream::{Failure, Fault},
+    xml::{Span, Tag, Token, TokenKind},
+};
+
+impl Opened {
+    /// Takes what came in out of the input, or as much as routes have room for.
+    pub(super) fn read(&mut self) -> Result<(), Failure> {
+        while !self.intake.is_busy() {
+            let at = self.intake.offset();
+            let rest = self.live.wire.input().get(at..).unwrap_or_default();
+            let token = self.live.frames.framer().next(rest);
+            match token.map_err(|fault| Failure::malformed(&Fault::xml(fault)))? {
+                None => {
+                    self.intake.hand_over(self.live.wire.input());
+                    break;
+                }
+                Some(Token { len, kind: TokenKind::Element(tag) }) if tag.name.is_stanza() => {
+                    self.stanza(&tag, at, len)?;
+                }
+                Some(token) => {
+                    self.intake.hand_over(self.live.wire.input());
+                    self.token(token)?;
+                }
+            }
+        }
+        self.live.wire.shrink();
+        Ok(())
+    }
+
+    /// Admits the stanza that stands at `at` of the input.
+    fn stanza(&mut self, tag: &Tag, at: usize, len: usize) -> Result<(), Failure> {
+        let Live { wire, frames, machine, .. } = &mut *self.live;
+        let bytes = wire.input().get(at..at + len).unwrap_or_default();
+        let text = |span: Option<Span>| span.map(|span| span.text(bytes)).unwrap_or_default();
+        let grant = machine.stanza(&text(tag.from), &text(tag.to))?;
+        match (grant, frames.framer().header()) {
+            (Some(grant), Some(header)) => {
+                self.intake.stanza(wire.input(), header, tag, len, grant);
+                self.came = Instant::now();
+            }
+            // Without a grant nothing is batched, so it stands at the front.
+            _ => wire.input().advance(len),
+        }
+        Ok(())
+    }
+
+    /// Takes a token that is no stanza from the front of the input.
+    fn token(&mut self, token: Token) -> Result<(), Failure> {
+        let Live { wire, frames, machine, .. } = &mut *self.live;
+        let mut steps = Vec::new();
+        let outcome = match token.kind {
+            TokenKind::Declaration | TokenKind::Space => Ok(()),
+            TokenKind::Header(header) => machine.header(&header, &mut steps),
+            TokenKind::Element(tag) => {
+                let bytes = wire.input().get(..token.len).unwrap_or_default();
+                let element = frames.parse(bytes).map_err(|fault| Failure::malformed(&fault))?;
+                machine.element(tag.name, &element, &mut steps)
+            }
+            TokenKind::Footer => Err(machine.footer()),
+        };
+        wire.input().advance(token.len);
+        self.say(steps);
+        outcome
+    }
+}

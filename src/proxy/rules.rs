@@ -1,0 +1,169 @@
+//! What a connection has shown, judged by the rules for its pair: pins before everything (protocol
+//! DNA-6), then only the prooftypes that count.
+
+use std::net::IpAddr;
+
+use rustls::pki_types::CertificateDer;
+use tokio::time::Instant;
+use tracing::info;
+
+use super::{dial::Endpoint, gate::Gate, judge::Unproven, services::Services};
+use crate::{
+    auth::{Proof, dane::DanePlan, pin},
+    config::{
+        model::{Config, TlsVersion},
+        policy::{Decision, Mode, Query},
+    },
+    net::targets::Target,
+    xmpp::{Direction, Domain, DomainPair},
+};
+
+/// What the rules say of a pair's stanzas, for all addresses.
+pub(crate) fn decide<'c>(
+    config: &'c Config,
+    pair: &DomainPair,
+    direction: Direction,
+) -> Decision<'c> {
+    let (local, remote) = match direction {
+        Direction::Inbound => (&pair.target, &pair.sender),
+        Direction::Outbound => (&pair.sender, &pair.target),
+    };
+    config.policy.decide(&Query { local: Some(local), remote, direction, address: None })
+}
+
+/// Whether a stream that we open for a pair may carry its answers too (XEP-0288).
+pub(super) fn may_return(config: &Config, pair: &DomainPair) -> bool {
+    let back = decide(config, &pair.reversed(), Direction::Inbound);
+    back.denied().is_none() && back.bidi() && decide(config, pair, Direction::Outbound).bidi()
+}
+
+/// Whether stanzas of a pair may come in on a stream that we opened, from a peer at that address.
+pub(super) fn may_come(
+    config: &Config,
+    pair: &DomainPair,
+    address: Option<IpAddr>,
+    tls: Option<TlsVersion>,
+    proof: &Proof,
+) -> bool {
+    let (local, remote) = (Some(&pair.target), &pair.sender);
+    let query = Query { local, remote, direction: Direction::Inbound, address };
+    let decision = config.policy.decide(&query);
+    let is_open = decision.denied().is_none() && decision.bidi();
+    is_open && decision.suffices(tls, Some(proof)).is_ok()
+}
+
+impl Gate {
+    /// Judges the certificate chain of a peer that connected and says that it is `remote`.
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub(super) async fn accept_client(
+        &self,
+        chain: &[CertificateDer<'static>],
+        local: Option<&Domain>,
+        remote: &Domain,
+    ) -> Result<Proof, Unproven> {
+        let config = self.config();
+        let direction = Direction::Inbound;
+        let decision = config.policy.decide(&Query { local, remote, direction, address: None });
+        if let Some(pinned) = by_pin(&decision, chain, remote) {
+            return pinned;
+        }
+        counts(&decision, self.judge_client(chain, remote).await?)
+    }
+
+    /// Judges the certificate chain of a peer's endpoint that was reached for `remote`, by what the
+    /// rules say of the pair.
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub(super) async fn accept_endpoint(
+        &self,
+        chain: &[CertificateDer<'static>],
+        decision: &Decision<'_>,
+        remote: &Domain,
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> Result<Proof, Unproven> {
+        let Endpoint { target, plan, .. } = endpoint;
+        self.services().accept_endpoint(chain, decision, remote, target, plan, deadline).await
+    }
+
+    /// Tells the operator what the rules would have refused, if that is all they do now.
+    pub(super) fn report(
+        &self,
+        pair: &DomainPair,
+        direction: Direction,
+        address: Option<IpAddr>,
+        tls: Option<TlsVersion>,
+        proof: Option<&Proof>,
+    ) {
+        let config = self.config();
+        if config.policy.mode() == Mode::Enforce {
+            return;
+        }
+        let (local, remote) = match direction {
+            Direction::Inbound => (&pair.target, &pair.sender),
+            Direction::Outbound => (&pair.sender, &pair.target),
+        };
+        let local = Some(local);
+        let decision = config.policy.decide(&Query { local, remote, direction, address });
+        if let Some(denied) = decision.reported() {
+            info!(
+                pair = %pair,
+                direction = direction.as_str(),
+                rule = %denied.rule,
+                detail = denied.reason.as_deref(),
+                "would be refused, but the mode is report"
+            );
+        } else if let Err(short) = decision.would_suffice(tls, proof) {
+            info!(
+                pair = %pair,
+                direction = direction.as_str(),
+                rule = short.rule.as_ref().map(tracing::field::display),
+                detail = %short,
+                "would be refused, but the mode is report"
+            );
+        }
+    }
+}
+
+impl Services {
+    /// Judges the certificate chain of a peer's endpoint; see [`Gate::accept_endpoint`].
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub(crate) async fn accept_endpoint(
+        &self,
+        chain: &[CertificateDer<'static>],
+        decision: &Decision<'_>,
+        remote: &Domain,
+        target: &Target,
+        plan: &DanePlan,
+        deadline: Instant,
+    ) -> Result<Proof, Unproven> {
+        if let Some(pinned) = by_pin(decision, chain, remote) {
+            return pinned;
+        }
+        counts(decision, self.judge_endpoint(chain, remote, target, plan, deadline).await?)
+    }
+}
+
+/// What the pins of the rules say, if there are any. They are exclusive.
+fn by_pin(
+    decision: &Decision<'_>,
+    chain: &[CertificateDer<'static>],
+    remote: &Domain,
+) -> Option<Result<Proof, Unproven>> {
+    let outcome = pin::verify(decision.pins()?, chain, remote);
+    (outcome.is_ok() || decision.is_enforced())
+        .then(|| outcome.map_err(|why| Unproven::Contradicted(why.to_string())))
+}
+
+/// A proof that the rules do not count is none.
+fn counts(decision: &Decision<'_>, proof: Proof) -> Result<Proof, Unproven> {
+    if decision.counts(proof.prooftype()) {
+        return Ok(proof);
+    }
+    Err(Unproven::Open(format!("a proof by {} does not count here", proof.prooftype())))
+}

@@ -1,0 +1,341 @@
+//! Streams that carry stanzas both ways (XEP-0288; BI-1 to BI-5; attack row A-25): those that peers
+//! open to us, and those that we open to them.
+
+use crate::world::{
+    BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Host, Plan, World, attribute, features, header,
+    message_to,
+};
+
+const BIDI: &str = "<bidi xmlns='urn:xmpp:bidi'/>";
+const FEATURE: &str = "<bidi xmlns='urn:xmpp:features:bidi'/>";
+
+/// A stream of a peer that carries stanzas both ways, by SASL EXTERNAL.
+async fn from_peer(world: &World, from: &str) -> Conn {
+    let mut conn = world.secured(Some(&world.authority.issue(&[from]))).await;
+    conn.say(header(from, "old.test")).await;
+    let offered = conn.until(FEATURES_END).await;
+    assert!(offered.contains(FEATURE), "{offered}");
+    conn.say(BIDI).await;
+    conn.say(EXTERNAL).await;
+    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    conn.say(header(from, "old.test")).await;
+    let offered = conn.until(FEATURES_END).await;
+    assert!(!offered.contains(FEATURE), "too late for it: {offered}");
+    conn
+}
+
+/// A stream of ours to a peer that carries stanzas both ways, and one message already.
+async fn to_peer(world: &World, host: &Host) -> Conn {
+    let _stream = world.sends(&host.domain).await;
+    let (mut conn, said) = host.accept_with(&features(true, true)).await;
+    assert!(said.starts_with(BIDI), "{said}");
+    conn.until(&message_to(&host.domain)).await;
+    conn
+}
+
+fn message_from(domain: &str) -> String {
+    format!("<message from='m@{domain}' to='bob@old.test' id='8'><body>hello</body></message>")
+}
+
+/// Numbered messages of some size.
+fn numbered(from: &str, to: &str, count: u32) -> String {
+    let padding = "x".repeat(1000);
+    let one =
+        |n| format!("<message from='{from}' to='{to}' id='{n}'><body>{padding}</body></message>");
+    (0..count).map(one).collect()
+}
+
+// === streams that peers open ===
+
+#[tokio::test]
+async fn what_the_legacy_server_answers_goes_back_on_the_peers_stream() {
+    // nothing in DNS says where the peer is
+    let mut world = World::start().await;
+    let mut conn = from_peer(&world, "evil.test").await;
+    for _ in 0..2 {
+        conn.say(message_from("evil.test")).await;
+        assert_eq!(world.legacy.arrival().await, message_from("evil.test"));
+        let _stream = world.sends("evil.test").await;
+        assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    }
+    assert!(!world.dns.was_asked("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn dialback_opens_the_way_back_too() {
+    let mut world = World::start().await;
+    let host = world.host("evil.test").await;
+    let mut conn = world.secured(None).await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say(BIDI).await;
+    conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
+    // the gate dials back
+    let mut asked = host.accept_offered("").await;
+    let question = asked.until("</db:verify>").await;
+    let id = attribute(&question, "id");
+    asked.say(format!("<db:verify from='evil.test' to='old.test' id='{id}' type='valid'/>")).await;
+    conn.until("type='valid'/>").await;
+    let _stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_could_not_be_reached_is_as_soon_as_it_comes() {
+    let mut world = World::with(BOUNCE).await;
+    let _stream = world.sends("evil.test").await;
+    world.bounced("evil.test", "remote-server-not-found").await;
+    let mut conn = from_peer(&world, "evil.test").await;
+    let _stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_begins_anew_by_external_carries_nothing_meanwhile() {
+    // RFC 6120 §6.4.6: pairs of before authentication are over
+    let mut world = World::with(BOUNCE).await;
+    let mut conn = world.secured(Some(&world.authority.issue(&["evil.test"]))).await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say(BIDI).await;
+    conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
+    conn.until("type='valid'/>").await;
+    let mut stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    conn.say(EXTERNAL).await;
+    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    // nothing else leads to the peer
+    stream.say(&message_to("evil.test")).await;
+    world.bounced("evil.test", "remote-server-not-found").await;
+    conn.say(header("evil.test", "old.test")).await;
+    let text = conn.until(FEATURES_END).await;
+    assert!(!text.contains("<message"), "{text}");
+    stream.say(&message_to("evil.test")).await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_pair_that_was_not_granted_is_not_sent_on_the_peers_stream() {
+    // BI-2
+    let mut world = World::with(BOUNCE).await;
+    let mut conn = from_peer(&world, "evil.test").await;
+    let mut stream = world.legacy.open_as("rooms.old.test", "evil.test").await;
+    stream.say("<message from='r@rooms.old.test' to='m@evil.test' id='1'/>").await;
+    let bounce = world.legacy.arrival().await;
+    assert!(bounce.contains("<remote-server-not-found "), "{bounce}");
+    let _stream = world.sends("sub.evil.test").await;
+    world.bounced("sub.evil.test", "remote-server-not-found").await;
+    let _stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_did_not_ask_for_it_gets_a_stream_of_ours() {
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    let mut conn = world.authenticated("evil.test").await;
+    conn.say(BIDI).await; // too late
+    conn.say(message_from("evil.test")).await;
+    assert_eq!(world.legacy.arrival().await, message_from("evil.test"));
+    let _stream = world.sends("evil.test").await;
+    let mut own = host.accept_open().await;
+    assert_eq!(own.until("</message>").await, message_to("evil.test"));
+    conn.say(FOOTER).await;
+    assert_eq!(conn.rest().await, FOOTER);
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_closes_its_stream_gets_the_next_stanza_on_one_of_ours() {
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    for polite in [true, false] {
+        let mut conn = from_peer(&world, "evil.test").await;
+        let _stream = world.sends("evil.test").await;
+        assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+        if polite {
+            conn.say(FOOTER).await;
+            assert_eq!(conn.rest().await, FOOTER);
+        } else {
+            conn.finish().await;
+            assert_eq!(conn.rest().await, "");
+        }
+        let _stream = world.sends("evil.test").await;
+        let mut own = host.accept_open().await;
+        assert_eq!(own.until("</message>").await, message_to("evil.test"));
+        own.say(FOOTER).await;
+        own.rest().await;
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn what_a_peers_broken_stream_did_not_take_goes_over_one_of_ours_in_order() {
+    // I6, I9
+    let plan = Plan { config: "limits: { queue: 32MiB, stanza: 64KiB }", ..BOUNCE };
+    let mut world = World::with(plan).await;
+    let host = world.host("evil.test").await;
+    let mut conn = from_peer(&world, "evil.test").await;
+    let mut stream = world.legacy.open("evil.test").await;
+    stream.say(&numbered("bob@old.test", "m@evil.test", 12_000)).await;
+    conn.until("</message>").await;
+    world.is_alive().await;
+    drop(conn);
+    let mut own = host.accept_open().await;
+    let text = own.until(" id='11999'><body>").await;
+    let first: u32 = attribute(&text[text.find("<message").unwrap()..], "id").parse().unwrap();
+    assert!(first > 0, "the first message was read");
+    let ids = text.split("<message ").skip(1).map(|part| attribute(part, "id"));
+    assert!(ids.eq((first..12_000).map(|n| n.to_string())), "lost, doubled or out of order");
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn policy_ends_the_way_back_and_not_the_way_in() {
+    let mut world = World::with(BOUNCE).await;
+    let mut conn = from_peer(&world, "evil.test").await;
+    let mut stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    world.reload("rules: [{ match: evil.test, allow: inbound }]").unwrap();
+    stream.say(&message_to("evil.test")).await;
+    world.bounced("evil.test", "forbidden").await;
+    conn.say(message_from("evil.test")).await;
+    assert_eq!(world.legacy.arrival().await, message_from("evil.test"));
+    conn.say(FOOTER).await;
+    assert_eq!(conn.rest().await, FOOTER);
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn much_goes_both_ways_on_a_peers_stream() {
+    let plan = Plan { config: "limits: { queue: 32MiB }", ..BOUNCE };
+    let mut world = World::with(plan).await;
+    let conn = from_peer(&world, "evil.test").await;
+    both_ways(&mut world, conn).await;
+}
+
+// === streams that we open ===
+
+#[tokio::test]
+async fn what_a_peer_says_on_our_stream_arrives() {
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    let mut conn = to_peer(&world, &host).await;
+    for _ in 0..3 {
+        conn.say(message_from("evil.test")).await;
+        assert_eq!(world.legacy.arrival().await, message_from("evil.test"));
+        let _stream = world.sends("evil.test").await;
+        assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    }
+    host.nobody_waits().await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_stanza_right_behind_the_last_features_arrives() {
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    let _stream = world.sends("evil.test").await;
+    let mut conn = host.accept_offered(&features(true, true)).await;
+    conn.until("</auth>").await;
+    conn.say("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    host.greet(&mut conn).await;
+    conn.say(format!("<stream:features/>{}", message_from("evil.test"))).await;
+    assert_eq!(world.legacy.arrival().await, message_from("evil.test"));
+    conn.until(&message_to("evil.test")).await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_further_pair_that_is_valid_brings_its_stanzas_too() {
+    // BI-2: not before the answer
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    let mut conn = to_peer(&world, &host).await;
+    let from_rooms = "<message from='r@rooms.old.test' to='m@evil.test' id='1'></message>";
+    let to_rooms = "<message from='m@evil.test' to='r@rooms.old.test' id='2'></message>";
+    let mut stream = world.legacy.open_as("rooms.old.test", "evil.test").await;
+    stream.say(from_rooms).await;
+    let asked = conn.until("</db:result>").await;
+    assert!(asked.contains("from='rooms.old.test' to='evil.test'"), "{asked}");
+    conn.say("<db:result from='evil.test' to='rooms.old.test' type='valid'/>").await;
+    assert_eq!(conn.until("</message>").await, from_rooms);
+    conn.say(to_rooms).await;
+    assert_eq!(world.legacy.arrival().await, to_rooms);
+    host.nobody_waits().await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_may_not_send_is_not_asked_to() {
+    let config = "limits: { connect: 3s, tcp_connect: 1s }\n\
+        rules: [{ match: evil.test, allow: outbound }]";
+    let mut world = World::with(Plan { config, ..BOUNCE }).await;
+    let host = world.host("evil.test").await;
+    let _stream = world.sends("evil.test").await;
+    let (mut conn, said) = host.accept_with(&features(true, true)).await;
+    assert!(said.starts_with("<auth ") && !said.contains("bidi"), "{said}");
+    conn.until(&message_to("evil.test")).await;
+    conn.say(message_from("evil.test")).await;
+    let _stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_is_denied_later_sends_no_more_on_our_stream() {
+    // AB-2
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    let mut conn = to_peer(&world, &host).await;
+    conn.say(message_from("evil.test")).await;
+    assert_eq!(world.legacy.arrival().await, message_from("evil.test"));
+    world.reload("rules: [{ match: evil.test, allow: outbound }]").unwrap();
+    world.is_alive().await;
+    let _stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    conn.say(message_from("evil.test")).await;
+    conn.ends_with("not-authorized").await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn much_goes_both_ways_on_our_stream() {
+    let plan = Plan { config: "limits: { queue: 32MiB }", ..BOUNCE };
+    let mut world = World::with(plan).await;
+    let host = world.host("evil.test").await;
+    let conn = to_peer(&world, &host).await;
+    both_ways(&mut world, conn).await;
+    host.nobody_waits().await;
+}
+
+/// The peer writes all before it reads anything, while as much is sent to it.
+async fn both_ways(world: &mut World, mut conn: Conn) {
+    const COUNT: u32 = 5000;
+    let mut stream = world.legacy.open("evil.test").await;
+    let there = numbered("bob@old.test", "m@evil.test", COUNT);
+    let back = numbered("m@evil.test", "bob@old.test", COUNT);
+    let peer = async {
+        conn.say(&back).await;
+        let last = format!(" id='{}'><body>", COUNT - 1);
+        let mut text = conn.until(&last).await;
+        text += &conn.until("</message>").await;
+        text
+    };
+    let legacy = async {
+        let mut text = String::new();
+        for _ in 0..COUNT {
+            text += &world.legacy.arrival().await;
+        }
+        text
+    };
+    let ((), at_peer, at_legacy) = tokio::join!(stream.say(&there), peer, legacy);
+    assert!(at_peer == there, "lost, doubled or out of order");
+    assert!(at_legacy == back, "lost, doubled or out of order");
+    world.is_alive().await;
+}
