@@ -27,6 +27,7 @@ mod routes;
 mod rules;
 pub(crate) mod services;
 mod sharing;
+mod steps;
 
 pub use app::{Addresses, App, AppError};
 pub use listeners::ListenError;
