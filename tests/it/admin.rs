@@ -235,11 +235,11 @@ async fn what_goes_out_is_counted_for_its_peer() {
     let mut world = World::start().await;
     let desk = Desk::at(&world);
     world.is_alive().await;
-    let is_out = |d: &Domain| d.domain == "good.test" && d.stanzas_out == 1 && d.stanzas_in == 1;
+    let is_out = |d: &Domain| d.domain == "good.test" && d.stanzas_out == 1;
     let domains: Vec<Domain> =
         desk.until("/api/domains", |all: &Vec<Domain>| all.iter().any(is_out)).await;
     let domain = domains.iter().find(|d| d.domain == "good.test").unwrap();
-    assert!(domain.inbound && domain.outbound && domain.bytes_out > 50, "{domain:?}");
+    assert!(domain.outbound && domain.bytes_out > 50, "{domain:?}");
     assert_eq!(domain.level, "trusted");
     assert!(domain.certificate_expires.is_some());
     let streams: Vec<Stream> = desk.json("/api/streams").await;
@@ -278,6 +278,7 @@ async fn a_failure_tells_how_far_it_came_step_by_step() {
     ];
     assert!(steps.iter().zip(begins).all(|(step, begin)| step.starts_with(begin)), "{steps:#?}");
     assert!(steps[3].contains("certificate of other.test"), "{steps:#?}");
+    world.bounced("evil.test", "remote-server-timeout").await;
     world.is_alive().await;
 }
 
