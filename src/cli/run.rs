@@ -1,11 +1,11 @@
 //! `fedgate run`: the process around the gate.
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use fedgate::{
     admin::{Command, Control, Order, Server},
-    config::{self, model::Config, watch::Watcher},
+    config::{self, civil, model::Config, watch::Watcher},
     ops::{
         log::{self, LogHandle},
         report::Done,
@@ -13,10 +13,18 @@ use fedgate::{
     proxy::App,
 };
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep_until},
+};
 use tracing::{error, info, warn};
 
 use super::EXIT_USAGE;
+
+/// Rules that expire later are looked at sooner.
+const YEAR: Duration = Duration::from_hours(365 * 24);
+/// When a configuration that has an expired rule could not be loaded.
+const EXPIRY_AGAIN: Duration = Duration::from_mins(10);
 
 /// Runs until a signal ends it.
 pub(super) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
@@ -48,6 +56,7 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
     watcher.set_files(config.files());
+    let expiry = next_expiry(&config);
     let admin_config = config.admin.clone();
     let app = App::start(config)?;
     let (control, mut orders) = Control::new();
@@ -55,7 +64,7 @@ async fn serve(
     let bound = admin.bind(&admin_config)?;
     admin.serve(bound);
     notify(&[NotifyState::Ready]);
-    let mut process = Process { dir, app, admin, watcher, log };
+    let mut process = Process { dir, app, admin, watcher, log, expiry };
     info!(version = env!("CARGO_PKG_VERSION"), config = %dir.display(), "running");
     loop {
         tokio::select! {
@@ -63,6 +72,11 @@ async fn serve(
             _ = interrupt.recv() => break,
             _ = hangup.recv() => drop(process.reload()),
             () = process.watcher.changed() => drop(process.reload()),
+            () = sleep_until(process.expiry) => {
+                if !process.reload().ok {
+                    process.expiry = Instant::now() + EXPIRY_AGAIN;
+                }
+            }
             Some(order) = orders.recv() => process.carry_out(order),
         }
     }
@@ -74,6 +88,12 @@ async fn serve(
     Ok(())
 }
 
+/// When the rules are to be looked at because one expires.
+fn next_expiry(config: &Config) -> Instant {
+    let next = config.policy.next_expiry(civil::Instant::now()).unwrap_or(YEAR);
+    Instant::now() + next.min(YEAR)
+}
+
 /// What runs, and what it was made from.
 struct Process<'a> {
     dir: &'a Path,
@@ -81,6 +101,8 @@ struct Process<'a> {
     admin: Server,
     watcher: Watcher,
     log: &'a LogHandle,
+    /// When a rule expires, so that all are read again.
+    expiry: Instant,
 }
 
 impl Process<'_> {
@@ -126,6 +148,7 @@ impl Process<'_> {
         };
         warn_of(&loaded.warnings);
         let level = loaded.config.log.level.clone();
+        let expiry = next_expiry(&loaded.config);
         self.watcher.set_files(loaded.config.files());
         let bound = match self.admin.bind(&loaded.config.admin) {
             Ok(bound) => bound,
@@ -138,6 +161,7 @@ impl Process<'_> {
         if let Err(error) = self.log.set_level(&level) {
             error!(%error, "log level not changed");
         }
+        self.expiry = expiry;
         info!("configuration reloaded");
         let warnings = loaded.warnings.iter().map(config::Problem::headline).collect();
         Done { problems: warnings, ..done(true, "configuration reloaded") }

@@ -145,7 +145,7 @@ pub(super) async fn open(
             addr = live.address().map(tracing::field::display),
             tls = tls.map(|tls| tls.version_str()),
             cipher = tls.map(|tls| tls.cipher_suite()),
-            level = Level::of(tls.is_some(), live.proof.is_some()).as_str(),
+            reached = Level::of(tls.is_some(), live.proof.is_some()).as_str(),
             proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str()),
             auth = authentication.as_str(),
             bidi = live.machine.is_bidirectional().then_some(true),

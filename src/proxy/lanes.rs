@@ -65,7 +65,7 @@ pub(super) enum End {
     Denied(Failure),
     /// The other end does not take the pair on this stream.
     Refused(Failure),
-    /// What proved the pair's target has expired, and nothing does now.
+    /// This stream proves the pair's target no more; another one may.
     Withdrawn(Failure),
     /// The stream ended, or ends, before the pair was on it.
     Missed,

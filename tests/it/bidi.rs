@@ -83,6 +83,42 @@ async fn dialback_opens_the_way_back_too() {
 }
 
 #[tokio::test]
+async fn a_peer_that_could_not_be_reached_is_as_soon_as_it_comes() {
+    let mut world = World::with(BOUNCE).await;
+    let _stream = world.sends("evil.test").await;
+    world.bounced("evil.test", "remote-server-not-found").await;
+    let mut conn = from_peer(&world, "evil.test").await;
+    let _stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_begins_anew_by_external_carries_nothing_meanwhile() {
+    // RFC 6120 §6.4.6: pairs of before authentication are over
+    let mut world = World::with(BOUNCE).await;
+    let mut conn = world.secured(Some(&world.authority.issue(&["evil.test"]))).await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say(BIDI).await;
+    conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
+    conn.until("type='valid'/>").await;
+    let mut stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    conn.say(EXTERNAL).await;
+    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    // nothing else leads to the peer
+    stream.say(&message_to("evil.test")).await;
+    world.bounced("evil.test", "remote-server-not-found").await;
+    conn.say(header("evil.test", "old.test")).await;
+    let text = conn.until(FEATURES_END).await;
+    assert!(!text.contains("<message"), "{text}");
+    stream.say(&message_to("evil.test")).await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn a_pair_that_was_not_granted_is_not_sent_on_the_peers_stream() {
     // BI-2
     let mut world = World::with(BOUNCE).await;

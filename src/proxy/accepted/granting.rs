@@ -47,7 +47,7 @@ impl Leg {
             tls = tls.map(TlsFacts::version_str),
             entry = self.entry.as_str(),
             cipher = tls.map(TlsFacts::cipher_suite),
-            level = Level::of(tls.is_some(), grant.proof().is_strong()).as_str(),
+            reached = Level::of(tls.is_some(), grant.proof().is_strong()).as_str(),
             proof,
             auth = how.as_str(),
             bidi = self.machine.is_bidirectional().then_some(true),

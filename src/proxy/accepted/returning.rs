@@ -54,6 +54,8 @@ impl Leg {
             offers: Vec::new(),
         });
         let calls = returning.lanes.handle().clone();
+        // Whatever failed before: here is a way.
+        self.gate.routes().opened(self.side, &pair);
         returning.offers.push(Offer::new(&self.gate, pair, calls));
     }
 
@@ -111,7 +113,9 @@ impl Leg {
         let gone: Vec<_> =
             lanes.filter(|(_, lane)| !may_return(lane.route.pair())).map(|(id, _)| id).collect();
         for id in gone {
-            returning.lanes.leave(id, End::Missed);
+            let detail = "the peer's stream carries the pair no more";
+            let failure = Failure::new(FailureKind::Stream, detail);
+            returning.lanes.leave(id, End::Withdrawn(failure));
         }
         self.returning = Some(returning);
     }
