@@ -141,7 +141,9 @@ impl Job<'_> {
         });
         let verdict = match judged {
             Ok(proof) => Ok(proof),
-            Err(Unproven::Open(detail) | Unproven::Unanswered(detail)) => {
+            Err(
+                Unproven::Open(detail) | Unproven::Unanswered(detail) | Unproven::Unfetched(detail),
+            ) => {
                 let addr = endpoint.address.ip();
                 info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
                 Err(detail)
