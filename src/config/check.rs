@@ -18,6 +18,7 @@ use super::{
     value,
 };
 
+mod admin;
 mod legacy;
 mod limits;
 mod lists;
@@ -43,8 +44,10 @@ pub(super) fn check(
     let lists = lists::check(&top, directory, out);
     let policy = rules::check(&top, &lists, &local_domains, now, out);
     let path = |text: &str| value::path(text, directory);
+    let state_dir = top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into());
     Config {
-        state_dir: top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into()),
+        admin: admin::check(&top, &state_dir, &listen, directory, out),
+        state_dir,
         dialback_secret: check_dialback(&top, directory, out),
         legacy,
         local_domains,
@@ -264,7 +267,7 @@ fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
     values.into_iter().map(|(value, _)| value).collect()
 }
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "version",
     "state_dir",
     "dialback",
@@ -282,6 +285,7 @@ const KEYS: [&str; 18] = [
     "networks",
     "limits",
     "log",
+    "admin",
     "shutdown_timeout",
 ];
 

@@ -21,3 +21,4 @@ pub mod watch;
 pub use dump::{DumpError, dump};
 pub use load::{Loaded, load};
 pub use problem::{Problem, Problems, Severity};
+pub use value::check_log_filter;

@@ -23,10 +23,13 @@ use self::{
 };
 use super::{
     admission::Permit,
+    events::About,
     expiry,
+    failures::{Attempt, Key},
     frames::Frames,
     gate::Gate,
     intake::Intake,
+    live::{self, Flow, LiveStream},
     prover::{self, Asker},
 };
 use crate::{
@@ -36,9 +39,10 @@ use crate::{
         tls::Accept,
         wire::{Event, Wire},
     },
+    ops::metrics::Origin,
     stream::{Action, Authentication, Fault, Receiving, Verdict},
     xml::writer,
-    xmpp::{Direction, Domain, Side, StreamCondition},
+    xmpp::{Direction, Domain, DomainPair, Side, StreamCondition},
 };
 
 /// How a connection came in.
@@ -112,6 +116,8 @@ struct Leg {
     partial: Option<Instant>,
     /// Until when a stream that has got its last words is read.
     closing: Option<Instant>,
+    /// What the operator sees of it.
+    live: LiveStream,
 }
 
 /// Serves one accepted connection to its end.
@@ -127,13 +133,17 @@ pub(super) async fn serve(
     let generation = gate.subscribe();
     let config = gate.config();
     let now = Instant::now();
-    let mut machine =
-        Receiving::new(entry.side(), Arc::clone(&config), Arc::clone(gate.keys()), stream_id)
-            .from_address(address.ip());
+    let side = entry.side();
+    gate.metrics().connected(entry.as_str());
+    let from = Some(address.to_string());
+    let live = gate.live().enter(side, Origin::Accepted, from, Some(entry.as_str()));
+    let mut machine = Receiving::new(side, Arc::clone(&config), Arc::clone(gate.keys()), stream_id)
+        .from_address(address.ip());
     let wire = if entry == Entry::DirectTls {
         let deadline = now + config.limits.negotiation;
         match accept_tls(&gate, socket, Accept::Direct, deadline).await {
             Ok((wire, facts)) => {
+                live.secured(&facts);
                 machine.tls_up(facts);
                 wire
             }
@@ -147,19 +157,20 @@ pub(super) async fn serve(
     };
     let mut leg = Leg {
         entry,
-        side: entry.side(),
+        side,
         address,
         wire,
         frames: Frames::new(&config.limits),
         machine,
         jobs: JoinSet::new(),
-        intake: Intake::new(&gate, entry.side().other()),
+        intake: Intake::new(&gate, side.other(), Some(live.clone())),
         renewal: None,
         returning: None,
         accepted: now,
         used: now,
         partial: None,
         closing: None,
+        live,
         gate,
     };
     let end = leg.run(generation, draining).await;
@@ -187,6 +198,9 @@ async fn accept_tls(
         accepted = timeout_at(deadline, services.tls.accept(socket, how)) => accepted,
         () = gate.draining().cancelled() => return Err("shutting down".into()),
     };
+    let version = accepted.as_ref().ok().and_then(|done| done.as_ref().ok());
+    let version = version.map(|secured| secured.facts.version_str());
+    gate.metrics().handshake(Origin::Accepted, version);
     match accepted {
         Ok(Ok(secured)) => Ok((Wire::tls(secured.stream), secured.facts)),
         Ok(Err(error)) => Err(error.to_string()),
@@ -268,6 +282,10 @@ impl Leg {
                         return end;
                     }
                 }
+                () = self.live.end().cancelled(), if self.closing.is_none() => {
+                    let condition = StreamCondition::Reset;
+                    return Fault::policy(condition, "closed by the operator", None).into();
+                }
                 () = sleep_until(deadline) => return end.into(),
             }
         }
@@ -305,9 +323,7 @@ impl Leg {
                     self.jobs.spawn(prover::prove(Arc::clone(&self.gate), asker, challenge));
                 }
                 Action::Granted(grant, how) => self.granted(&grant, how),
-                Action::Refused(pair, detail) => {
-                    info!(pair = %pair, detail, addr = %self.address.ip(), "domain pair refused");
-                }
+                Action::Refused(pair, detail) => self.refused(&pair, detail),
                 Action::Renewed(pair) => {
                     debug!(pair = %pair, addr = %self.address.ip(), "proof renewed");
                     self.schedule();
@@ -319,6 +335,7 @@ impl Leg {
                         addr = %self.address.ip(),
                         "domain pair withdrawn, its proof has expired"
                     );
+                    self.live.withdrawn(&pair);
                     self.judge_return();
                 }
                 Action::Close => {
@@ -340,19 +357,32 @@ impl Leg {
         self.used = Instant::now();
         self.schedule();
         let tls = self.machine.tls();
+        let proof = grant.proof().prooftype().as_str();
+        let metrics = self.gate.metrics();
+        metrics.authorized(self.side, proof);
+        if !self.live.was_authorized() {
+            let seconds = self.accepted.elapsed().as_secs_f64();
+            metrics.negotiated(self.side, Origin::Accepted, seconds);
+        }
+        self.live.authorized(grant.pair(), Flow::In, Some(grant.proof()));
+        if self.side == Side::Peer {
+            self.gate.failures().succeeded(self.direction(), &self.key(grant.pair()));
+        }
+        self.gate.events().tell("authorized", self.about(grant.pair()), || {
+            let tls = tls.map_or("no TLS", TlsFacts::version_str);
+            format!("{proof}, {tls}, {}", self.address.ip())
+        });
         info!(
+            stream = self.live.id(),
             side = self.side.as_str(),
-            direction = match self.side {
-                Side::Peer => Direction::Inbound,
-                Side::Legacy => Direction::Outbound,
-            }.as_str(),
+            direction = self.direction().as_str(),
             pair = %grant.pair(),
             addr = %self.address.ip(),
             tls = tls.map(TlsFacts::version_str),
             entry = self.entry.as_str(),
             cipher = tls.map(TlsFacts::cipher_suite),
-            level = Level::of(tls.is_some(), grant.proof().is_strong()).as_str(),
-            proof = grant.proof().prooftype().as_str(),
+            reached = Level::of(tls.is_some(), grant.proof().is_strong()).as_str(),
+            proof,
             auth = how.as_str(),
             bidi = self.machine.is_bidirectional().then_some(true),
             ms = self.accepted.elapsed().as_millis() as u64,
@@ -372,6 +402,31 @@ impl Leg {
         }
     }
 
+    fn refused(&self, pair: &DomainPair, detail: String) {
+        info!(pair = %pair, detail, addr = %self.address.ip(), "domain pair refused");
+        self.gate.metrics().not_negotiated(self.side, Origin::Accepted, "refused");
+        self.gate.events().tell("refused", self.about(pair), || detail.clone());
+        // What the legacy server is refused failed towards the peer, which has its own record.
+        if self.side == Side::Peer {
+            let attempt = Attempt::new("auth", "rejected", detail);
+            self.gate.failures().refused(self.direction(), self.key(pair), attempt);
+        }
+    }
+
+    /// Which way the stanzas go that come in on this stream.
+    fn direction(&self) -> Direction {
+        live::direction(self.side, Flow::In)
+    }
+
+    /// A pair of this stream, as the operator sees it.
+    fn key(&self, pair: &DomainPair) -> Key {
+        Key::of(pair, self.direction())
+    }
+
+    fn about<'a>(&self, pair: &'a DomainPair) -> About<'a> {
+        About::stream(self.live.id(), self.direction()).of(pair)
+    }
+
     async fn starttls(&mut self, to: Option<Domain>) -> Result<(), End> {
         let config = self.gate.config();
         let deadline = self.accepted + config.limits.negotiation;
@@ -389,6 +444,7 @@ impl Leg {
                 .map_err(End::Broken)?;
         self.wire = wire;
         self.frames = Frames::new(&config.limits);
+        self.live.secured(&facts);
         self.machine.tls_up(facts);
         Ok(())
     }
@@ -403,6 +459,7 @@ impl Leg {
             return Err(Fault::policy(condition, "address denied by rule", rule).into());
         }
         for pair in self.machine.reconfigure(config)? {
+            self.live.withdrawn(&pair);
             info!(pair = %pair, "domain pair withdrawn by policy");
         }
         self.judge_return();

@@ -18,8 +18,10 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{
+    events::About,
     frames::{Frame, Frames},
     gate::Gate,
+    live::LiveStream,
     reasons,
     rules::{decide, may_return},
     services::Services,
@@ -36,6 +38,7 @@ use crate::{
         targets::{Target, TargetTls},
         wire::Wire,
     },
+    ops::metrics::Origin,
     stream::{
         Authentication, Failure, FailureKind, Initiating, Purpose, Setup, Step, VerifyOutcome,
     },
@@ -52,6 +55,8 @@ pub(super) struct Live {
     pub(super) endpoint: Option<Endpoint>,
     /// What proves the other end's domain.
     pub(super) proof: Option<Proof>,
+    /// What the operator sees of it, once it is open for stanzas.
+    pub(super) shown: Option<LiveStream>,
     pub(super) frames: Frames,
     pub(super) machine: Initiating,
 }
@@ -109,20 +114,35 @@ pub(super) async fn open(
     let _checking = (side == Side::Legacy).then(|| gate.checking().enter(pair.clone()));
     let began = Instant::now();
     let job = Job::new(gate, side, pair, Purpose::Send, lang)?;
-    let (live, reached) = match job.run(join).await? {
+    let (mut live, reached) = match job.run(join).await? {
         Outcome::Reached(live, reached) => (live, reached),
         Outcome::Joined => return Ok(Way::Joined),
     };
     if let Reached::Opened(authentication) = reached {
         let tls = live.machine.tls();
+        let address = match (&live.endpoint, side) {
+            (Some(endpoint), _) => Some(endpoint.address.to_string()),
+            (None, Side::Legacy) => legacy_address(gate, pair),
+            (None, Side::Peer) => None,
+        };
+        let shown = gate.live().enter(side, Origin::Opened, address, None);
+        if let Some(tls) = tls {
+            shown.secured(tls);
+        }
+        gate.metrics().negotiated(side, Origin::Opened, began.elapsed().as_secs_f64());
+        gate.events().tell("opened", About::stream(shown.id(), direction(side)).of(pair), || {
+            let proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str());
+            format!("{proof}, {}", tls.map_or("no TLS", |tls| tls.version_str()))
+        });
         info!(
+            stream = shown.id(),
             side = side.as_str(),
             direction = direction(side).as_str(),
             pair = %pair,
             addr = live.address().map(tracing::field::display),
             tls = tls.map(|tls| tls.version_str()),
             cipher = tls.map(|tls| tls.cipher_suite()),
-            level = Level::of(tls.is_some(), live.proof.is_some()).as_str(),
+            reached = Level::of(tls.is_some(), live.proof.is_some()).as_str(),
             proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str()),
             auth = authentication.as_str(),
             bidi = live.machine.is_bidirectional().then_some(true),
@@ -133,8 +153,14 @@ pub(super) async fn open(
             let version = tls.map(TlsFacts::version);
             gate.report(pair, Direction::Outbound, live.address(), version, live.proof.as_ref());
         }
+        live.shown = Some(shown);
     }
     Ok(Way::Own(live))
+}
+
+/// Where the legacy server of a pair's target is.
+fn legacy_address(gate: &Gate, pair: &DomainPair) -> Option<String> {
+    gate.config().local_domains.get(&pair.target).map(|legacy| legacy.address.to_string())
 }
 
 /// Asks the server that is authoritative for the pair's target whether it made `key` for the

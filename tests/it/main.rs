@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod admin;
 mod bidi;
 mod check;
 mod claims;

@@ -159,9 +159,10 @@ class Scene:
         node: Node,
         listeners: list[Listener],
         certificates: dict[str, Certificate] | None = None,
+        clients: dict[str, Certificate] | None = None,
     ) -> Player:
         """A scripted server; see `scripted.py`."""
-        player = await Player.launch(node, self.directory, name, listeners, certificates)
+        player = await Player.launch(node, self.directory, name, listeners, certificates, clients)
         self._cleanup.push_async_callback(player.end)
         return player
 

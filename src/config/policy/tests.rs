@@ -5,6 +5,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::Prooftype;
+use crate::config::model::TlsVersion;
 use crate::config::{
     civil::Instant,
     dump,
@@ -12,8 +14,11 @@ use crate::config::{
     model::Config,
     problem::{Problems, Reports, Source},
 };
+use crate::xmpp::StanzaCondition;
 
 use Direction::{Inbound, Outbound};
+
+mod decisions;
 
 #[test]
 fn the_most_specific_domain_rule_wins_key_by_key() {
@@ -295,7 +300,10 @@ fn build(files: &[String]) -> Result<Policy, Problems> {
 }
 
 fn with_server(text: &str) -> String {
-    format!("version: 1\nlegacy: {{ old: {{ address: 'a:1', domains: [legacy.test] }} }}\n{text}")
+    format!(
+        "version: 1\n\
+         legacy: {{ old: {{ address: 'a:1', domains: [legacy.test, hr.test, other.test] }} }}\n{text}"
+    )
 }
 
 fn read(files: &[String]) -> Result<Config, Problems> {

@@ -37,7 +37,8 @@ impl Job<'_> {
             Wire::plain(socket)
         };
         let frames = Frames::new(&self.config.limits);
-        let mut live = Live { wire, endpoint: endpoint.cloned(), proof: None, frames, machine };
+        let mut live =
+            Live { wire, endpoint: endpoint.cloned(), proof: None, shown: None, frames, machine };
         match self.negotiate(&mut live, endpoint, steps).await {
             Ok(reached) => Ok(Outcome::Reached(Box::new(live), reached)),
             Err(failure) => {
@@ -134,7 +135,7 @@ impl Job<'_> {
             self.gate.accept_endpoint(chain, &decision, remote, endpoint, self.deadline).await;
         let verdict = match judged {
             Ok(proof) => Ok(proof),
-            Err(Unproven::Open(detail)) => {
+            Err(Unproven::Open(detail) | Unproven::Unanswered(detail)) => {
                 let addr = endpoint.address.ip();
                 info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
                 Err(detail)

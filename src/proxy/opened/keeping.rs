@@ -126,10 +126,10 @@ impl Opened {
             // Without an answer nobody knows; but not for ever.
             Err(failure)
                 if failure.kind() == FailureKind::Resolution
-                    && lane.unanswered < UNANSWERED_MAX =>
+                    && lane.unanswered < expiry::UNANSWERED_MAX =>
             {
                 debug!(pair = %pair, detail = %failure, "proof not renewed yet");
-                self.lanes.look_again_at(id, Instant::now() + UNANSWERED_WAIT);
+                self.lanes.look_again_at(id, Instant::now() + expiry::UNANSWERED_WAIT);
             }
             Err(failure) => {
                 info!(pair = %pair, detail = %failure, "domain pair withdrawn, its proof has expired");
@@ -207,7 +207,3 @@ impl Opened {
 
 /// Lanes are looked at no more often than this.
 const SOON: Duration = Duration::from_secs(1);
-/// How long to wait where DNS did not say whether a proof still holds,
-const UNANSWERED_WAIT: Duration = Duration::from_secs(30);
-/// and how often.
-const UNANSWERED_MAX: u32 = 5;

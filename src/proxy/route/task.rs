@@ -7,10 +7,14 @@ use tracing::{info, warn};
 
 use super::{Route, shutdown};
 use crate::{
+    ops::metrics::Origin,
     proxy::{
         embark,
+        events::About,
+        failures::{self, Attempt, Key},
         gate::Gate,
         lanes::{End, Returned},
+        live::{self, Flow},
         routes::RouteId,
     },
     stream::{Failure, FailureKind},
@@ -100,6 +104,24 @@ impl Task {
         closed
     }
 
+    /// Remembers for the operator that the pair did not come about.
+    fn record(&self, failure: &Failure, waiting: u32) {
+        if failure.kind() == FailureKind::Shutdown {
+            return;
+        }
+        let Route { side, pair, .. } = &*self.route;
+        let direction = live::direction(*side, Flow::Out);
+        let reason = failure.reason();
+        self.gate.metrics().not_negotiated(*side, Origin::Opened, reason);
+        let about = About::pair(pair, direction);
+        self.gate.events().tell("failed", about, || format!("{reason}: {failure}"));
+        let attempt = Attempt {
+            returned: waiting.into(),
+            ..Attempt::new(failures::stage(failure.kind()), reason, failure.detail().to_owned())
+        };
+        self.gate.failures().failed(direction, Key::of(pair, direction), attempt);
+    }
+
     /// The route ends: what waits goes back to its senders.
     fn fail(self, failure: Failure) {
         let Route { side, pair, .. } = &*self.route;
@@ -114,6 +136,7 @@ impl Task {
             }
             Side::Peer => info!(pair = %pair, reason, detail, waiting, "peer not reached"),
         }
+        self.record(&failure, waiting);
         for queued in unsent {
             self.gate.bounce(*side, &queued.stanzas, &failure);
         }

@@ -69,7 +69,9 @@ SCENARIOS = [
     Scenario("bidi-prosody", "one stream carries stanzas both ways with Prosody", bidi),
     # COMPAT(Prosody 0.12): it announces no dialback errors
     _pairs("prosody", "prosody", "senders share a connection to Prosody, targets do not", False),
-    _pairs("prosody-bidi", "prosody", "the same where streams carry both ways", False, True),
+    _pairs(
+        "prosody-bidi", "prosody", "the same where streams carry stanzas both ways", False, True
+    ),
     _pairs("ejabberd", "ejabberd", "senders and targets share a connection to ejabberd", True),
     _pairs("fedgate", "fedgate", "senders and targets share a connection to a fedgate", True),
 ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,19 @@ from cryptography import x509
 
 from ..ca import Authority, Certificate, key_digest
 from ..gate import LEGACY_PORT, LOCAL_PORT, PUBLIC_PORT, Gate, GateSettings
-from ..gatelog import DANE, INBOUND, JOINED, NEGOTIATED, OUTBOUND, PKIX, POSH, WITHDRAWN, GateLog
+from ..gatelog import (
+    DANE,
+    INBOUND,
+    JOINED,
+    NEGOTIATED,
+    NOT_RENEWED,
+    OUTBOUND,
+    PKIX,
+    POSH,
+    RENEWED,
+    WITHDRAWN,
+    GateLog,
+)
 from ..plan import LEGACY, LEGACY_ADDRESS
 from ..player import Listener, Player
 from ..posh import PATH, digest, document
@@ -25,6 +38,8 @@ TTL = 5  # of everything that proves something here
 WITHDRAWN_SECONDS = 2 * TTL + 5
 DELIVERY_SECONDS = 20
 LIFETIME = 15  # seconds that a certificate lives on
+SILENCE_SECONDS = 30
+UNANSWERED_SECONDS = 30  # after which fedgate asks again where nobody answered
 DAY_SECONDS = 24 * 60 * 60
 BOTH = (OUTBOUND, INBOUND)
 
@@ -126,6 +141,19 @@ class Stage:
         for direction in BOTH:
             await log.expect_stream(direction, LEGACY, self.domain, proof=by)
 
+    async def renewed(self, log: GateLog, seconds: float = 2 * WITHDRAWN_SECONDS) -> None:
+        """Both pairs are proven again, twice: the second time by what is published now."""
+
+        def twice() -> bool:
+            pairs = Counter(
+                entry["pair"] for entry in log.entries() if entry.get("message") == RENEWED
+            )
+            return len(pairs) == len(BOTH) and min(pairs.values()) > 1
+
+        await until(twice, seconds, "both pairs to be proven again")
+        if self.ended() != (0, 0):
+            raise Failed(f"streams ended though what proves them is there: {self.ended()}")
+
     def why(self, log: GateLog) -> str:
         """What the log says when a pair is withdrawn."""
         said = [
@@ -149,10 +177,9 @@ async def tlsa_rolled(scene: Scene) -> str:
         await stage.proven(stage.log, DANE)
 
         # both keys: nothing ends
+        log = stage.log.now()
         stage.publish_key(own, fresh)
-        await asyncio.sleep(WITHDRAWN_SECONDS)
-        if stage.ended() != (0, 0):
-            raise Failed(f"streams ended though their key is still there: {stage.ended()}")
+        await stage.renewed(log)
         await stage.deliver()
 
         # another key alone: what rests on the old one ends
@@ -190,6 +217,36 @@ async def tlsa_rolled_with_peer(scene: Scene) -> str:
     return f"withdrawn after {seconds:.1f} s, proven again by the new key"
 
 
+async def dns_silent(scene: Scene) -> str:
+    """Nobody knows whether the records are still there: for a while that is no reason to end."""
+    stage, own = await _stage(scene)
+    dns = scene.world.dns
+
+    def unanswered(log: GateLog) -> bool:
+        if stage.ended() != (0, 0):
+            raise Failed(f"streams ended because DNS is silent: {stage.why(log)}")
+        said = [entry["pair"] for entry in log.entries() if entry.get("message") == NOT_RENEWED]
+        return len(set(said)) == len(BOTH)
+
+    try:
+        stage.publish_key(own)
+        await stage.deliver()
+        await stage.proven(stage.log, DANE)
+        log = stage.log.now()
+        dns.silence()
+        try:
+            # the next look at each proof comes within a TTL and finds nothing
+            await until(lambda: unanswered(log), SILENCE_SECONDS, "a look at both proofs in vain")
+        finally:
+            dns.speak()
+        log = stage.log.now()
+        await stage.renewed(log, UNANSWERED_SECONDS + WITHDRAWN_SECONDS)
+        await stage.deliver()
+    finally:
+        stage.forget()
+    return "streams outlive a silence of DNS, and are then proven again"
+
+
 async def posh_changed(scene: Scene) -> str:
     web = Web(scene.directory / "web")
     stage, own = await _stage(scene, posh=True)
@@ -203,10 +260,9 @@ async def posh_changed(scene: Scene) -> str:
         await stage.deliver()
         await stage.proven(stage.log, POSH)
 
+        log = stage.log.now()
         web.publish(_document(own, fresh), body)
-        await asyncio.sleep(WITHDRAWN_SECONDS)
-        if stage.ended() != (0, 0):
-            raise Failed(f"streams ended though their certificate is listed: {stage.ended()}")
+        await stage.renewed(log)
 
         before, log = stage.ended(), stage.log.now()
         web.publish(_document(fresh), body)
@@ -355,6 +411,7 @@ SCENARIOS = [
         "a TLSA record and the peer's certificate change together",
         tlsa_rolled_with_peer,
     ),
+    Scenario("withdrawal-dns-silent", "DNS is silent when a proof expires", dns_silent),
     Scenario("withdrawal-posh", "a POSH document changes to another certificate", posh_changed),
     Scenario(
         "withdrawal-certificate", "a certificate expires while connected", certificate_expired
