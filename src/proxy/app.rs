@@ -11,6 +11,7 @@ use super::{
     events::About,
     gate::Gate,
     listeners::{ListenError, Listeners},
+    lists,
     monitor::Monitor,
     services::{Services, ServicesError},
 };
@@ -74,6 +75,7 @@ impl App {
         let gate = Gate::new(services, keys);
         let legs = TaskTracker::new();
         listeners.serve(&gate, &legs, bound);
+        gate.tracker().spawn(lists::refresh(Arc::clone(&gate)));
         gate.set_listening(listeners.names());
         let monitor = Monitor::new(Arc::clone(&gate));
         Ok(Self { gate, listeners, legs, monitor })

@@ -15,6 +15,7 @@ mod intake;
 pub(crate) mod judge;
 mod lanes;
 mod listeners;
+mod lists;
 mod live;
 mod monitor;
 mod opened;

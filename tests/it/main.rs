@@ -25,5 +25,6 @@ mod l4_streams;
 mod life;
 mod posh;
 mod relay;
+mod rules;
 mod sharing;
 mod world;
