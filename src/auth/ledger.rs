@@ -68,11 +68,6 @@ impl Routable {
         Self { pair: self.pair.reversed(), bytes, stanzas }
     }
 
-    /// The answer to stanzas of `grant` that are refused.
-    pub(crate) fn answer(grant: &AuthorizedPair, bytes: Bytes, stanzas: u32) -> Self {
-        Self { pair: grant.pair().reversed(), bytes, stanzas }
-    }
-
     /// The pair.
     #[must_use]
     pub fn pair(&self) -> &DomainPair {

@@ -18,6 +18,7 @@ use super::{
     value,
 };
 
+mod admin;
 mod features;
 mod legacy;
 mod limits;
@@ -45,8 +46,10 @@ pub(super) fn check(
     let roles = features::roles(&top, &local_domains, out);
     let policy = rules::check(&top, &lists, &roles, &local_domains, now, out);
     let path = |text: &str| value::path(text, directory);
+    let state_dir = top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into());
     Config {
-        state_dir: top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into()),
+        admin: admin::check(&top, &state_dir, &listen, directory, out),
+        state_dir,
         dialback_secret: check_dialback(&top, directory, out),
         legacy,
         local_domains,
@@ -267,7 +270,7 @@ fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
     values.into_iter().map(|(value, _)| value).collect()
 }
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "version",
     "state_dir",
     "dialback",
@@ -286,6 +289,7 @@ const KEYS: [&str; 19] = [
     "networks",
     "limits",
     "log",
+    "admin",
     "shutdown_timeout",
 ];
 

@@ -54,6 +54,7 @@ struct Config<'c> {
     resolver: Resolver<'c>,
     posh: Posh,
     log: Log<'c>,
+    admin: Admin<'c>,
     shutdown_timeout: String,
     limits: Limits,
     mode: &'static str,
@@ -83,6 +84,7 @@ impl<'c> Config<'c> {
             policy,
             limits,
             log,
+            admin,
             shutdown_timeout,
         } = config;
         Self {
@@ -97,6 +99,7 @@ impl<'c> Config<'c> {
             resolver: Resolver::of(resolver),
             posh: Posh::of(posh),
             log: Log::of(log),
+            admin: Admin::of(admin),
             shutdown_timeout: value::show_duration(*shutdown_timeout),
             limits: Limits::of(limits),
             mode: rules::mode(policy),
@@ -272,6 +275,29 @@ impl<'c> Log<'c> {
             model::LogFormat::Json => "json",
         };
         Self { format, level }
+    }
+}
+
+#[derive(Serialize)]
+struct Admin<'c> {
+    socket: &'c Path,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    http: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_file: Option<&'c Path>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    write: bool,
+}
+
+impl<'c> Admin<'c> {
+    fn of(admin: &'c model::Admin) -> Self {
+        let model::Admin { socket, http, token_file, write } = admin;
+        Self {
+            socket: socket.as_deref().unwrap_or(Path::new("off")),
+            http: texts(http),
+            token_file: token_file.as_deref(),
+            write: *write,
+        }
     }
 }
 

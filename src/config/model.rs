@@ -48,13 +48,15 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged.
     pub log: Log,
+    /// Where operators look, and give orders.
+    pub admin: Admin,
     /// How long an orderly end may take after SIGTERM.
     pub shutdown_timeout: Duration,
 }
 
 impl Config {
     /// The files outside the configuration directory that matter as much as those in it:
-    /// certificates, keys, trust roots, trust anchors and lists. For
+    /// certificates, keys, trust roots, trust anchors, lists and the admin token. For
     /// [`Watcher`](super::watch::Watcher).
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
@@ -67,7 +69,8 @@ impl Config {
             Dnssec::Validate { trust_anchor } => trust_anchor.as_ref(),
             Dnssec::Off | Dnssec::TrustAd => None,
         };
-        let files = certificates.chain(roots).chain(anchor).cloned();
+        let token = self.admin.token_file.as_ref();
+        let files = certificates.chain(roots).chain(anchor).chain(token).cloned();
         let lists = self.lists.iter().filter_map(|(name, source)| self.list_file(name, source));
         files.chain(lists).collect()
     }
@@ -331,7 +334,7 @@ impl Default for Limits {
             connections_per_address: 32,
             connections: 10_000,
             pending_verifications: 32,
-            pairs_per_stream: 1000,
+            pairs_per_stream: 10_000,
             queue: 4 << 20,
             negotiation: Duration::from_secs(60),
             connect: Duration::from_secs(30),
@@ -349,6 +352,19 @@ pub struct Log {
     pub format: LogFormat,
     /// A `tracing` filter such as `info` or `warn,fedgate=debug`, known to be one.
     pub level: String,
+}
+
+/// The admin interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admin {
+    /// A Unix socket for the owner and the group of the process; none: it is off.
+    pub socket: Option<PathBuf>,
+    /// Addresses for HTTP; those that are not loopback need a token.
+    pub http: Vec<SocketAddr>,
+    /// A file that holds what requests by HTTP have to show.
+    pub token_file: Option<PathBuf>,
+    /// Whether requests by HTTP may change something.
+    pub write: bool,
 }
 
 /// The shape of a log line.

@@ -1,7 +1,11 @@
 //! What all tasks of one fedgate share: the configuration of now and what was made from it, the
 //! routes, and the two signals by which everything ends.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -16,8 +20,10 @@ use tracing::{debug, info};
 use super::{
     admission::Admission,
     checking::Checking,
-    counters::Counters,
+    events::Events,
+    failures::{Failures, Key},
     features::Refusals,
+    live::{self, Flow, LiveStreams},
     pieces,
     questions::Questions,
     route::{NotTaken, Route},
@@ -26,16 +32,17 @@ use super::{
     sharing::Sharing,
 };
 use crate::{
-    auth::{
-        dialback_key::DialbackKeys,
-        ledger::{AuthorizedPair, Routable},
-    },
+    auth::{dialback_key::DialbackKeys, ledger::Routable},
     config::model::Config,
     features::Class,
     net::tls::{ClientCertificate, Connect, HandshakeError, Secured, is_certificate_alert},
+    ops::{
+        metrics::{Metrics, Origin},
+        report::{self, ConfigState},
+    },
     stream::{Failure, FailureKind, Setup},
     xml::{ElementName, Tag, bounce},
-    xmpp::{Domain, Side, StanzaCondition},
+    xmpp::{Domain, DomainPair, Side, StanzaCondition},
 };
 
 /// How long a peer that ended TLS because of our certificate is not shown it again (EKU-3).
@@ -53,10 +60,16 @@ pub(super) struct Gate {
     sharing: Sharing,
     checking: Arc<Checking>,
     admission: Arc<Admission>,
-    counters: Counters,
+    metrics: Metrics,
+    live: Arc<LiveStreams>,
+    failures: Failures,
+    events: Events,
     refusals: Refusals,
     questions: Arc<Questions>,
     no_certificate: DashMap<Domain, Instant>,
+    started: u64,
+    config_state: Mutex<ConfigState>,
+    listening: ArcSwap<Vec<String>>,
     tracker: TaskTracker,
     routes_to: BySide<TaskTracker>,
     draining: CancellationToken,
@@ -91,10 +104,20 @@ impl Gate {
             sharing: Sharing::default(),
             checking: Checking::new(),
             admission: Arc::default(),
-            counters: Counters::default(),
+            metrics: Metrics::new(),
+            live: Arc::default(),
+            failures: Failures::default(),
+            events: Events::new(),
             refusals: Refusals::default(),
             questions: Questions::new(),
             no_certificate: DashMap::new(),
+            started: report::now(),
+            config_state: Mutex::new(ConfigState {
+                generation: 1,
+                loaded: report::now(),
+                error: None,
+            }),
+            listening: ArcSwap::default(),
             tracker: TaskTracker::new(),
             routes_to: BySide::default(),
             draining: CancellationToken::new(),
@@ -118,12 +141,42 @@ impl Gate {
         self.services.store(Arc::new(services));
         self.routes.forget_failures();
         self.no_certificate.clear();
+        let mut state = self.config_state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.generation += 1;
+        (state.loaded, state.error) = (report::now(), None);
+        drop(state);
         self.generation.send_modify(|generation| *generation += 1);
     }
 
     /// Changes when the configuration does.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
+    }
+
+    /// When it began, in seconds since 1970.
+    pub(super) fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// What became of the attempts to read the configuration.
+    pub(super) fn config_state(&self) -> ConfigState {
+        self.config_state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The configuration was read and cannot be used.
+    pub(super) fn reload_failed(&self, why: &str) {
+        let mut state = self.config_state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.error = Some(why.to_owned());
+    }
+
+    /// The listeners that are bound, in words.
+    pub(super) fn listening(&self) -> Arc<Vec<String>> {
+        self.listening.load_full()
+    }
+
+    /// These listeners are bound now.
+    pub(super) fn set_listening(&self, listeners: Vec<String>) {
+        self.listening.store(Arc::new(listeners));
     }
 
     pub(super) fn keys(&self) -> &Arc<DialbackKeys> {
@@ -147,8 +200,23 @@ impl Gate {
         &self.admission
     }
 
-    pub(super) fn counters(&self) -> &Counters {
-        &self.counters
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The streams that are open now.
+    pub(super) fn live(&self) -> &Arc<LiveStreams> {
+        &self.live
+    }
+
+    /// The pairs that did not come about.
+    pub(super) fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
+    /// For whoever watches.
+    pub(super) fn events(&self) -> &Events {
+        &self.events
     }
 
     /// What was refused lately for what it carries.
@@ -227,7 +295,10 @@ impl Gate {
             ClientCertificate::Withheld
         };
         let handshake = services.tls.connect(socket, &setup.pair.target, how, certificate);
-        match timeout_at(deadline, handshake).await {
+        let outcome = timeout_at(deadline, handshake).await;
+        let version = outcome.as_ref().ok().and_then(|done| done.as_ref().ok());
+        self.metrics.handshake(Origin::Opened, version.map(|secured| secured.facts.version_str()));
+        match outcome {
             Ok(Ok(secured)) => Ok(secured),
             Ok(Err(error @ HandshakeError::CertificateAlert(_))) => {
                 Err(Failure::new(FailureKind::Certificate, error.to_string()))
@@ -243,6 +314,13 @@ impl Gate {
             Some(alert) => Failure::new(FailureKind::Certificate, alert),
             None => Failure::new(FailureKind::Stream, format!("{error}, {stage}")),
         }
+    }
+
+    /// A stream carries the pair to that side from now on: what failed before does not matter.
+    pub(super) fn opened(&self, side: Side, pair: &DomainPair) {
+        self.routes.opened(side, pair);
+        let direction = live::direction(side, Flow::Out);
+        self.failures.succeeded(direction, &Key::of(pair, direction));
     }
 
     /// Sends stanzas over `route`, waiting a moment for room; what cannot be delivered goes back
@@ -274,7 +352,8 @@ impl Gate {
     /// Stanzas did not get to `side`: their senders get an error, on the way back.
     pub(super) fn bounce(self: &Arc<Self>, side: Side, stanzas: &Routable, failure: &Failure) {
         let (replies, silent) = pieces::bounces(stanzas, failure);
-        self.counters.bounced(stanzas.stanzas() - silent, silent);
+        let answered = stanzas.stanzas() - silent;
+        self.metrics.bounced(side, failure.condition(), failure.reason(), answered, silent);
         debug!(
             pair = %stanzas.pair(),
             stanzas = stanzas.stanzas(),
@@ -288,22 +367,15 @@ impl Gate {
     }
 
     /// A stanza may not go to `side` for what it carries: its sender gets an error, on the way back.
-    pub(super) fn refuse(
-        self: &Arc<Self>,
-        side: Side,
-        grant: &AuthorizedPair,
-        stanza: &[u8],
-        tag: &Tag,
-        class: Class,
-    ) {
-        self.counters.refused(side.other(), class);
+    pub(super) fn refuse(self: &Arc<Self>, side: Side, stanza: &Routable, tag: &Tag, class: Class) {
+        self.metrics.refused(side, class);
         // clients take it that the other end does not know such requests, and do without
         let condition = match tag.name {
             ElementName::Iq => StanzaCondition::ServiceUnavailable,
             _ => StanzaCondition::PolicyViolation,
         };
-        if let Some(reply) = bounce::refusal(stanza, tag, condition, class.refusal()) {
-            self.give_back(side, Routable::answer(grant, reply.into(), 1));
+        if let Some(reply) = bounce::refusal(stanza.bytes(), tag, condition, class.refusal()) {
+            self.give_back(side, stanza.reply(reply.into(), 1));
         }
     }
 
@@ -316,7 +388,7 @@ impl Gate {
             },
             Err(_) => replies,
         };
-        self.counters.lost(lost.stanzas());
+        self.metrics.lost(lost.stanzas());
         info!(pair = %lost.pair(), stanzas = lost.stanzas(), "errors could not be returned");
     }
 }

@@ -5,7 +5,12 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::BytesMut;
 
-use super::{features::Guards, gate::Gate, route::Route};
+use super::{
+    features::Guards,
+    gate::Gate,
+    live::{LiveStream, Meter},
+    route::Route,
+};
 use crate::{
     auth::ledger::{AuthorizedPair, Routable},
     stream::Failure,
@@ -26,6 +31,10 @@ pub(super) struct Intake {
     /// A batch that waits for room in its route.
     delivery: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     stanzas: u64,
+    /// What the operator sees of the stream.
+    live: Option<LiveStream>,
+    /// Of the pair whose stanzas came last.
+    meter: Option<Arc<Meter>>,
 }
 
 /// Stanzas of one pair, one behind the other in the input, that go as they are.
@@ -41,7 +50,7 @@ struct Batch {
 
 impl Intake {
     /// Nothing came yet.
-    pub(super) fn new(gate: &Arc<Gate>, onward: Side) -> Self {
+    pub(super) fn new(gate: &Arc<Gate>, onward: Side, live: Option<LiveStream>) -> Self {
         Self {
             gate: Arc::clone(gate),
             onward,
@@ -50,6 +59,8 @@ impl Intake {
             batch: None,
             delivery: None,
             stanzas: 0,
+            live,
+            meter: None,
         }
     }
 
@@ -111,8 +122,9 @@ impl Intake {
         let stanza = input.get(at..at + len).unwrap_or_default();
         if let Some(class) = self.guards.judge(&self.gate, grant, stanza, tag, header) {
             self.hand_over(input);
-            let stanza = input.split_to(len);
-            self.gate.refuse(self.onward, grant, &stanza, tag, class);
+            let refused = Routable::new(grant, input.split_to(len).freeze(), 1);
+            self.count(&refused);
+            self.gate.refuse(self.onward, &refused, tag, class);
             return;
         }
         if let Some(batch) = &mut self.batch
@@ -147,8 +159,16 @@ impl Intake {
         self.deliver(batch.route, stanzas);
     }
 
+    fn count(&mut self, stanzas: &Routable) {
+        let (pair, n, bytes) = (stanzas.pair(), stanzas.stanzas(), stanzas.bytes().len());
+        self.gate.metrics().accepted(self.onward.other(), n, bytes);
+        let Some(live) = &self.live else { return };
+        let meter = self.meter.take().filter(|meter| meter.is_for(pair));
+        self.meter.insert(meter.unwrap_or_else(|| live.meter(pair))).count(n, bytes);
+    }
+
     fn deliver(&mut self, route: Result<Arc<Route>, Arc<Failure>>, stanzas: Routable) {
-        self.gate.counters().accepted(self.onward.other(), stanzas.stanzas());
+        self.count(&stanzas);
         let before = self.delivery.take();
         let route = match (&before, route) {
             (None, Ok(route)) => match route.try_send(stanzas) {

@@ -5,7 +5,10 @@ mod task;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -52,6 +55,7 @@ pub(super) struct Route {
     room: Arc<Semaphore>,
     /// What `room` had in the beginning, in bytes.
     capacity: u32,
+    waiting: Arc<Waiting>,
     entrance: Mutex<Entrance>,
     state: watch::Sender<State>,
 }
@@ -71,7 +75,30 @@ enum Entrance {
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) stanzas: Routable,
-    pub(super) _room: OwnedSemaphorePermit,
+    pub(super) _place: Place,
+}
+
+/// A share of the queue; it is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _room: OwnedSemaphorePermit,
+    stanzas: u64,
+    bytes: u64,
+    waiting: Arc<Waiting>,
+}
+
+/// What waits in a queue.
+#[derive(Debug, Default)]
+struct Waiting {
+    stanzas: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.waiting.stanzas.fetch_sub(self.stanzas, Ordering::Relaxed);
+        self.waiting.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Stanzas that a route did not take.
@@ -127,6 +154,7 @@ impl Route {
             lang,
             room: Arc::new(Semaphore::new(capacity as usize)),
             capacity,
+            waiting: Arc::default(),
             entrance: Mutex::new(Entrance::Waiting(VecDeque::new())),
             state: watch::Sender::new(State::Opening),
         }
@@ -157,7 +185,7 @@ impl Route {
         };
         let size = self.share(&stanzas);
         match timeout(ROOM_WAIT, Arc::clone(&self.room).acquire_many_owned(size)).await {
-            Ok(Ok(room)) => self.enter(Queued { stanzas, _room: room }),
+            Ok(Ok(room)) => self.enter(self.queued(stanzas, room)),
             Ok(Err(_)) => Err(NotTaken::Ended(stanzas)),
             Err(_) => Err(NotTaken::Failed(stanzas, Arc::new(full()))),
         }
@@ -167,10 +195,22 @@ impl Route {
     pub(super) fn try_send(&self, stanzas: Routable) -> Result<(), NotTaken> {
         let size = self.share(&stanzas);
         match Arc::clone(&self.room).try_acquire_many_owned(size) {
-            Ok(room) => self.enter(Queued { stanzas, _room: room }),
+            Ok(room) => self.enter(self.queued(stanzas, room)),
             Err(_) if self.room.is_closed() => Err(NotTaken::Ended(stanzas)),
             Err(_) => Err(NotTaken::Failed(stanzas, Arc::new(full()))),
         }
+    }
+
+    fn queued(&self, stanzas: Routable, room: OwnedSemaphorePermit) -> Queued {
+        let place = Place {
+            _room: room,
+            stanzas: stanzas.stanzas().into(),
+            bytes: stanzas.bytes().len() as u64,
+            waiting: Arc::clone(&self.waiting),
+        };
+        self.waiting.stanzas.fetch_add(place.stanzas, Ordering::Relaxed);
+        self.waiting.bytes.fetch_add(place.bytes, Ordering::Relaxed);
+        Queued { stanzas, _place: place }
     }
 
     fn enter(&self, queued: Queued) -> Result<(), NotTaken> {
@@ -280,7 +320,14 @@ impl Route {
         self.state.send_replace(State::Ended(Arc::clone(failure)));
     }
 
-    fn is_open(&self) -> bool {
+    /// Stanzas that wait, and their bytes.
+    pub(super) fn waiting(&self) -> (u64, u64) {
+        let Waiting { stanzas, bytes } = &*self.waiting;
+        (stanzas.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether stanzas flow.
+    pub(super) fn is_open(&self) -> bool {
         matches!(*self.state.borrow(), State::Open)
     }
 

@@ -7,18 +7,19 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{dial::Endpoint, gate::Gate, judge::Unproven};
+use super::{dial::Endpoint, gate::Gate, judge::Unproven, services::Services};
 use crate::{
-    auth::{Proof, pin},
+    auth::{Proof, dane::DanePlan, pin},
     config::{
         model::{Config, TlsVersion},
         policy::{Decision, Mode, Query},
     },
+    net::targets::Target,
     xmpp::{Direction, Domain, DomainPair},
 };
 
 /// What the rules say of a pair's stanzas, for all addresses.
-pub(super) fn decide<'c>(
+pub(crate) fn decide<'c>(
     config: &'c Config,
     pair: &DomainPair,
     direction: Direction,
@@ -84,10 +85,8 @@ impl Gate {
         endpoint: &Endpoint,
         deadline: Instant,
     ) -> Result<Proof, Unproven> {
-        if let Some(pinned) = by_pin(decision, chain, remote) {
-            return pinned;
-        }
-        counts(decision, self.judge_endpoint(chain, remote, endpoint, deadline).await?)
+        let Endpoint { target, plan, .. } = endpoint;
+        self.services().accept_endpoint(chain, decision, remote, target, plan, deadline).await
     }
 
     /// Tells the operator what the rules would have refused, if that is all they do now.
@@ -126,6 +125,27 @@ impl Gate {
                 "would be refused, but the mode is report"
             );
         }
+    }
+}
+
+impl Services {
+    /// Judges the certificate chain of a peer's endpoint; see [`Gate::accept_endpoint`].
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub(crate) async fn accept_endpoint(
+        &self,
+        chain: &[CertificateDer<'static>],
+        decision: &Decision<'_>,
+        remote: &Domain,
+        target: &Target,
+        plan: &DanePlan,
+        deadline: Instant,
+    ) -> Result<Proof, Unproven> {
+        if let Some(pinned) = by_pin(decision, chain, remote) {
+            return pinned;
+        }
+        counts(decision, self.judge_endpoint(chain, remote, target, plan, deadline).await?)
     }
 }
 

@@ -7,9 +7,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod admin;
 mod bidi;
 mod check;
 mod claims;
+mod features;
 mod l1_addresses;
 mod l1_dialback;
 mod l1_limits;
@@ -24,5 +26,6 @@ mod l4_streams;
 mod life;
 mod posh;
 mod relay;
+mod rules;
 mod sharing;
 mod world;

@@ -1,7 +1,7 @@
 """The stage of one scenario: its nodes, servers, fedgates and clients, and their end."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,9 +159,10 @@ class Scene:
         node: Node,
         listeners: list[Listener],
         certificates: dict[str, Certificate] | None = None,
+        clients: dict[str, Certificate] | None = None,
     ) -> Player:
         """A scripted server; see `scripted.py`."""
-        player = await Player.launch(node, self.directory, name, listeners, certificates)
+        player = await Player.launch(node, self.directory, name, listeners, certificates, clients)
         self._cleanup.push_async_callback(player.end)
         return player
 
@@ -189,6 +190,10 @@ class Scene:
         if name not in self._names:
             self._names.add(name)
             self._cleanup.callback(self.world.dns.unset, name)
+
+    def cleanup(self, end: Callable[[], Awaitable[object]]) -> None:
+        """What has to be done when the scene closes."""
+        self._cleanup.push_async_callback(end)
 
     def bare(self, name: str, *addresses: str) -> Node:
         """A node on which nothing runs."""

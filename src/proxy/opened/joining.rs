@@ -80,7 +80,7 @@ impl Opened {
         match outcome {
             Ok(()) => {
                 self.lanes.open(id);
-                self.gate.routes().opened(self.side, pair);
+                self.gate.opened(self.side, pair);
                 let proof = self.lanes.get(id).and_then(|lane| lane.proof.as_ref());
                 info!(
                     side = self.side.as_str(),

@@ -5,6 +5,7 @@ from . import (
     faults,
     federation,
     hosting,
+    machine,
     matrix,
     pairs,
     policy,
@@ -31,4 +32,5 @@ ALL: list[Scenario] = [
     *faults.SCENARIOS,
     *shutdown.SCENARIOS,
     *replicas.SCENARIOS,
+    *machine.SCENARIOS,
 ]

@@ -235,5 +235,7 @@ def _host(number: int) -> str:
 
 SCENARIOS = [
     Scenario("replicas-verify", "any replica answers for the keys of the others", verify),
-    Scenario("replicas-killed", "three replicas, the busiest killed under load, again and again", killed),
+    Scenario(
+        "replicas-killed", "three replicas, the busiest killed under load, again and again", killed
+    ),
 ]
