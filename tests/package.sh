@@ -89,7 +89,8 @@ if [ ! -e "$cache/machine-is-ready" ]; then
         chmod +x "$root/usr/local/bin/let-in"
         sed -i 's/^  - localhost$/  - legacy.test/; s/starttls_required: true/starttls_required: false/' "$root/etc/ejabberd/ejabberd.yml"
         rm "$root"/etc/prosody/conf.d/*
-        sed -i 's/^VirtualHost "localhost"/c2s_require_encryption = false\nallow_unencrypted_plain_auth = true\nVirtualHost "legacy.test"/' \
+        # libunbound answers test. by itself (RFC 6761) unless told not to
+        sed -i 's/^VirtualHost "localhost"/c2s_require_encryption = false\nallow_unencrypted_plain_auth = true\nunbound = { resolvconf = true, options = { ["local-zone:"] = "test. transparent" } }\nVirtualHost "legacy.test"/' \
             "$root/etc/prosody/prosody.cfg.lua"
     )
     touch "$cache/machine-is-ready"

@@ -332,7 +332,7 @@ impl Default for Limits {
             connections_per_address: 32,
             connections: 10_000,
             pending_verifications: 32,
-            pairs_per_stream: 1000,
+            pairs_per_stream: 10_000,
             queue: 4 << 20,
             negotiation: Duration::from_secs(60),
             connect: Duration::from_secs(30),

@@ -4,6 +4,7 @@
 mod again;
 mod fixed;
 mod negotiation;
+mod telling;
 
 pub(super) use again::prove_again;
 
@@ -27,6 +28,7 @@ use super::{
     rules::{allowed, decide, may_return, stanzas},
     services::Services,
     sharing::Join,
+    steps::Steps,
 };
 use crate::{
     auth::{Proof, TlsFacts, dane::DanePlan},
@@ -110,11 +112,12 @@ pub(super) async fn open(
     pair: &DomainPair,
     lang: Option<Arc<str>>,
     join: Option<&mut Join>,
+    steps: &Steps,
 ) -> Result<Way, Failure> {
     // While the legacy server checks our key, its own wish for the reverse pair must not wait.
     let _checking = (side == Side::Legacy).then(|| gate.checking().enter(pair.clone()));
     let began = Instant::now();
-    let job = Job::new(gate, side, pair, Purpose::Send, lang)?;
+    let job = Job::new(gate, side, pair, Purpose::Send, lang, steps)?;
     let (mut live, reached) = match job.run(join).await? {
         Outcome::Reached(live, reached) => (live, reached),
         Outcome::Joined => return Ok(Way::Joined),
@@ -173,7 +176,8 @@ pub(super) async fn ask(
     id: String,
     key: String,
 ) -> Result<Asked, Failure> {
-    let job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None)?;
+    let steps = Steps::new();
+    let job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None, &steps)?;
     let Outcome::Reached(mut live, reached) = job.run(None).await? else {
         return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
     };
@@ -201,6 +205,8 @@ struct Job<'a> {
     /// The direction of stanzas that policy is asked for.
     way: Direction,
     deadline: Instant,
+    /// What is done.
+    steps: &'a Steps,
 }
 
 impl<'a> Job<'a> {
@@ -210,6 +216,7 @@ impl<'a> Job<'a> {
         pair: &DomainPair,
         purpose: Purpose,
         lang: Option<Arc<str>>,
+        steps: &'a Steps,
     ) -> Result<Self, Failure> {
         let config = gate.config();
         let (local, remote) = match side {
@@ -247,7 +254,12 @@ impl<'a> Job<'a> {
         let patience =
             decide(&config, &stanzas(pair, side, way), way).connect_limit(&config.limits);
         let deadline = Instant::now() + patience;
-        Ok(Self { gate, config, setup, way, deadline })
+        steps.say(format!(
+            "{way} stanzas need the level {level}",
+            way = way.as_str(),
+            level = setup.level.as_str()
+        ));
+        Ok(Self { gate, config, setup, way, deadline, steps })
     }
 
     /// What the rules say of the stanzas that the stream is about.
@@ -273,6 +285,7 @@ impl<'a> Job<'a> {
                 let detail = format!("connect to {} at {}: {error}", legacy.name, legacy.address);
                 Failure::new(FailureKind::Unreachable, detail)
             })?;
+        self.steps.say(format!("connected to {} at {}", legacy.name, legacy.address));
         self.attempt(socket, None).await
     }
 
@@ -291,6 +304,7 @@ impl<'a> Job<'a> {
                 return Err(Failure::new(FailureKind::Resolution, "name resolution took too long"));
             }
         };
+        self.steps.say(telling::found(&targets));
         let rules = Services::rules(&self.config, &services.own);
         let mut connector = Connector::new(services.resolver.clone(), targets, rules);
         let mut failures = Vec::new();
@@ -314,11 +328,15 @@ impl<'a> Job<'a> {
                 Err(failure) if is_final(failure.kind()) => return Err(failure),
                 Err(failure) => {
                     debug!(reason = failure.reason(), detail = %failure, "target given up");
+                    self.steps.say(format!("given up: {failure}"));
                     failures.push(failure);
                 }
             }
         }
         let unconnected = connector.into_error();
+        for failure in &unconnected.failures {
+            self.steps.say(failure.to_string());
+        }
         if failures.is_empty() || !unconnected.failures.is_empty() {
             failures.insert(0, Failure::from(unconnected));
         }
@@ -327,6 +345,7 @@ impl<'a> Job<'a> {
 
     async fn target(&mut self, connected: Connected) -> Result<Outcome, Failure> {
         let Connected { stream, target, address, plan } = connected;
+        self.steps.say(format!("connected to {} at {address}", target.host));
         let endpoint = Endpoint { address, target, plan };
         self.setup.external = self.gate.offers_certificate(&self.setup.pair.target);
         match self.attempt(stream, Some(&endpoint)).await {
@@ -334,6 +353,7 @@ impl<'a> Job<'a> {
                 // Protocol EKU-3: servers that want clientAuth in our certificate end the
                 // connection. Without a certificate dialback is left.
                 self.gate.suppress_certificate(&self.setup.pair.target);
+                self.steps.say(format!("{failure}: once more without our certificate"));
                 self.setup.external = false;
                 let again = timeout(self.config.limits.tcp_connect, TcpStream::connect(address));
                 let Ok(Ok(stream)) = again.await else { return Err(failure) };

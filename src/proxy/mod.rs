@@ -28,6 +28,7 @@ mod routes;
 pub(crate) mod rules;
 pub(crate) mod services;
 mod sharing;
+mod steps;
 
 pub use app::{Addresses, App, AppError};
 pub use listeners::ListenError;

@@ -7,9 +7,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Endpoint;
 use crate::{
-    auth::Proof,
+    auth::{Proof, Prooftype},
     net::connector::Connector,
-    proxy::{gate::Gate, rules::decide, services::Services},
+    proxy::{gate::Gate, judge::Unproven, rules::decide, services::Services},
     stream::{Failure, FailureKind},
     xmpp::{Direction, DomainPair},
 };
@@ -24,13 +24,14 @@ pub(in crate::proxy) async fn prove_again(
     pair: &DomainPair,
     endpoint: &Endpoint,
     chain: &[CertificateDer<'static>],
+    before: Prooftype,
 ) -> Result<Proof, Failure> {
     let (services, config, domain) = (gate.services(), gate.config(), &pair.target);
     let decision = decide(&config, pair, Direction::Outbound);
     let deadline = Instant::now() + config.limits.connect;
     if decision.connect().is_some() {
         let judged = gate.accept_endpoint(chain, &decision, domain, endpoint, deadline).await;
-        return judged.map_err(|why| Failure::new(FailureKind::NotProven, why.to_string()));
+        return judged.map_err(|why| lost(&why, before));
     }
     let late = |_| Failure::new(FailureKind::Resolution, "name resolution took too long");
     let found = timeout_at(deadline, services.resolver.service(domain)).await.map_err(late)?;
@@ -46,18 +47,27 @@ pub(in crate::proxy) async fn prove_again(
             };
             match gate.accept_endpoint(chain, &decision, domain, &endpoint, deadline).await {
                 Ok(proof) => return Ok(proof),
-                Err(unproven) => why = Some(unproven.to_string()),
+                Err(unproven) => why = Some(lost(&unproven, before)),
             }
         }
         connector.skip();
     }
     let unconnected = connector.into_error();
     Err(match why {
-        Some(why) => Failure::new(FailureKind::NotProven, why),
+        Some(why) => why,
         None if !unconnected.failures.is_empty() => Failure::from(unconnected),
         None => {
             let detail = format!("{domain} is no longer reached at {}", endpoint.address);
             Failure::new(FailureKind::NotProven, detail)
         }
     })
+}
+
+/// What it means for a pair that was proven by `before`.
+fn lost(why: &Unproven, before: Prooftype) -> Failure {
+    let kind = match why.leaves_open(before) {
+        true => FailureKind::Resolution,
+        false => FailureKind::NotProven,
+    };
+    Failure::new(kind, why.to_string())
 }

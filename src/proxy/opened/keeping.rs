@@ -97,7 +97,8 @@ impl Opened {
     /// Has the proof of a lane found out again, if it has expired (protocol §9.5).
     fn renew(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get(id) else { return };
-        let Some(expires) = lane.proof.as_ref().and_then(Proof::expires) else { return };
+        let Some(proof) = &lane.proof else { return };
+        let Some(expires) = proof.expires() else { return };
         if !expiry::is_past(expires) {
             self.lanes.look_at(id, Some(expiry::look_at(expires)));
             return;
@@ -106,11 +107,12 @@ impl Opened {
         else {
             return;
         };
-        let pair = lane.route.pair().clone();
+        let (pair, before) = (lane.route.pair().clone(), proof.prooftype());
         let (gate, chain) = (Arc::clone(&self.gate), Arc::clone(tls.peer_chain()));
         self.lanes.look_at(id, None);
-        self.renewals
-            .spawn(async move { (id, dial::prove_again(&gate, &pair, &endpoint, &chain).await) });
+        self.renewals.spawn(async move {
+            (id, dial::prove_again(&gate, &pair, &endpoint, &chain, before).await)
+        });
     }
 
     pub(super) fn renewed(&mut self, id: LaneId, outcome: Result<Proof, Failure>) {
