@@ -156,6 +156,7 @@ impl Opened {
 
     /// Judges all pairs by the configuration of now (protocol AB-2).
     pub(super) fn judge(&mut self) {
+        self.intake.reconfigure();
         let verdicts: Vec<_> = self
             .lanes
             .iter()
