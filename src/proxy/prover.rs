@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use super::{dial, expiry, gate::Gate, judge::Unproven};
+use super::{dial, expiry, gate::Gate, judge::Unproven, rules};
 use crate::{
     auth::{Proof, Prooftype},
     config::model::{LocalTrust, Refusals},
@@ -155,7 +155,7 @@ async fn legacy_pair(
         drop(gate.routes().get(gate, Side::Peer, pair, asker.lang.as_ref()));
         return Ok(proof);
     }
-    if let Err(failure) = dial::allowed(&config, pair, Direction::Outbound) {
+    if let Err(failure) = rules::allowed(&config, pair, Direction::Outbound) {
         return Err(refusal(&failure));
     }
     let reverse = pair.reversed();

@@ -12,7 +12,7 @@ use crate::{
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
-    proxy::{dial, frames::Frames, judge::Unproven},
+    proxy::{frames::Frames, judge::Unproven, rules},
     stream::{Failure, FailureKind, Initiating, Step},
     xmpp::StreamCondition,
 };
@@ -152,7 +152,7 @@ impl Job<'_> {
                 return Err(Failure::new(FailureKind::NotProven, why));
             }
         };
-        let enough = dial::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
+        let enough = rules::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
         match (enough, &verdict) {
             (Ok(()), _) => Ok(verdict),
             (Err(short), Ok(_)) => Err(short),

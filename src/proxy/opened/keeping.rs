@@ -13,7 +13,7 @@ use crate::{
     proxy::{
         dial, expiry,
         lanes::{End, LaneId, Stage},
-        rules::{decide, may_come},
+        rules::{self, decide, may_come},
     },
     stream::{Failure, FailureKind},
     xmpp::{Direction, DomainPair, Side, StreamCondition},
@@ -156,6 +156,7 @@ impl Opened {
 
     /// Judges all pairs by the configuration of now (protocol AB-2).
     pub(super) fn judge(&mut self) {
+        self.intake.reconfigure();
         let verdicts: Vec<_> = self
             .lanes
             .iter()
@@ -193,13 +194,13 @@ impl Opened {
         if self.side == Side::Legacy {
             return Ok(());
         }
-        dial::allowed(&config, pair, Direction::Outbound)?;
+        rules::allowed(&config, pair, Direction::Outbound)?;
         let decision = decide(&config, pair, Direction::Outbound);
         // where a rule sends us we go
         if let (Some(address), None) = (self.live.address(), decision.connect()) {
-            dial::address_allowed(&config, address)?;
+            rules::address_allowed(&config, address)?;
         }
-        dial::sufficient(&decision, self.tls(), proof)
+        rules::sufficient(&decision, self.tls(), proof)
     }
 
     pub(super) fn tls(&self) -> Option<TlsVersion> {
