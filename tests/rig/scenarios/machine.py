@@ -14,7 +14,7 @@ from ..client import Client
 from ..gate import PUBLIC_PORT, Steering
 from ..net import CommandFailed, Node, command
 from ..plan import LEGACY, LEGACY_ADDRESS, UNBOUND
-from ..process import Process
+from ..process import Died, Process
 from ..scene import Failed, Scene
 from ..servers.base import CLIENT_PORT, PASSWORD
 from ..wait import TimedOut, until
@@ -180,14 +180,27 @@ async def _install(
 
     await machine.listens(CLIENT_PORT)
     bob = await scene.login(peer, "bob")
-    alice = await Client.launch(node, "alice", LEGACY, scene.directory)
-    scene.cleanup(alice.end)
-    await alice.online()
+    alice = await _login(scene, node)
     await deliver(alice, bob, 10)
     await deliver(bob, alice, 10)
     seconds = time.monotonic() - began
     verdict = _inspect(machine)
     return f"{len(steps)} steps in {installed:.0f} s, messages both ways after {seconds:.0f} s; {verdict}"
+
+
+async def _login(scene: Scene, node: Node) -> Client:
+    """alice at the machine's server, whose port may be open before its parts have found each other."""
+    deadline = time.monotonic() + BOOT_SECONDS
+    while True:
+        alice = await Client.launch(node, "alice", LEGACY, scene.directory)
+        scene.cleanup(alice.end)
+        try:
+            await alice.online()
+        except Died:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return alice
 
 
 async def _carry_out(machine: Machine, place: str, step: str) -> None:
