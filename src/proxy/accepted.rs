@@ -373,6 +373,7 @@ impl Leg {
     }
 
     fn reconfigure(&mut self) -> Result<(), End> {
+        self.intake.reconfigure();
         let config = self.gate.config();
         if self.side == Side::Peer
             && let Some(denied) = config.policy.address(self.address.ip(), Direction::Inbound)

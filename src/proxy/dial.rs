@@ -1,9 +1,12 @@
 //! Opening a stream: to a peer over the targets that its domain publishes, or to the legacy server
 //! at its configured address; until stanzas may flow, or a dialback question is answered.
 
+mod again;
 mod fixed;
 mod negotiation;
 mod telling;
+
+pub(super) use again::prove_again;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use rustls::pki_types::CertificateDer;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
@@ -23,8 +25,7 @@ use super::{
     frames::{Frame, Frames},
     gate::Gate,
     live::LiveStream,
-    reasons,
-    rules::{decide, may_return},
+    rules::{allowed, decide, may_return, stanzas},
     services::Services,
     sharing::Join,
     steps::Steps,
@@ -32,8 +33,8 @@ use super::{
 use crate::{
     auth::{Proof, TlsFacts, dane::DanePlan},
     config::{
-        model::{Config, HeaderVersion, TlsVersion},
-        policy::{Decision, Level, Missing},
+        model::{Config, HeaderVersion},
+        policy::{Decision, Level},
     },
     net::{
         connector::{Connected, Connector, connect_legacy},
@@ -189,108 +190,11 @@ pub(super) async fn ask(
     }
 }
 
-/// Judges the certificates of an open connection again: does DNS still send those who look for
-/// the pair's target to this endpoint, and do they still prove it?
-///
-/// # Errors
-/// Why not; [`FailureKind::Resolution`] where nobody knows.
-pub(super) async fn prove_again(
-    gate: &Arc<Gate>,
-    pair: &DomainPair,
-    endpoint: &Endpoint,
-    chain: &[CertificateDer<'static>],
-) -> Result<Proof, Failure> {
-    let (services, config, domain) = (gate.services(), gate.config(), &pair.target);
-    let decision = decide(&config, pair, Direction::Outbound);
-    let deadline = Instant::now() + config.limits.connect;
-    if decision.connect().is_some() {
-        let judged = gate.accept_endpoint(chain, &decision, domain, endpoint, deadline).await;
-        return judged.map_err(|why| Failure::new(FailureKind::NotProven, why.to_string()));
-    }
-    let late = |_| Failure::new(FailureKind::Resolution, "name resolution took too long");
-    let found = timeout_at(deadline, services.resolver.service(domain)).await.map_err(late)?;
-    let rules = Services::rules(&config, &services.own);
-    let mut connector = Connector::new(services.resolver.clone(), found?, rules);
-    let mut why = None;
-    while let Some(at) = timeout_at(deadline, connector.upcoming()).await.map_err(late)? {
-        if at.target.tls == endpoint.target.tls && at.addresses.contains(&endpoint.address) {
-            let endpoint = Endpoint {
-                address: endpoint.address,
-                target: at.target.clone(),
-                plan: at.plan.clone(),
-            };
-            match gate.accept_endpoint(chain, &decision, domain, &endpoint, deadline).await {
-                Ok(proof) => return Ok(proof),
-                Err(unproven) => why = Some(unproven.to_string()),
-            }
-        }
-        connector.skip();
-    }
-    let unconnected = connector.into_error();
-    Err(match why {
-        Some(why) => Failure::new(FailureKind::NotProven, why),
-        None if !unconnected.failures.is_empty() => Failure::from(unconnected),
-        None => {
-            let detail = format!("{domain} is no longer reached at {}", endpoint.address);
-            Failure::new(FailureKind::NotProven, detail)
-        }
-    })
-}
-
 /// Which way stanzas go on streams that we open on that side.
 fn direction(side: Side) -> Direction {
     match side {
         Side::Peer => Direction::Outbound,
         Side::Legacy => Direction::Inbound,
-    }
-}
-
-/// Whether policy allows the stanzas of a pair.
-pub(super) fn allowed(
-    config: &Config,
-    pair: &DomainPair,
-    direction: Direction,
-) -> Result<(), Failure> {
-    let decision = decide(config, pair, direction);
-    let remote = match direction {
-        Direction::Inbound => &pair.sender,
-        Direction::Outbound => &pair.target,
-    };
-    match decision.denied() {
-        None => Ok(()),
-        Some(denied) => Err(reasons::denied(remote, &denied, decision.error())),
-    }
-}
-
-/// Whether policy allows to connect to an address.
-pub(super) fn address_allowed(config: &Config, address: IpAddr) -> Result<(), Failure> {
-    match config.policy.address(address, Direction::Outbound) {
-        None => Ok(()),
-        Some(denied) => Err(reasons::denied(address, &denied, None)),
-    }
-}
-
-/// Whether TLS and what was proven are enough.
-pub(super) fn sufficient(
-    decision: &Decision<'_>,
-    tls: Option<TlsVersion>,
-    proof: Option<&Proof>,
-) -> Result<(), Failure> {
-    decision.suffices(tls, proof).map_err(|short| {
-        let kind = match short.missing {
-            Missing::Tls | Missing::TlsVersion(_) => FailureKind::Tls,
-            Missing::Pin | Missing::Proof => FailureKind::NotProven,
-        };
-        Failure::new(kind, short.to_string())
-    })
-}
-
-/// The pair whose stanzas a stream for `pair` is about: a question to a peer is about those that
-/// come from it.
-fn stanzas(pair: &DomainPair, side: Side, way: Direction) -> DomainPair {
-    match (side, way) {
-        (Side::Peer, Direction::Inbound) => pair.reversed(),
-        (Side::Peer, Direction::Outbound) | (Side::Legacy, _) => pair.clone(),
     }
 }
 

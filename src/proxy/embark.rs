@@ -10,6 +10,7 @@ use super::{
     lanes::{Boarding, Returned},
     opened,
     route::Route,
+    rules,
     sharing::Join,
     steps::Steps,
 };
@@ -33,7 +34,7 @@ pub(super) async fn embark(
     let (back, returned) = oneshot::channel();
     let boarding = Boarding { route: Arc::clone(route), proof: None, back };
     let boarding = if side == Side::Peer && !alone {
-        dial::allowed(&gate.config(), pair, Direction::Outbound)?;
+        rules::allowed(&gate.config(), pair, Direction::Outbound)?;
         match gate.sharing().board_return(boarding) {
             Ok(()) => return Ok(returned),
             Err(boarding) => boarding,

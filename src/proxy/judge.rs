@@ -11,7 +11,7 @@ use tracing::debug;
 use super::{gate::Gate, services::Services};
 use crate::{
     auth::{
-        Proof,
+        Proof, Prooftype,
         dane::{self, DanePlan},
         pkix, posh,
     },
@@ -34,6 +34,21 @@ pub(crate) enum Unproven {
     /// DNS gave no answer that can be used, so nobody knows what the domain's records say.
     #[error("{0}")]
     Unanswered(String),
+    /// Nothing else proves it, and what the domain publishes by POSH could not be fetched.
+    #[error("{0}")]
+    Unfetched(String),
+}
+
+impl Unproven {
+    /// Whether it says nothing against a proof of this type that held until now.
+    pub(crate) fn leaves_open(&self, before: Prooftype) -> bool {
+        match self {
+            Self::Contradicted(_) | Self::Open(_) => false,
+            Self::Unanswered(_) => true,
+            // A certificate that CAs vouched for does not need it.
+            Self::Unfetched(_) => before == Prooftype::Posh,
+        }
+    }
 }
 
 impl Gate {
@@ -134,9 +149,9 @@ impl Services {
             // unknown: it proves nothing and forbids nothing
             Ok(Err(error)) => {
                 debug!(%domain, %error, "POSH material not known");
-                return Err(Unproven::Open(format!("{pkix}; POSH: {error}")));
+                return Err(Unproven::Unfetched(format!("{pkix}; POSH: {error}")));
             }
-            Err(_) => return Err(Unproven::Open(format!("{pkix}; POSH: no answer in time"))),
+            Err(_) => return Err(Unproven::Unfetched(format!("{pkix}; POSH: no answer in time"))),
         };
         match posh::verify(chain, &material, domain, UnixTime::now()) {
             posh::Outcome::Match(proof) => Ok(proof),

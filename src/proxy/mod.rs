@@ -9,6 +9,7 @@ mod embark;
 mod events;
 mod expiry;
 mod failures;
+mod features;
 pub(crate) mod frames;
 mod gate;
 mod intake;

@@ -7,9 +7,9 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use super::{dial, expiry, gate::Gate, judge::Unproven};
+use super::{dial, expiry, gate::Gate, judge::Unproven, rules};
 use crate::{
-    auth::Proof,
+    auth::{Proof, Prooftype},
     config::model::{LocalTrust, Refusals},
     stream::{Challenge, Failure, FailureKind, Question, Refusal, Verdict, VerifyOutcome},
     xmpp::{Direction, DomainPair, Side, StanzaCondition},
@@ -45,8 +45,8 @@ pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -
                 }
             }
         }
-        Question::Renewal { pair, dialback } => {
-            prove_again(&gate, &asker, &pair, dialback.as_ref()).await
+        Question::Renewal { pair, before, dialback } => {
+            prove_again(&gate, &asker, &pair, before, dialback.as_ref()).await
         }
         Question::Pair { pair, key, id } => match asker.side {
             Side::Peer => peer_pair(&gate, &asker, &pair, key, id).await,
@@ -62,6 +62,7 @@ async fn prove_again(
     gate: &Arc<Gate>,
     asker: &Asker,
     pair: &DomainPair,
+    before: Prooftype,
     dialback: Option<&(String, String)>,
 ) -> Result<Proof, Refusal> {
     let mut unanswered = 0;
@@ -79,7 +80,7 @@ async fn prove_again(
                 match gate.accept_client(&asker.chain, Some(&pair.target), &pair.sender).await {
                     Ok(proof) => return Ok(proof),
                     Err(why) => {
-                        let is_answer = !matches!(why, Unproven::Unanswered(_));
+                        let is_answer = !why.leaves_open(before);
                         let refusal =
                             Refusal::error(StanzaCondition::NotAuthorized, why.to_string());
                         (refusal, is_answer)
@@ -154,7 +155,7 @@ async fn legacy_pair(
         drop(gate.routes().get(gate, Side::Peer, pair, asker.lang.as_ref()));
         return Ok(proof);
     }
-    if let Err(failure) = dial::allowed(&config, pair, Direction::Outbound) {
+    if let Err(failure) = rules::allowed(&config, pair, Direction::Outbound) {
         return Err(refusal(&failure));
     }
     let reverse = pair.reversed();

@@ -4,7 +4,10 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::without_places;
+use super::{
+    features::{self, Roles},
+    without_places,
+};
 use crate::{
     config::{
         model::TlsVersion,
@@ -17,17 +20,20 @@ use crate::{
 };
 
 /// The keys of terms.
-pub(super) const TERM_KEYS: [&str; 10] =
-    ["allow", "level", "proofs", "pins", "tls", "connect", "from_ip", "error", "compat", "limits"];
+pub(super) const TERM_KEYS: [&str; 11] = [
+    "allow", "level", "proofs", "pins", "tls", "connect", "from_ip", "error", "compat", "limits",
+    "features",
+];
 /// Those that make sense for everybody.
-pub(super) const DEFAULT_KEYS: [&str; 5] = ["allow", "level", "proofs", "error", "compat"];
+pub(super) const DEFAULT_KEYS: [&str; 6] =
+    ["allow", "level", "proofs", "error", "compat", "features"];
 
 pub(super) const TLS_KEYS: [&str; 1] = ["min"];
 pub(super) const CONNECT_KEYS: [&str; 2] = ["address", "tls"];
 pub(super) const COMPAT_KEYS: [&str; 2] = ["bidi", "multiplex"];
 pub(super) const LIMIT_KEYS: [&str; 3] = ["queue", "connect", "idle"];
 
-pub(super) fn read(section: &Section<'_>, out: &mut Reports<'_>) -> Terms {
+pub(super) fn read(section: &Section<'_>, roles: &Roles, out: &mut Reports<'_>) -> Terms {
     let mut terms = Terms {
         allow: section.text("allow", |text| value::word(text, "direction", &Allow::WORDS), out),
         level: section.text("level", level, out),
@@ -36,6 +42,7 @@ pub(super) fn read(section: &Section<'_>, out: &mut Reports<'_>) -> Terms {
         from_ip: section
             .one_or_list("from_ip", value::network, out)
             .map(|networks| without_places(networks).into()),
+        features: features::read(section, roles, out),
         error: section.text("error", |text| value::word(text, "stanza error", &ERRORS), out),
         ..Terms::default()
     };

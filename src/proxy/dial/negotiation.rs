@@ -12,7 +12,7 @@ use crate::{
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
-    proxy::{dial, frames::Frames, judge::Unproven},
+    proxy::{frames::Frames, judge::Unproven, rules},
     stream::{Failure, FailureKind, Initiating, Step},
     xmpp::StreamCondition,
 };
@@ -141,7 +141,9 @@ impl Job<'_> {
         });
         let verdict = match judged {
             Ok(proof) => Ok(proof),
-            Err(Unproven::Open(detail) | Unproven::Unanswered(detail)) => {
+            Err(
+                Unproven::Open(detail) | Unproven::Unanswered(detail) | Unproven::Unfetched(detail),
+            ) => {
                 let addr = endpoint.address.ip();
                 info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
                 Err(detail)
@@ -150,7 +152,7 @@ impl Job<'_> {
                 return Err(Failure::new(FailureKind::NotProven, why));
             }
         };
-        let enough = dial::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
+        let enough = rules::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
         match (enough, &verdict) {
             (Ok(()), _) => Ok(verdict),
             (Err(short), Ok(_)) => Err(short),
