@@ -5,10 +5,10 @@ import itertools
 import os
 from dataclasses import dataclass, field
 
-from ..checks import recovers, tag
+from ..checks import deliver, recovers, tag
 from ..client import Client
 from ..gate import LEGACY_PORT, LOCAL_PORT, PUBLIC_PORT, UID, Gate, GateSettings
-from ..gatelog import DIALBACK, OUTBOUND, GateLog
+from ..gatelog import DIALBACK, INBOUND, OUTBOUND, GateLog
 from ..net import Node
 from ..plan import MODERN, MODERN_ADDRESS, STARTTLS
 from ..player import Listener
@@ -57,6 +57,24 @@ async def verify(scene: Scene) -> str:
         bob.send(f"user@{domain}", word)
         await until(lambda word=word: f"{word}-0" in legacy.stanzas, 30, f"{word} at {domain}")
     return f"{len(ways)} keys verified by another replica than the one that made them"
+
+
+async def local(scene: Scene) -> str:
+    """Peers come in at one replica, and the legacy server asks another about its key."""
+    peer = await _peer(scene)
+    asked, maker = (await _replicas(scene, "jabberd2", (DOMAIN,), ADDRESSES[:1]))[:2]
+    settings = Settings(DOMAIN, LEGACY_ADDRESS, s2s_port=LEGACY_PORT)
+    legacy = await scene.server("jabberd2", settings, ADDRESSES[:1])
+    _publish(scene, DOMAIN, 1)
+    alice = await scene.login(legacy, "alice")
+    bob = await scene.login(peer, "bob")
+    await deliver(bob, alice)
+    for replica, direction in ((maker, INBOUND), (asked, OUTBOUND)):
+        if not replica.log.legacy_streams(direction):
+            raise Failed(f"no {direction} stream with the legacy server where one was expected")
+    if asked.log.legacy_streams(INBOUND):
+        raise Failed("the replica that was asked has made a key itself")
+    return "one replica's key verified by the legacy server at another"
 
 
 async def killed(scene: Scene) -> str:
@@ -182,19 +200,27 @@ async def _peer(scene: Scene) -> Site:
     return await scene.server("prosody", settings)
 
 
-async def _replicas(scene: Scene, legacy: str, domains: tuple[str, ...]) -> list[Replica]:
+async def _replicas(
+    scene: Scene, legacy: str, domains: tuple[str, ...], steered: tuple[str, ...] = ADDRESSES
+) -> list[Replica]:
+    """All of them; the legacy server is sent to those that are `steered` to."""
     secret = scene.directory / "dialback.secret"
     secret.write_text(f"{os.urandom(32).hex()}\n")
     secret.chmod(0o400)
     os.chown(secret, UID, UID)
     return [
-        await _replica(scene, number, legacy, domains, str(secret))
+        await _replica(scene, number, legacy, domains, steered, str(secret))
         for number in range(len(ADDRESSES))
     ]
 
 
 async def _replica(
-    scene: Scene, number: int, legacy: str, domains: tuple[str, ...], secret: str
+    scene: Scene,
+    number: int,
+    legacy: str,
+    domains: tuple[str, ...],
+    steered: tuple[str, ...],
+    secret: str,
 ) -> Replica:
     address = ADDRESSES[number]
     node = scene.bare(f"replica-{number}", address)
@@ -208,7 +234,7 @@ async def _replica(
         sections={
             "dialback": {"secret_file": secret},
             "listen": {"local": [f"{address}:{LOCAL_PORT}"], "dns": [f"{address}:53"]},
-            "steer": {"address": list(ADDRESSES)},
+            "steer": {"address": list(steered)},
             "legacy": {
                 legacy: {
                     "address": f"{LEGACY_ADDRESS}:{LEGACY_PORT}",
@@ -235,6 +261,7 @@ def _host(number: int) -> str:
 
 SCENARIOS = [
     Scenario("replicas-verify", "any replica answers for the keys of the others", verify),
+    Scenario("replicas-local", "the legacy server asks another replica about a key", local),
     Scenario(
         "replicas-killed", "three replicas, the busiest killed under load, again and again", killed
     ),
