@@ -11,7 +11,7 @@ from ..gate import LEGACY_PORT, LOCAL_PORT, PUBLIC_PORT, UID, Gate, GateSettings
 from ..gatelog import DIALBACK, INBOUND, OUTBOUND, GateLog
 from ..net import Node
 from ..plan import MODERN, MODERN_ADDRESS, STARTTLS
-from ..player import Listener
+from ..player import Listener, Player
 from ..scene import Failed, Scene, Site
 from ..servers import Settings
 from ..wait import until
@@ -50,13 +50,17 @@ async def verify(scene: Scene) -> str:
     for (_, asked), domain in domains.items():
         _publish(scene, domain, asked)
     bob = await scene.login(peer, "bob")
-    for (maker, asked), domain in domains.items():
+    for (maker, _), domain in domains.items():
         legacy.send(domain, MODERN, tag(), ADDRESSES[maker], LOCAL_PORT)
         await replicas[maker].log.expect_stream(OUTBOUND, domain, MODERN, auth=DIALBACK)
         word = tag()
         bob.send(f"user@{domain}", word)
-        await until(lambda word=word: f"{word}-0" in legacy.stanzas, 30, f"{word} at {domain}")
+        await _arrives(legacy, f"{word}-0")
     return f"{len(ways)} keys verified by another replica than the one that made them"
+
+
+async def _arrives(legacy: Player, stanza: str) -> None:
+    await until(lambda: stanza in legacy.stanzas, SETTLE_SECONDS, f"{stanza} to arrive")
 
 
 async def local(scene: Scene) -> str:
@@ -90,7 +94,7 @@ async def killed(scene: Scene) -> str:
         await recovers(sender, receiver)
     flows = [Flow(alice, bob), Flow(bob, alice)]
     loads = [asyncio.create_task(flow.run()) for flow in flows]
-    carried = []
+    carried: list[int] = []
     try:
         await _through(flows)
         while len(carried) < KILLS:
@@ -137,6 +141,14 @@ class Flow:
         last = self.sent - 1
         await until(lambda: last in self.delivered(), SETTLE_SECONDS, "the last message")
 
+    async def gets_through(self, start: int) -> None:
+        """Waits until enough of what is sent from number `start` on has arrived."""
+
+        def enough() -> bool:
+            return sum(number >= start for number in self.delivered()) >= ROUND
+
+        await until(enough, SETTLE_SECONDS, f"{self.sender.jid} to get through")
+
     def _send(self, count: int) -> None:
         self.sender.send(self.receiver.full, self.word, count, self.sent)
         self.sent += count
@@ -178,11 +190,7 @@ async def _through(flows: list[Flow]) -> None:
     """What is sent from now on arrives."""
     starts = [flow.sent for flow in flows]
     for flow, start in zip(flows, starts, strict=True):
-        await until(
-            lambda flow=flow, start=start: sum(n >= start for n in flow.delivered()) >= ROUND,
-            SETTLE_SECONDS,
-            f"{flow.sender.jid} to get through",
-        )
+        await flow.gets_through(start)
 
 
 def _carried(replica: Replica) -> int:
