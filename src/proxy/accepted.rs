@@ -1,6 +1,7 @@
 //! A stream that somebody opened to us, from accept to end: pumps one socket through one
 //! [`Receiving`] machine, does what the machine says, and hands admitted stanzas to their routes.
 
+mod bounds;
 mod ending;
 mod reading;
 mod returning;
@@ -27,6 +28,7 @@ use super::{
     frames::Frames,
     gate::Gate,
     intake::Intake,
+    places::Place,
     prover::{self, Asker},
 };
 use crate::{
@@ -101,6 +103,12 @@ struct Leg {
     machine: Receiving,
     jobs: JoinSet<Verdict>,
     intake: Intake,
+    /// Bytes that came before TLS.
+    before_tls: u64,
+    /// Those of the domains that are authorized.
+    places: Vec<Place>,
+    /// Bytes that a stanza of any pair may have.
+    stanza_least: usize,
     /// When proofs are to be looked at, the first of which expires.
     renewal: Option<Instant>,
     /// What goes the other way, on a bidirectional stream.
@@ -154,6 +162,9 @@ pub(super) async fn serve(
         machine,
         jobs: JoinSet::new(),
         intake: Intake::new(&gate, entry.side().other()),
+        before_tls: 0,
+        places: Vec::new(),
+        stanza_least: config.limits.stanza,
         renewal: None,
         returning: None,
         accepted: now,
@@ -216,26 +227,38 @@ impl Leg {
             if let Some(returning) = &mut self.returning {
                 returning.lanes.settle(self.wire.written_total());
                 if self.closing.is_none() {
-                    returning.lanes.fill(&mut self.wire);
+                    let large = returning.lanes.fill(&mut self.wire);
+                    self.gate.too_large(self.side, &large);
                 }
             }
             let busy = self.intake.is_busy();
             tokio::select! {
                 event = self.wire.event_reading(!busy) => match event {
-                    Ok(Event::Read) => if let Err(end) = self.read().await {
-                        return end;
-                    },
+                    Ok(Event::Read) => {
+                        if let Err(end) = self.count_bytes() {
+                            return end;
+                        }
+                        if let Err(end) = self.read().await {
+                            return end;
+                        }
+                    }
                     Ok(Event::Written) => {}
                     Ok(Event::Eof) => return End::Closed("connection closed by the other end"),
                     Err(error) => return End::Broken(error.to_string()),
                 },
-                () = self.intake.delivered(), if busy => if let Err(end) = self.read().await {
-                    return end;
-                },
+                () = self.intake.ready(), if busy => {
+                    // It was not read from meanwhile, so it could not be quicker.
+                    self.used = Instant::now();
+                    self.partial = None;
+                    if let Err(end) = self.read().await {
+                        return end;
+                    }
+                }
                 Some(call) = returning::call(&mut self.returning) => self.call(call),
                 Some(verdict) = self.jobs.join_next(), if !self.jobs.is_empty() => {
                     // A task that panicked was logged by the runtime; its pair stays pending.
                     let Ok(verdict) = verdict else { continue };
+                    let verdict = self.place(verdict);
                     let mut actions = Vec::new();
                     let outcome = self.machine.verdict(verdict, &mut actions);
                     if let Err(end) = self.act(actions).await {
@@ -252,11 +275,13 @@ impl Leg {
                 }
                 () = draining.cancelled(), if self.closing.is_none() => {
                     if let Some(returning) = &mut self.returning {
-                        returning.lanes.fill_up(&mut self.wire);
+                        let large = returning.lanes.fill_up(&mut self.wire);
+                        self.gate.too_large(self.side, &large);
                     }
                     let fault = Fault::us(StreamCondition::SystemShutdown, "shutting down");
                     let farewell = self.machine.farewell(&fault);
                     self.wire.put(&farewell);
+                    self.intake.hurry();
                     // RFC 6120 §4.4: what comes until the other end closes still counts.
                     self.closing = Some(Instant::now() + DRAIN_WAIT);
                 }
@@ -268,7 +293,10 @@ impl Leg {
                         return end;
                     }
                 }
-                () = sleep_until(deadline) => return end.into(),
+                () = sleep_until(deadline) => match end {
+                    Deadline::Keepalive => self.wire.put_stanzas(b" "),
+                    _ => return end.into(),
+                },
             }
         }
     }
@@ -304,7 +332,10 @@ impl Leg {
                     };
                     self.jobs.spawn(prover::prove(Arc::clone(&self.gate), asker, challenge));
                 }
-                Action::Granted(grant, how) => self.granted(&grant, how),
+                Action::Granted(grant, how) => {
+                    self.keep_place(&grant, how)?;
+                    self.granted(&grant, how);
+                }
                 Action::Refused(pair, detail) => {
                     info!(pair = %pair, detail, addr = %self.address.ip(), "domain pair refused");
                 }
@@ -319,6 +350,7 @@ impl Leg {
                         addr = %self.address.ip(),
                         "domain pair withdrawn, its proof has expired"
                     );
+                    self.bound();
                     self.judge_return();
                 }
                 Action::Close => {
@@ -336,7 +368,7 @@ impl Leg {
     }
 
     fn granted(&mut self, grant: &AuthorizedPair, how: Authentication) {
-        self.frames.authenticated(&self.gate.config().limits);
+        self.bound();
         self.used = Instant::now();
         self.schedule();
         let tls = self.machine.tls();
@@ -387,6 +419,7 @@ impl Leg {
             accept_tls(&self.gate, socket, Accept::StartTls { to: to.as_ref() }, deadline)
                 .await
                 .map_err(End::Broken)?;
+        self.before_tls += self.wire.read_total();
         self.wire = wire;
         self.frames = Frames::new(&config.limits);
         self.machine.tls_up(facts);
@@ -404,6 +437,9 @@ impl Leg {
         }
         for pair in self.machine.reconfigure(config)? {
             info!(pair = %pair, "domain pair withdrawn by policy");
+        }
+        if self.machine.is_authorized() {
+            self.bound();
         }
         self.judge_return();
         Ok(())

@@ -21,7 +21,7 @@ use super::{
     frames::{Frame, Frames},
     gate::Gate,
     reasons,
-    rules::{decide, may_return},
+    rules::{decide, may_return, taken},
     services::Services,
     sharing::Join,
 };
@@ -307,7 +307,8 @@ impl<'a> Job<'a> {
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
             level: decide(&config, &stanzas(pair, side, way), way).level().max(Level::Verified),
             external: false,
-            bidi: side == Side::Peer && may_return(&config, pair),
+            bidi: (side == Side::Peer && may_return(&config, pair))
+                .then(|| taken(&config, &pair.reversed())),
             secret: match side {
                 Side::Peer => gate.keys().public().clone(),
                 Side::Legacy => gate.keys().local(&legacy.name),
@@ -472,6 +473,7 @@ fn is_final(kind: FailureKind) -> bool {
         | FailureKind::Shutdown
         | FailureKind::Stream
         | FailureKind::Timeout
+        | FailureKind::TooLarge
         | FailureKind::Tls
         | FailureKind::Unreachable => false,
     }

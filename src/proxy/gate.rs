@@ -15,10 +15,14 @@ use tracing::{debug, info};
 
 use super::{
     admission::Admission,
+    backlog::Backlog,
     checking::Checking,
     counters::Counters,
     pieces,
+    places::Places,
     questions::Questions,
+    rates::Rates,
+    reached::{Limit, Reached},
     route::{NotTaken, Route},
     routes::Routes,
     services::Services,
@@ -49,6 +53,11 @@ pub(super) struct Gate {
     admission: Arc<Admission>,
     counters: Counters,
     questions: Arc<Questions>,
+    lookups: Arc<Questions>,
+    places: Arc<Places>,
+    rates: Rates,
+    reached: Reached,
+    backlog: Arc<Backlog>,
     no_certificate: DashMap<Domain, Instant>,
     tracker: TaskTracker,
     routes_to: BySide<TaskTracker>,
@@ -76,6 +85,7 @@ impl<T> BySide<T> {
 impl Gate {
     /// A gate that runs on these services.
     pub(super) fn new(services: Services, keys: DialbackKeys) -> Arc<Self> {
+        let backlog = Backlog::new(services.config.limits.queue_total);
         Arc::new(Self {
             services: ArcSwap::from_pointee(services),
             generation: watch::Sender::new(1),
@@ -86,6 +96,11 @@ impl Gate {
             admission: Arc::default(),
             counters: Counters::default(),
             questions: Questions::new(),
+            lookups: Questions::new(),
+            places: Arc::default(),
+            rates: Rates::default(),
+            reached: Reached::default(),
+            backlog,
             no_certificate: DashMap::new(),
             tracker: TaskTracker::new(),
             routes_to: BySide::default(),
@@ -107,6 +122,7 @@ impl Gate {
 
     /// From now on everything runs on `services`; every open stream is judged again.
     pub(super) fn replace(&self, services: Services) {
+        self.backlog.resize(services.config.limits.queue_total);
         self.services.store(Arc::new(services));
         self.routes.forget_failures();
         self.no_certificate.clear();
@@ -181,8 +197,34 @@ impl Gate {
         routes.wait().await;
     }
 
+    /// The dialback questions under way.
     pub(super) fn questions(&self) -> &Arc<Questions> {
         &self.questions
+    }
+
+    /// The client certificates that are being judged.
+    pub(super) fn lookups(&self) -> &Arc<Questions> {
+        &self.lookups
+    }
+
+    /// The inbound streams of remote domains.
+    pub(super) fn places(&self) -> &Arc<Places> {
+        &self.places
+    }
+
+    /// How fast others may send.
+    pub(super) fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// Which limits were reached.
+    pub(super) fn reached(&self) -> &Reached {
+        &self.reached
+    }
+
+    /// What waits in all routes.
+    pub(super) fn backlog(&self) -> &Arc<Backlog> {
+        &self.backlog
     }
 
     /// Whether we show our certificate to this peer.
@@ -245,16 +287,29 @@ impl Gate {
         loop {
             let sent = match route {
                 Ok(route) => route.send(stanzas).await,
-                Err(failure) => Err(NotTaken::Failed(stanzas, failure)),
+                Err(failure) => return self.bounce(side, &stanzas, &failure),
             };
             match sent {
                 Ok(()) => return,
-                Err(NotTaken::Failed(back, failure)) => return self.bounce(side, &back, &failure),
+                Err(NotTaken::Full(back, limit)) => {
+                    self.reached.tell(limit, back.pair());
+                    let failure = Failure::new(FailureKind::Resource, full(limit));
+                    return self.bounce(side, &back, &failure);
+                }
                 // The route ended meanwhile; the next one takes them or gives the reason.
                 Err(NotTaken::Ended(back)) => stanzas = back,
             }
             tokio::task::yield_now().await;
             route = self.routes.get(self, side, stanzas.pair(), lang);
+        }
+    }
+
+    /// Stanzas are larger than may go to `side`: their senders get an error (XEP-0478 §4).
+    pub(super) fn too_large(self: &Arc<Self>, side: Side, stanzas: &[Routable]) {
+        for stanzas in stanzas {
+            self.reached.tell(Limit::Stanza, stanzas.pair());
+            let failure = Failure::new(FailureKind::TooLarge, "larger than the other end takes");
+            self.bounce(side, stanzas, &failure);
         }
     }
 
@@ -273,11 +328,19 @@ impl Gate {
         let lost = match self.routes.get(self, side.other(), replies.pair(), None) {
             Ok(route) => match route.try_send(replies) {
                 Ok(()) => return,
-                Err(NotTaken::Ended(replies) | NotTaken::Failed(replies, _)) => replies,
+                Err(NotTaken::Ended(replies) | NotTaken::Full(replies, _)) => replies,
             },
             Err(_) => replies,
         };
         self.counters.lost(lost.stanzas());
         info!(pair = %lost.pair(), stanzas = lost.stanzas(), "errors could not be returned");
+    }
+}
+
+fn full(limit: Limit) -> &'static str {
+    if limit == Limit::QueueTotal {
+        "the queues for all pairs together are full"
+    } else {
+        "the queue for this pair is full"
     }
 }

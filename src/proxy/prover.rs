@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 use tracing::info;
 
-use super::{dial, gate::Gate, judge::Unproven};
+use super::{dial, gate::Gate, judge::Unproven, reached::Limit};
 use crate::{
     auth::Proof,
     config::model::{LocalTrust, Refusals},
@@ -35,18 +35,16 @@ pub(super) struct Asker {
 pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -> Verdict {
     let question = challenge.question().clone();
     let result = match question {
-        Question::Certificate(domain) => {
-            match gate.accept_client(&asker.chain, None, &domain).await {
-                Ok(proof) => Ok(proof),
-                Err(why) => {
-                    let detail = why.to_string();
-                    info!(domain = %domain, detail, addr = %asker.address, "peer not proven by its certificate");
-                    Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
-                }
+        Question::Certificate(domain) => match gate.accept_client(&asker, None, &domain).await {
+            Ok(proof) => Ok(proof),
+            Err(why) => {
+                let detail = why.to_string();
+                info!(domain = %domain, detail, addr = %asker.address, "peer not proven by its certificate");
+                Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
             }
-        }
+        },
         Question::Renewal { pair, dialback: None } => gate
-            .accept_client(&asker.chain, Some(&pair.target), &pair.sender)
+            .accept_client(&asker, Some(&pair.target), &pair.sender)
             .await
             .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why.to_string())),
         Question::Renewal { pair, dialback: Some((key, id)) } => {
@@ -68,7 +66,7 @@ async fn peer_pair(
     key: String,
     id: String,
 ) -> Result<Proof, Refusal> {
-    let proof = match gate.accept_client(&asker.chain, Some(&pair.target), &pair.sender).await {
+    let proof = match gate.accept_client(asker, Some(&pair.target), &pair.sender).await {
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
         Err(why) => {
@@ -147,7 +145,10 @@ async fn dial_back(
     id: String,
 ) -> Result<Proof, Refusal> {
     let patience = gate.config().limits.connect;
-    let Some(_slot) = gate.questions().slot(asker.side, asker.address, patience).await else {
+    let share = gate.config().limits.lookups_per_address;
+    let slot = gate.questions().slot(asker.side, asker.address, share, patience).await;
+    let Some(_slot) = slot else {
+        gate.reached().tell(Limit::LookupsPerAddress, asker.address);
         let detail = "too many dialback questions are under way";
         return Err(Refusal::error(StanzaCondition::ResourceConstraint, detail));
     };
@@ -184,6 +185,7 @@ fn refusal(failure: &Failure) -> Refusal {
         | FailureKind::Shutdown
         | FailureKind::Stream
         | FailureKind::Timeout
+        | FailureKind::TooLarge
         | FailureKind::Unreachable => failure.condition(),
     };
     Refusal::error(condition, failure.detail())

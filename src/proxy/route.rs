@@ -16,8 +16,10 @@ use tokio::{
 
 use self::task::Task;
 use super::{
+    backlog::{Backlog, Share},
     gate::Gate,
     lanes::{Call, LaneId},
+    reached::Limit,
     routes::RouteId,
     rules::decide,
 };
@@ -50,6 +52,8 @@ pub(super) struct Route {
     pair: DomainPair,
     lang: Option<Arc<str>>,
     room: Arc<Semaphore>,
+    /// The room that all routes have together.
+    backlog: Arc<Backlog>,
     /// What `room` had in the beginning, in bytes.
     capacity: u32,
     entrance: Mutex<Entrance>,
@@ -72,6 +76,7 @@ enum Entrance {
 pub(super) struct Queued {
     pub(super) stanzas: Routable,
     pub(super) _room: OwnedSemaphorePermit,
+    pub(super) _share: Share,
 }
 
 /// Stanzas that a route did not take.
@@ -79,15 +84,15 @@ pub(super) struct Queued {
 pub(super) enum NotTaken {
     /// The route has ended: ask for the pair's next one.
     Ended(Routable),
-    /// They will not be delivered.
-    Failed(Routable, Arc<Failure>),
+    /// There is no room for them.
+    Full(Routable, Limit),
 }
 
 impl NotTaken {
     /// The stanzas.
     pub(super) fn into_stanzas(self) -> Routable {
         match self {
-            Self::Ended(stanzas) | Self::Failed(stanzas, _) => stanzas,
+            Self::Ended(stanzas) | Self::Full(stanzas, _) => stanzas,
         }
     }
 }
@@ -107,7 +112,8 @@ impl Route {
             Side::Legacy => Direction::Inbound,
         };
         let capacity = decide(&config, &pair, direction).queue_limit(&config.limits);
-        let route = Arc::new(Self::new(side, pair, lang, capacity));
+        let backlog = Arc::clone(gate.backlog());
+        let route = Arc::new(Self::new(side, pair, lang, capacity, backlog));
         let task = Task::new(Arc::clone(gate), id, Arc::clone(&route));
         gate.routes_to(side).spawn(task.run());
         route
@@ -119,6 +125,7 @@ impl Route {
         pair: DomainPair,
         lang: Option<Arc<str>>,
         capacity: usize,
+        backlog: Arc<Backlog>,
     ) -> Self {
         let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
         Self {
@@ -126,6 +133,7 @@ impl Route {
             pair,
             lang,
             room: Arc::new(Semaphore::new(capacity as usize)),
+            backlog,
             capacity,
             entrance: Mutex::new(Entrance::Waiting(VecDeque::new())),
             state: watch::Sender::new(State::Opening),
@@ -150,26 +158,34 @@ impl Route {
     /// Puts stanzas into the queue. Waits a moment for room while the stream is open; while it is
     /// being opened a full queue bounces at once, for the reader may serve other pairs too.
     pub(super) async fn send(&self, stanzas: Routable) -> Result<(), NotTaken> {
-        let stanzas = match self.try_send(stanzas) {
+        let (stanzas, limit) = match self.try_send(stanzas) {
             Ok(()) => return Ok(()),
-            Err(NotTaken::Failed(stanzas, _)) if self.is_open() => stanzas,
+            Err(NotTaken::Full(stanzas, limit)) if self.is_open() => (stanzas, limit),
             Err(not_taken) => return Err(not_taken),
         };
         let size = self.share(&stanzas);
-        match timeout(ROOM_WAIT, Arc::clone(&self.room).acquire_many_owned(size)).await {
-            Ok(Ok(room)) => self.enter(Queued { stanzas, _room: room }),
-            Ok(Err(_)) => Err(NotTaken::Ended(stanzas)),
-            Err(_) => Err(NotTaken::Failed(stanzas, Arc::new(full()))),
+        let room = async {
+            let room = Arc::clone(&self.room).acquire_many_owned(size).await.ok()?;
+            Some((room, self.backlog.take(size as usize).await))
+        };
+        match timeout(ROOM_WAIT, room).await {
+            Ok(Some((room, share))) => self.enter(Queued { stanzas, _room: room, _share: share }),
+            Ok(None) => Err(NotTaken::Ended(stanzas)),
+            Err(_) => Err(NotTaken::Full(stanzas, limit)),
         }
     }
 
     /// Puts stanzas into the queue if there is room now.
     pub(super) fn try_send(&self, stanzas: Routable) -> Result<(), NotTaken> {
         let size = self.share(&stanzas);
-        match Arc::clone(&self.room).try_acquire_many_owned(size) {
-            Ok(room) => self.enter(Queued { stanzas, _room: room }),
-            Err(_) if self.room.is_closed() => Err(NotTaken::Ended(stanzas)),
-            Err(_) => Err(NotTaken::Failed(stanzas, Arc::new(full()))),
+        let room = match Arc::clone(&self.room).try_acquire_many_owned(size) {
+            Ok(room) => room,
+            Err(_) if self.room.is_closed() => return Err(NotTaken::Ended(stanzas)),
+            Err(_) => return Err(NotTaken::Full(stanzas, Limit::Queue)),
+        };
+        match self.backlog.try_take(size as usize) {
+            Some(share) => self.enter(Queued { stanzas, _room: room, _share: share }),
+            None => Err(NotTaken::Full(stanzas, Limit::QueueTotal)),
         }
     }
 
@@ -293,10 +309,6 @@ impl Route {
     fn entrance(&self) -> MutexGuard<'_, Entrance> {
         self.entrance.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn full() -> Failure {
-    Failure::new(FailureKind::Resource, "the queue for this pair is full")
 }
 
 fn shutdown() -> Failure {

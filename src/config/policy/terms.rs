@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::{
     auth::Prooftype,
-    config::model::{HostPort, TlsVersion},
+    config::model::{HostPort, Rate, TlsVersion},
     xmpp::{Direction, StanzaCondition},
 };
 
@@ -201,6 +201,10 @@ pub(in crate::config) struct LimitTerms {
     pub(in crate::config) queue: Option<usize>,
     pub(in crate::config) connect: Option<Duration>,
     pub(in crate::config) idle: Option<Duration>,
+    pub(in crate::config) stanza: Option<usize>,
+    pub(in crate::config) rate: Option<Rate>,
+    pub(in crate::config) stanza_rate: Option<Rate>,
+    pub(in crate::config) connections_per_domain: Option<usize>,
 }
 
 /// What is decided on its own.
@@ -220,10 +224,14 @@ pub(in crate::config) enum Key {
     Queue,
     ConnectTime,
     Idle,
+    Stanza,
+    Rate,
+    StanzaRate,
+    Connections,
 }
 
 impl Key {
-    pub(in crate::config) const ALL: [Self; 14] = [
+    pub(in crate::config) const ALL: [Self; 18] = [
         Self::Inbound,
         Self::Outbound,
         Self::Level,
@@ -238,6 +246,10 @@ impl Key {
         Self::Queue,
         Self::ConnectTime,
         Self::Idle,
+        Self::Stanza,
+        Self::Rate,
+        Self::StanzaRate,
+        Self::Connections,
     ];
 
     /// As it is written in a rule.
@@ -256,12 +268,16 @@ impl Key {
             Self::Queue => "limits.queue",
             Self::ConnectTime => "limits.connect",
             Self::Idle => "limits.idle",
+            Self::Stanza => "limits.stanza",
+            Self::Rate => "limits.rate",
+            Self::StanzaRate => "limits.stanza_rate",
+            Self::Connections => "limits.connections_per_domain",
         }
     }
 
     /// What the terms say of it, for people; none if nothing.
     pub(in crate::config) fn show(self, terms: &Terms) -> Option<String> {
-        use crate::config::value::{show_duration, show_size};
+        use crate::config::value::{show_count_rate, show_duration, show_size, show_size_rate};
         let open = |allow: &Option<Allow>, direction| {
             allow.map(|allow| if allow.is_open(direction) { "yes" } else { "no" }.to_owned())
         };
@@ -289,6 +305,10 @@ impl Key {
             Self::Queue => terms.limits.queue.map(show_size),
             Self::ConnectTime => terms.limits.connect.map(show_duration),
             Self::Idle => terms.limits.idle.map(show_duration),
+            Self::Stanza => terms.limits.stanza.map(show_size),
+            Self::Rate => terms.limits.rate.map(show_size_rate),
+            Self::StanzaRate => terms.limits.stanza_rate.map(show_count_rate),
+            Self::Connections => terms.limits.connections_per_domain.map(|n| n.to_string()),
         }
     }
 }
@@ -310,6 +330,10 @@ impl Terms {
             Key::Queue => self.limits.queue.is_some(),
             Key::ConnectTime => self.limits.connect.is_some(),
             Key::Idle => self.limits.idle.is_some(),
+            Key::Stanza => self.limits.stanza.is_some(),
+            Key::Rate => self.limits.rate.is_some(),
+            Key::StanzaRate => self.limits.stanza_rate.is_some(),
+            Key::Connections => self.limits.connections_per_domain.is_some(),
         }
     }
 
@@ -335,6 +359,12 @@ impl Terms {
             Key::Queue => self.limits.queue == other.limits.queue,
             Key::ConnectTime => self.limits.connect == other.limits.connect,
             Key::Idle => self.limits.idle == other.limits.idle,
+            Key::Stanza => self.limits.stanza == other.limits.stanza,
+            Key::Rate => self.limits.rate == other.limits.rate,
+            Key::StanzaRate => self.limits.stanza_rate == other.limits.stanza_rate,
+            Key::Connections => {
+                self.limits.connections_per_domain == other.limits.connections_per_domain
+            }
         }
     }
 
@@ -356,7 +386,11 @@ impl Terms {
             | Key::Multiplex
             | Key::Queue
             | Key::ConnectTime
-            | Key::Idle => false,
+            | Key::Idle
+            | Key::Stanza
+            | Key::Rate
+            | Key::StanzaRate
+            | Key::Connections => false,
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) async fn explore(
         level: Level::Encrypted,
         // EXTERNAL would assert the local domain; what is asked for is dialback
         external: false,
-        bidi: false,
+        bidi: None,
         secret: walk.secret.clone(),
         lang: None,
     };

@@ -12,7 +12,7 @@ use crate::{
     proxy::{
         dial,
         lanes::{Boarding, Call, End, Lanes},
-        rules::decide,
+        rules::{decide, largest},
         sharing::Offer,
     },
     stream::{Failure, FailureKind},
@@ -77,8 +77,10 @@ impl Leg {
         let pair = boarding.route.pair().clone();
         let proof = self.machine.grant_of(&pair.reversed()).map(|grant| grant.proof().clone());
         let allowed = proof.as_ref().is_some_and(|proof| self.may_return(&pair, proof).is_ok());
+        let largest = largest(&self.gate.config(), &pair, self.machine.largest_stanza());
         let Some(returning) = &mut self.returning else { return };
         let lane = returning.lanes.board(Boarding { proof, ..boarding });
+        returning.lanes.bound(lane, largest);
         if !allowed || self.closing.is_some() {
             returning.lanes.leave(lane, End::Missed);
             return;
@@ -107,8 +109,15 @@ impl Leg {
         };
         returning.offers.retain(|offer| may_return(offer.pair()));
         let lanes = returning.lanes.iter();
+        let config = self.gate.config();
+        let bound = |pair| largest(&config, pair, self.machine.largest_stanza());
+        let bounds: Vec<_> =
+            returning.lanes.iter().map(|(id, lane)| (id, bound(lane.route.pair()))).collect();
         let gone: Vec<_> =
             lanes.filter(|(_, lane)| !may_return(lane.route.pair())).map(|(id, _)| id).collect();
+        for (id, largest) in bounds {
+            returning.lanes.bound(id, largest);
+        }
         for id in gone {
             returning.lanes.leave(id, End::Missed);
         }
