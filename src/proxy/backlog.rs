@@ -1,4 +1,4 @@
-//! What waits in the queues of all domain pairs together.
+//! What waits in the queues of all domain pairs together. Errors on their way back do not count.
 
 use std::{
     pin::pin,

@@ -326,7 +326,7 @@ impl Gate {
         );
         let Some(replies) = replies else { return };
         let lost = match self.routes.get(self, side.other(), replies.pair(), None) {
-            Ok(route) => match route.try_send(replies) {
+            Ok(route) => match route.try_return(replies) {
                 Ok(()) => return,
                 Err(NotTaken::Ended(replies) | NotTaken::Full(replies, _)) => replies,
             },

@@ -76,7 +76,7 @@ enum Entrance {
 pub(super) struct Queued {
     pub(super) stanzas: Routable,
     pub(super) _room: OwnedSemaphorePermit,
-    pub(super) _share: Share,
+    pub(super) _share: Option<Share>,
 }
 
 /// Stanzas that a route did not take.
@@ -169,7 +169,9 @@ impl Route {
             Some((room, self.backlog.take(size as usize).await))
         };
         match timeout(ROOM_WAIT, room).await {
-            Ok(Some((room, share))) => self.enter(Queued { stanzas, _room: room, _share: share }),
+            Ok(Some((room, share))) => {
+                self.enter(Queued { stanzas, _room: room, _share: Some(share) })
+            }
             Ok(None) => Err(NotTaken::Ended(stanzas)),
             Err(_) => Err(NotTaken::Full(stanzas, limit)),
         }
@@ -177,15 +179,23 @@ impl Route {
 
     /// Puts stanzas into the queue if there is room now.
     pub(super) fn try_send(&self, stanzas: Routable) -> Result<(), NotTaken> {
-        let size = self.share(&stanzas);
-        let room = match Arc::clone(&self.room).try_acquire_many_owned(size) {
-            Ok(room) => room,
-            Err(_) if self.room.is_closed() => return Err(NotTaken::Ended(stanzas)),
-            Err(_) => return Err(NotTaken::Full(stanzas, Limit::Queue)),
-        };
-        match self.backlog.try_take(size as usize) {
-            Some(share) => self.enter(Queued { stanzas, _room: room, _share: share }),
+        match self.backlog.try_take(self.share(&stanzas) as usize) {
+            Some(share) => self.put(stanzas, Some(share)),
             None => Err(NotTaken::Full(stanzas, Limit::QueueTotal)),
+        }
+    }
+
+    /// The same for errors: those have room also where all queues together are full, or nobody
+    /// would learn of that.
+    pub(super) fn try_return(&self, errors: Routable) -> Result<(), NotTaken> {
+        self.put(errors, None)
+    }
+
+    fn put(&self, stanzas: Routable, share: Option<Share>) -> Result<(), NotTaken> {
+        match Arc::clone(&self.room).try_acquire_many_owned(self.share(&stanzas)) {
+            Ok(room) => self.enter(Queued { stanzas, _room: room, _share: share }),
+            Err(_) if self.room.is_closed() => Err(NotTaken::Ended(stanzas)),
+            Err(_) => Err(NotTaken::Full(stanzas, Limit::Queue)),
         }
     }
 

@@ -252,7 +252,7 @@ const CASES: [(Case, &str, &str); 6] = [
     ),
     (
         Case::BidiDialback,
-        "header starttls handshake judge header bidi db:result opened(dialback) \
+        "header starttls handshake judge header bidi(limits) db:result opened(dialback) \
          admitted(capulet.example→montague.example)",
         "header features(starttls) proceed handshake(capulet.example) \
          header features(dialback bidi limits) prove(montague.example→capulet.example) \
