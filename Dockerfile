@@ -45,6 +45,15 @@ RUN set -eu; cd /image; \
     echo 'fedgate:x:64123:' > etc/group; \
     chroot . /usr/bin/fedgate --version
 
+# What docker-compose.redirect.yml has beside it, with --target redirect: loads the redirect into its
+# network namespace, and then holds that, without any privilege.
+FROM ${BASE} AS redirect
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends nftables \
+ && rm -rf /var/lib/apt/lists/*
+COPY --from=binary --chmod=0755 /fedgate /usr/bin/fedgate
+CMD ["sh", "-c", "fedgate steer nftables --fedgate-user 64123 --apply && exec setpriv --reuid=nobody --regid=nogroup --clear-groups --bounding-set=-all sleep infinity"]
+
 FROM scratch AS runtime
 COPY --from=assembly /image /
 COPY --from=assembly --chown=64123:64123 /state /var/lib/fedgate

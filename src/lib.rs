@@ -1,6 +1,7 @@
 #![doc = include_str!("../ARCHITECTURE.md")]
 #![deny(rustdoc::broken_intra_doc_links)]
 
+pub mod admin;
 pub mod auth;
 pub mod config;
 pub mod diagnose;

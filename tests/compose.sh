@@ -1,6 +1,7 @@
 #!/bin/bash
-# Tries Dockerfile and docker-compose.yml: builds the images, brings the demonstration up, lets a
-# jabberd2 user and a Prosody user talk through fedgate, and takes everything down again.
+# Tries Dockerfile, docker-compose.yml and docker-compose.redirect.yml: builds the images, brings each
+# demonstration up, lets a jabberd2 user and a Prosody user talk through fedgate, and takes everything
+# down again.
 #
 #   tests/compose.sh                         compiles fedgate in the Dockerfile's build stage
 #   FEDGATE_BIN=/path/to/fedgate tests/compose.sh
@@ -32,8 +33,9 @@ work=$(mktemp -d /tmp/fedgate-compose.XXXXXX)
 export DOCKER_HOST=unix://$work/docker.sock DOCKER_CONFIG=$work/config DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1
 export COMPOSE_PROJECT_NAME=fedgate-test BASE=fedgate-test-base RUST_BASE=
 engine='' up=no passed=0 failed=0
+file=docker-compose.yml
 
-compose() { timeout --foreground "$1" docker-compose -f "$source/docker-compose.yml" -f "$work/here.yml" "${@:2}"; }
+compose() { timeout --foreground "$1" docker-compose -f "$source/$file" -f "$work/$file" "${@:2}"; }
 docker() { timeout --foreground 120 docker "$@"; }
 
 # check NAME COMMAND...: counts, and shows what a failed command said.
@@ -108,6 +110,11 @@ engine_stop() {
         -exec rmdir {} + 2>/dev/null || true
 }
 
+down() {
+    compose 120 down --volumes --remove-orphans --timeout 10 > "$work/down" 2>&1 || cat "$work/down"
+    up=no
+}
+
 finish() {
     local code=$?
     trap - EXIT
@@ -116,7 +123,7 @@ finish() {
         if [ "$code" != 0 ] || [ "$failed" != 0 ]; then
             compose 60 logs --no-color --tail 60
         fi
-        compose 120 down --volumes --remove-orphans --timeout 10 > "$work/down" 2>&1 || cat "$work/down"
+        down
     fi
     engine_stop
     rm -rf "$work"
@@ -181,7 +188,7 @@ EOF
 fi
 
 # What differs here from the files as they are: builds use the machine's network to reach its mirror.
-cat > "$work/here.yml" <<EOF
+cat > "$work/docker-compose.yml" <<EOF
 services:
   fedgate: { build: { context: "$context", network: host, args: { BINARY: $binary } } }
   jabberd2: { build: { network: host } }
@@ -189,16 +196,24 @@ services:
   dns: { build: { network: host } }
   client: { build: { network: host } }
 EOF
+{
+    cat "$work/docker-compose.yml"
+    echo "  host: { build: { context: \"$context\", network: host, args: { BINARY: $binary } } }"
+} > "$work/docker-compose.redirect.yml"
 echo "building the images"
-for service in fedgate jabberd2 prosody dns client; do
-    compose 3000 build "$service" > "$work/build" 2>&1 || { cat "$work/build"; exit 1; }
-done
+build() {
+    file=$1
+    for service in "${@:2}"; do
+        compose 3000 build "$service" > "$work/build" 2>&1 || { cat "$work/build"; exit 1; }
+    done
+}
+build docker-compose.yml fedgate jabberd2 prosody dns client
+build docker-compose.redirect.yml host jabberd2
 docker image prune -f > /dev/null # what the builds before this one left
 engine_stop
 
 # --- up -------------------------------------------------------------------------------------------
 engine_start own
-up=yes
 
 id() { compose 30 ps -q "$1"; }
 is() { [ "$1" = "$2" ] || { echo "$1, not $2"; return 1; }; }
@@ -225,25 +240,48 @@ steered() {
     is "$(echo "$answer" | awk '{print $3}')" 5268
 }
 
-check "the demonstration's configuration is in order" docker run --rm --network none --read-only \
-    -v "$source/docker/fedgate/conf.d:/etc/fedgate/conf.d:ro" fedgate check-config --config /etc/fedgate/conf.d
-check "the containers start" compose 300 up -d --no-build --no-color
-if [ "$failed" != 0 ]; then
-    echo "$passed passed, $failed failed"
-    exit 1
-fi
-for service in fedgate dns jabberd2 prosody; do
-    check "$service is healthy" healthy "$service"
-done
-check "fedgate runs as a user, on a read-only file system" \
-    is "$(docker inspect -f '{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}' "$(id fedgate)")" '64123:64123 true [ALL]'
+start() { # FILE CONFIGURATION
+    file=$1
+    echo "$file"
+    check "the demonstration's configuration is in order" docker run --rm --network none --read-only \
+        -v "$source/docker/fedgate/$2:/etc/fedgate/conf.d:ro" fedgate check-config --config /etc/fedgate/conf.d
+    up=yes
+    local before=$failed
+    check "the containers start" compose 300 up -d --no-build --no-color
+    [ "$failed" = "$before" ] || { echo "$passed passed, $failed failed"; exit 1; }
+    for service in $(compose 30 config --services | grep -v client); do
+        check "$service is healthy" healthy "$service"
+    done
+    check "fedgate runs as a user, on a read-only file system" \
+        is "$(docker inspect -f '{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}' "$(id fedgate)")" '64123:64123 true [ALL]'
+}
+talk() {
+    check "both users log in" compose 60 run --rm client --login-only --timeout 40
+    check "messages arrive both ways" compose 120 run --rm client --timeout 90
+}
+
+start docker-compose.yml conf.d
 size=$(docker image inspect -f '{{.Size}}' fedgate)
 check "its image is small: $((size / 1000000)) MB" test "$size" -lt 60000000
 check "jabberd2's resolver sends every domain to fedgate" steered
-check "both users log in" compose 60 run --rm client --login-only --timeout 40
-check "messages arrive both ways" compose 120 run --rm client --timeout 90
+talk
 check "fedgate ends in order on SIGTERM" docker stop -t 15 "$(id fedgate)"
 check "with exit code 0" is "$(docker inspect -f '{{.State.ExitCode}}' "$(docker ps -aq --filter label=com.docker.compose.service=fedgate)")" 0
+down
+
+start docker-compose.redirect.yml redirect.d
+check "what holds the network has no privilege left" \
+    is "$(inside host sh -c 'for task in /proc/[0-9]*; do grep -qs "^sleep" $task/comm && grep CapEff $task/status; done' | awk '{print $2}')" 0000000000000000
+check "jabberd2 finds the peer itself" \
+    is "$(inside jabberd2 dig +short +time=2 +tries=2 @127.0.0.11 _xmpp-server._tcp.modern.example SRV | awk '{print $4}')" xmpp.modern.example.
+talk
+check "through fedgate" sh -c 'echo "$1" | grep -q "stream negotiated.*legacy.example→modern.example"' - "$(compose 30 logs --no-color fedgate)"
+# The namespace goes with the container that holds it; with the next one the redirect is there again.
+check "the host starts again" compose 120 up -d --no-build --no-color --force-recreate
+check "with the redirect" healthy host
+check "and fedgate" healthy fedgate
+check "and jabberd2" healthy jabberd2
+talk
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

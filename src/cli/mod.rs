@@ -1,11 +1,13 @@
 //! The commands, one file each.
 
+mod admin;
 mod check;
 mod check_config;
 mod health;
 mod policy;
 mod records;
 mod run;
+mod shell;
 mod steer;
 
 use std::{
@@ -69,6 +71,12 @@ enum Command {
     /// Bring the legacy server's outbound streams to the gate.
     #[command(subcommand)]
     Steer(steer::Steer),
+    #[command(flatten)]
+    Admin(admin::Admin),
+    /// Print a script by which a shell completes the commands.
+    Completions(shell::Completions),
+    /// Print the manual page, or write the pages of all commands.
+    Man(shell::Man),
 }
 
 /// Where the configuration is.
@@ -136,6 +144,9 @@ impl Cli {
             Command::Health(dir) => health::health(&dir.config),
             Command::Policy(policy) => policy.execute(),
             Command::Steer(steer) => steer.execute(),
+            Command::Admin(admin) => return admin.execute(),
+            Command::Completions(command) => command.execute(),
+            Command::Man(command) => command.execute(),
         };
         match outcome {
             Ok(code) => code,

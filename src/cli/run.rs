@@ -1,18 +1,30 @@
 //! `fedgate run`: the process around the gate.
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use fedgate::{
-    config::{self, model::Config, watch::Watcher},
-    ops::log::{self, LogHandle},
+    admin::{Command, Control, Order, Server},
+    config::{self, civil, model::Config, watch::Watcher},
+    ops::{
+        log::{self, LogHandle},
+        report::Done,
+    },
     proxy::App,
 };
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep_until},
+};
 use tracing::{error, info, warn};
 
 use super::EXIT_USAGE;
+
+/// Rules that expire later are looked at sooner.
+const YEAR: Duration = Duration::from_hours(365 * 24);
+/// When a configuration that has an expired rule could not be loaded.
+const EXPIRY_AGAIN: Duration = Duration::from_mins(10);
 
 /// Runs until a signal ends it.
 pub(super) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
@@ -44,49 +56,130 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
     watcher.set_files(config.files());
-    let mut app = App::start(config)?;
+    let expiry = next_expiry(&config);
+    let admin_config = config.admin.clone();
+    let app = App::start(config)?;
+    let (control, mut orders) = Control::new();
+    let mut admin = Server::new(app.monitor().clone(), control);
+    let bound = admin.bind(&admin_config)?;
+    admin.serve(bound);
     notify(&[NotifyState::Ready]);
+    let mut process = Process { dir, app, admin, watcher, log, expiry };
     info!(version = env!("CARGO_PKG_VERSION"), config = %dir.display(), "running");
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => {}
-            () = watcher.changed() => {}
+            _ = hangup.recv() => drop(process.reload()),
+            () = process.watcher.changed() => drop(process.reload()),
+            () = sleep_until(process.expiry) => {
+                if !process.reload().ok {
+                    process.expiry = Instant::now() + EXPIRY_AGAIN;
+                }
+            }
+            Some(order) = orders.recv() => process.carry_out(order),
         }
-        // Files are read: other streams must not wait for it.
-        tokio::task::block_in_place(|| reload(dir, &mut app, &mut watcher, log));
     }
     info!("ending");
     notify(&[NotifyState::Stopping]);
+    let Process { app, admin, .. } = process;
     app.shutdown().await;
+    admin.stop().await;
     Ok(())
 }
 
-/// All or nothing: with any error everything runs on as before.
-fn reload(dir: &Path, app: &mut App, watcher: &mut Watcher, log: &LogHandle) {
-    let loaded = match config::load(dir) {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            error!(error = problems.summary(), "configuration not reloaded: the old one stays");
-            return;
-        }
-    };
-    warn_of(&loaded.warnings);
-    let level = loaded.config.log.level.clone();
-    watcher.set_files(loaded.config.files());
-    match app.reload(loaded.config) {
-        Ok(()) => {
-            if let Err(error) = log.set_level(&level) {
-                error!(%error, "log level not changed");
+/// When the rules are to be looked at because one expires.
+fn next_expiry(config: &Config) -> Instant {
+    let next = config.policy.next_expiry(civil::Instant::now()).unwrap_or(YEAR);
+    Instant::now() + next.min(YEAR)
+}
+
+/// What runs, and what it was made from.
+struct Process<'a> {
+    dir: &'a Path,
+    app: App,
+    admin: Server,
+    watcher: Watcher,
+    log: &'a LogHandle,
+    /// When a rule expires, so that all are read again.
+    expiry: Instant,
+}
+
+impl Process<'_> {
+    fn carry_out(&mut self, order: Order) {
+        let done = match &order.command {
+            Command::Reload => self.reload(),
+            Command::Drain => {
+                self.app.drain();
+                done(true, "draining: nothing new is taken from peers")
             }
-            info!("configuration reloaded");
+            Command::LogLevel(level) => self.set_level(level),
+        };
+        // That nobody waits for it any more does not matter.
+        let _ = order.reply.send(done);
+    }
+
+    fn set_level(&self, level: &str) -> Done {
+        if let Err(wrong) = config::check_log_filter(level) {
+            return done(false, wrong);
         }
-        Err(error) => {
-            let error = format!("{:#}", anyhow::Error::from(error));
-            error!(error, "configuration not reloaded: the old one stays");
+        match self.log.set_level(level) {
+            Ok(()) => {
+                info!(level, "log level changed until the configuration is read again");
+                done(true, format!("{level}, until the configuration is read again"))
+            }
+            Err(error) => done(false, chain(error)),
         }
     }
+
+    /// Files are read: other streams must not wait for it.
+    fn reload(&mut self) -> Done {
+        tokio::task::block_in_place(|| self.load_and_replace())
+    }
+
+    /// All or nothing: with any error everything runs on as before.
+    fn load_and_replace(&mut self) -> Done {
+        let loaded = match config::load(self.dir) {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                let texts = problems.iter().map(config::Problem::headline).collect();
+                return Done { problems: texts, ..self.stays(problems.summary()) };
+            }
+        };
+        warn_of(&loaded.warnings);
+        let level = loaded.config.log.level.clone();
+        let expiry = next_expiry(&loaded.config);
+        self.watcher.set_files(loaded.config.files());
+        let bound = match self.admin.bind(&loaded.config.admin) {
+            Ok(bound) => bound,
+            Err(error) => return self.stays(chain(error)),
+        };
+        if let Err(error) = self.app.reload(loaded.config) {
+            return self.stays(chain(error));
+        }
+        self.admin.serve(bound);
+        if let Err(error) = self.log.set_level(&level) {
+            error!(%error, "log level not changed");
+        }
+        self.expiry = expiry;
+        info!("configuration reloaded");
+        let warnings = loaded.warnings.iter().map(config::Problem::headline).collect();
+        Done { problems: warnings, ..done(true, "configuration reloaded") }
+    }
+
+    fn stays(&self, error: String) -> Done {
+        error!(error, "configuration not reloaded: the old one stays");
+        self.app.monitor().reload_failed(&error);
+        done(false, format!("the old one stays: {error}"))
+    }
+}
+
+fn done(ok: bool, detail: impl Into<String>) -> Done {
+    Done { ok, detail: detail.into(), problems: Vec::new() }
+}
+
+fn chain(error: impl Into<anyhow::Error>) -> String {
+    format!("{:#}", error.into())
 }
 
 fn warn_of(warnings: &[config::Problem]) {

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use fedgate::{
     config,
-    steer::nftables::{self, Redirect, User},
+    steer::nftables::{self, Deny, Redirect, User},
+    xmpp::Direction,
 };
 
 use super::{ConfigDir, EXIT_USAGE};
@@ -13,7 +14,8 @@ use super::{ConfigDir, EXIT_USAGE};
 /// The ways to steer that need a command; the DNS responder is part of `run`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Steer {
-    /// Print nftables rules that redirect outgoing port 5269 to the local listener.
+    /// Print nftables rules that redirect outgoing port 5269 to the local listener; or, with
+    /// --deny, such as drop connections from addresses that the rules refuse.
     Nftables(Nftables),
 }
 
@@ -27,6 +29,9 @@ pub(super) struct Nftables {
     /// The user that the legacy server runs as; without it, everyone's connections are redirected.
     #[arg(long, value_name = "USER")]
     legacy_user: Option<User>,
+    /// The addresses that the configuration refuses to let in, in place of the redirect.
+    #[arg(long, conflicts_with_all = ["fedgate_user", "legacy_user"])]
+    deny: bool,
     /// Load the rules now, in place of earlier ones.
     #[arg(long, conflicts_with = "remove")]
     apply: bool,
@@ -47,7 +52,11 @@ impl Steer {
 impl Nftables {
     fn execute(self) -> anyhow::Result<ExitCode> {
         if self.remove {
-            nftables::remove()?;
+            if self.deny {
+                nftables::remove_deny()?;
+            } else {
+                nftables::remove()?;
+            }
             return Ok(ExitCode::SUCCESS);
         }
         let config = match config::load(&self.dir.config) {
@@ -57,12 +66,17 @@ impl Nftables {
                 return Ok(ExitCode::from(EXIT_USAGE));
             }
         };
-        let redirect = Redirect {
-            listeners: config.listen.local,
-            fedgate: self.fedgate_user,
-            legacy: self.legacy_user,
+        let ruleset = if self.deny {
+            let listeners = [config.listen.public, config.listen.direct_tls].concat();
+            Deny { listeners, addresses: config.policy.refused(Direction::Inbound) }.ruleset()
+        } else {
+            let redirect = Redirect {
+                listeners: config.listen.local,
+                fedgate: self.fedgate_user,
+                legacy: self.legacy_user,
+            };
+            redirect.ruleset()?
         };
-        let ruleset = redirect.ruleset()?;
         if self.apply {
             nftables::apply(&ruleset)?;
         } else {

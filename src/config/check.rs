@@ -1,7 +1,11 @@
 //! The merged tree becomes the model. Every problem is reported and the default taken in its
 //! place, so that one pass finds all of them; what comes out beside errors is not used.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     civil::Instant,
@@ -14,6 +18,7 @@ use super::{
     value,
 };
 
+mod admin;
 mod legacy;
 mod limits;
 mod lists;
@@ -39,8 +44,11 @@ pub(super) fn check(
     let lists = lists::check(&top, directory, out);
     let policy = rules::check(&top, &lists, &local_domains, now, out);
     let path = |text: &str| value::path(text, directory);
+    let state_dir = top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into());
     Config {
-        state_dir: top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into()),
+        admin: admin::check(&top, &state_dir, &listen, directory, out),
+        state_dir,
+        dialback_secret: check_dialback(&top, directory, out),
         legacy,
         local_domains,
         certificates: check_certificates(&top, directory, out),
@@ -197,10 +205,21 @@ fn check_posh(top: &Section<'_>, out: &mut Reports<'_>) -> Posh {
     }
 }
 
+fn check_dialback(top: &Section<'_>, directory: &Path, out: &mut Reports<'_>) -> Option<PathBuf> {
+    let section = top.section("dialback", &["secret_file"], out)?;
+    section.text("secret_file", |text| value::path(text, directory), out)
+}
+
 fn check_steer(top: &Section<'_>, listen: &Listen, out: &mut Reports<'_>) -> Steer {
     let section = top.section("steer", &["address", "port"], out);
     let given = section.as_ref().and_then(|s| s.get("address"));
-    let address = section.as_ref().and_then(|s| s.text("address", value::address, out));
+    let addresses = section.as_ref().and_then(|s| s.one_or_list("address", value::address, out));
+    let mut addresses = addresses.unwrap_or_default();
+    if let Some((_, at)) = addresses.get(Steer::MAX_ADDRESSES) {
+        let wrong = Wrong::new(format!("more than {} addresses", Steer::MAX_ADDRESSES));
+        out.error(*at, wrong.hint("no more fit into a DNS answer that every resolver takes"));
+        addresses.truncate(Steer::MAX_ADDRESSES);
+    }
     let given_port = section.as_ref().and_then(|s| s.get("port"));
     let port = section.as_ref().and_then(|s| s.text("port", value::port, out));
     let local = listen.local.first().copied().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 5268)));
@@ -221,7 +240,11 @@ fn check_steer(top: &Section<'_>, listen: &Listen, out: &mut Reports<'_>) -> Ste
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
         SocketAddr::V4(_) | SocketAddr::V6(_) => local.ip(),
     };
-    Steer { address: address.unwrap_or(default), port: port.unwrap_or(local.port()) }
+    let mut addresses = without_places(addresses);
+    if addresses.is_empty() {
+        addresses.push(default);
+    }
+    Steer { addresses, port: port.unwrap_or(local.port()) }
 }
 
 fn key_at(node: &Node, key: &str) -> Option<At> {
@@ -250,9 +273,10 @@ fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
 
 const LISTEN_KEYS: [&str; 5] = ["public", "direct_tls", "local", "dns", "proxy_protocol"];
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 19] = [
     "version",
     "state_dir",
+    "dialback",
     "listen",
     "legacy",
     "certificates",
@@ -267,6 +291,7 @@ const KEYS: [&str; 17] = [
     "networks",
     "limits",
     "log",
+    "admin",
     "shutdown_timeout",
 ];
 

@@ -46,12 +46,15 @@ struct Config<'c> {
     legacy: BTreeMap<&'c str, Legacy>,
     certificates: Vec<Certificate<'c>>,
     state_dir: &'c Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialback: Option<Dialback<'c>>,
     listen: Listen,
     steer: Steer,
     tls: Tls<'c>,
     resolver: Resolver<'c>,
     posh: Posh,
     log: Log<'c>,
+    admin: Admin<'c>,
     shutdown_timeout: String,
     limits: Limits,
     mode: &'static str,
@@ -65,6 +68,7 @@ impl<'c> Config<'c> {
     fn of(config: &'c model::Config) -> Self {
         let model::Config {
             state_dir,
+            dialback_secret,
             listen,
             legacy,
             // they stand with their servers
@@ -78,6 +82,7 @@ impl<'c> Config<'c> {
             policy,
             limits,
             log,
+            admin,
             shutdown_timeout,
         } = config;
         Self {
@@ -85,12 +90,14 @@ impl<'c> Config<'c> {
             legacy: legacy.iter().map(|(name, server)| (&**name, Legacy::of(server))).collect(),
             certificates: certificates.iter().map(Certificate::of).collect(),
             state_dir,
+            dialback: dialback_secret.as_deref().map(|secret_file| Dialback { secret_file }),
             listen: Listen::of(listen),
             steer: Steer::of(steer),
             tls: Tls::of(tls),
             resolver: Resolver::of(resolver),
             posh: Posh::of(posh),
             log: Log::of(log),
+            admin: Admin::of(admin),
             shutdown_timeout: value::show_duration(*shutdown_timeout),
             limits: Limits::of(limits),
             mode: rules::mode(policy),
@@ -150,6 +157,11 @@ impl<'c> Certificate<'c> {
 }
 
 #[derive(Serialize)]
+struct Dialback<'c> {
+    secret_file: &'c Path,
+}
+
+#[derive(Serialize)]
 struct Listen {
     public: Vec<String>,
     direct_tls: Vec<String>,
@@ -174,20 +186,18 @@ impl Listen {
 /// What a default has made and nobody could write, such as port 0, is left to the default again.
 #[derive(Serialize)]
 struct Steer {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    address: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
 }
 
 impl Steer {
     fn of(steer: &model::Steer) -> Self {
-        let model::Steer { address, port } = steer;
-        let address = address.to_string();
-        Self {
-            address: value::address(&address).is_ok().then_some(address),
-            port: value::port(&port.to_string()).ok(),
-        }
+        let model::Steer { addresses, port } = steer;
+        let mut address = texts(addresses);
+        address.retain(|text| value::address(text).is_ok());
+        Self { address, port: value::port(&port.to_string()).ok() }
     }
 }
 
@@ -264,6 +274,29 @@ impl<'c> Log<'c> {
             model::LogFormat::Json => "json",
         };
         Self { format, level }
+    }
+}
+
+#[derive(Serialize)]
+struct Admin<'c> {
+    socket: &'c Path,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    http: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_file: Option<&'c Path>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    write: bool,
+}
+
+impl<'c> Admin<'c> {
+    fn of(admin: &'c model::Admin) -> Self {
+        let model::Admin { socket, http, token_file, write } = admin;
+        Self {
+            socket: socket.as_deref().unwrap_or(Path::new("off")),
+            http: texts(http),
+            token_file: token_file.as_deref(),
+            write: *write,
+        }
     }
 }
 

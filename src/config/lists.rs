@@ -14,7 +14,7 @@ use super::{
     load::printable,
     model::{Config, ListSource},
     policy::{List, ListEntry, Pattern},
-    problem::{At, Reports, Wrong},
+    problem::{At, Problems, Reports, Wrong},
     value,
 };
 
@@ -55,6 +55,16 @@ pub(super) fn load(config: &mut Config, directory: &Path, label: &str, out: &mut
             config.policy.fill(&name, Arc::new(list));
         }
     }
+}
+
+/// How many entries the text of a list has; `file` is what it is called.
+///
+/// # Errors
+/// [`Problems`] with its bad lines.
+pub fn list_entries(file: &str, text: &str) -> Result<usize, Problems> {
+    let mut out = Reports::new(&[]);
+    let list = parse(&file.into(), text, &mut out);
+    out.finish().map(|_| list.map_or(0, |list| list.len()))
 }
 
 /// Reads a list; every line that is none is reported, up to a number of them.

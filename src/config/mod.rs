@@ -19,5 +19,7 @@ mod value;
 pub mod watch;
 
 pub use dump::{DumpError, dump};
+pub use lists::list_entries;
 pub use load::{Loaded, load};
 pub use problem::{Problem, Problems, Severity};
+pub use value::check_log_filter;

@@ -20,6 +20,8 @@ use crate::xmpp::Domain;
 pub struct Config {
     /// Where the dialback secret and the self-signed certificate are kept.
     pub state_dir: PathBuf,
+    /// A dialback secret that is given; none: one is made and kept in `state_dir`.
+    pub dialback_secret: Option<PathBuf>,
     /// The sockets to listen on.
     pub listen: Listen,
     /// The legacy servers by name.
@@ -44,13 +46,15 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged.
     pub log: Log,
+    /// Where operators look, and give orders.
+    pub admin: Admin,
     /// How long an orderly end may take after SIGTERM.
     pub shutdown_timeout: Duration,
 }
 
 impl Config {
     /// The files outside the configuration directory that matter as much as those in it:
-    /// certificates, keys, trust roots, trust anchors and lists. For
+    /// certificates, keys, trust roots, trust anchors, lists and the admin token. For
     /// [`Watcher`](super::watch::Watcher).
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
@@ -63,7 +67,8 @@ impl Config {
             Dnssec::Validate { trust_anchor } => trust_anchor.as_ref(),
             Dnssec::Off | Dnssec::TrustAd => None,
         };
-        let files = certificates.chain(roots).chain(anchor).cloned();
+        let token = self.admin.token_file.as_ref();
+        let files = certificates.chain(roots).chain(anchor).chain(token).cloned();
         let lists = self.lists.iter().filter_map(|(name, source)| self.list_file(name, source));
         files.chain(lists).collect()
     }
@@ -274,9 +279,10 @@ impl Default for Posh {
 /// What the embedded DNS responder answers for `_xmpp-server._tcp.X` and `_jabber._tcp.X`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Steer {
-    /// fedgate's own address, as the legacy server reaches it.
-    pub address: IpAddr,
-    /// The port of the local listener there.
+    /// fedgate's own address, as the legacy server reaches it, and those of its replicas; at least
+    /// one, at most [`MAX_ADDRESSES`](Self::MAX_ADDRESSES).
+    pub addresses: Vec<IpAddr>,
+    /// The port of the local listeners there.
     pub port: u16,
 }
 
@@ -287,6 +293,11 @@ pub enum Rate {
     Off,
     /// So much on average.
     PerSecond(u32),
+}
+
+impl Steer {
+    /// So that the answer for the longest name still has the 512 bytes that any resolver takes.
+    pub const MAX_ADDRESSES: usize = 6;
 }
 
 /// Bounds. Sizes are bytes, everything else says its unit in its type or text.
@@ -358,7 +369,7 @@ impl Default for Limits {
             stanza_rate: Rate::PerSecond(2000),
             burst: Duration::from_secs(10),
             pending_verifications: 32,
-            pairs_per_stream: 1000,
+            pairs_per_stream: 10_000,
             queue: 4 << 20,
             queue_total: 256 << 20,
             negotiation: Duration::from_secs(60),
@@ -378,6 +389,19 @@ pub struct Log {
     pub format: LogFormat,
     /// A `tracing` filter such as `info` or `warn,fedgate=debug`, known to be one.
     pub level: String,
+}
+
+/// The admin interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admin {
+    /// A Unix socket for the owner and the group of the process; none: it is off.
+    pub socket: Option<PathBuf>,
+    /// Addresses for HTTP; those that are not loopback need a token.
+    pub http: Vec<SocketAddr>,
+    /// A file that holds what requests by HTTP have to show.
+    pub token_file: Option<PathBuf>,
+    /// Whether requests by HTTP may change something.
+    pub write: bool,
 }
 
 /// The shape of a log line.

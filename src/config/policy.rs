@@ -17,6 +17,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -26,12 +27,16 @@ use self::{
     rule::speaks_first,
     tiers::{Merged, Tier, fill_from_lists},
 };
-use crate::xmpp::{Direction, Domain};
+use crate::{
+    config::civil::Instant,
+    xmpp::{Direction, Domain},
+};
 
 mod decision;
 mod explain;
 mod list;
 mod network;
+mod ranges;
 mod rule;
 mod terms;
 mod tiers;
@@ -310,6 +315,15 @@ impl Policy {
         tier.is_some_and(|merged| merged.rule(Key::Inbound).is_some())
     }
 
+    /// When a rule expires next, or is about to so that its author is to be warned; none: never.
+    #[must_use]
+    pub fn next_expiry(&self, now: Instant) -> Option<Duration> {
+        let of_domains = self.rules.iter().filter_map(|rule| rule.expires);
+        let of_addresses = self.addresses.iter().filter_map(|rule| rule.expires);
+        let times = of_domains.chain(of_addresses).flat_map(|Expiry(at)| [at.minus(NOTICE), at]);
+        times.filter_map(|time| time.after(now)).min()
+    }
+
     pub(in crate::config) fn rule(&self, number: usize) -> Option<&Rule> {
         self.rules.get(number)
     }
@@ -339,7 +353,7 @@ impl Policy {
     }
 
     /// The networks of which anything is said, in no order.
-    pub(crate) fn networks(&self) -> impl Iterator<Item = IpNet> + '_ {
+    fn networks(&self) -> impl Iterator<Item = IpNet> + '_ {
         let listed = self.lists.values().flat_map(|listed| listed.list.networks().iter());
         self.networks.iter().chain(listed)
     }
@@ -348,6 +362,9 @@ impl Policy {
 fn is_clear(rule: &Rule) -> bool {
     rule.terms.level.is_some_and(|level| !level.needs_tls())
 }
+
+/// How long before a rule expires its author is warned.
+pub(in crate::config) const NOTICE: Duration = Duration::from_hours(14 * 24);
 
 /// The names above a name, nearest first: `b.c` and `c` for `a.b.c`.
 fn suffixes(name: &str) -> impl Iterator<Item = &str> {

@@ -126,6 +126,11 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
+    /// The same where there is no file to point into.
+    pub(super) fn into_text(self) -> String {
+        self.message + &self.hint.map(|hint| format!("; {hint}")).unwrap_or_default()
+    }
+
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }

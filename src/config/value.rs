@@ -364,6 +364,14 @@ pub(super) fn log_filter(text: &str) -> Result<String, Wrong> {
     Ok(text.to_owned())
 }
 
+/// Whether a text is a filter of the log, as `log.level` takes it.
+///
+/// # Errors
+/// Why not, in words.
+pub fn check_log_filter(text: &str) -> Result<(), String> {
+    log_filter(text).map(drop).map_err(Wrong::into_text)
+}
+
 /// From large to small.
 const SIZE_UNITS: [(&str, u64); 3] = [("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 /// In milliseconds, from large to small.

@@ -32,14 +32,14 @@ use crate::{
     },
     config::{
         model::{Config, Dnssec},
-        policy::{Decision, Denied, Level, Query},
+        policy::{Decision, Denied},
     },
     net::{
         resolver::{ResolveError, SrvRecord},
         secret::{self, SecretError},
         targets::{Target, TargetTls},
     },
-    proxy::{ServicesError, services::Services},
+    proxy::{ServicesError, rules::decide, services::Services},
     stream::{Failure, FailureKind},
     xmpp::{Direction, Domain, DomainPair},
 };
@@ -106,18 +106,16 @@ pub async fn check(config: Config, options: &Options) -> Result<Report, CheckErr
         return Err(CheckError::Local(options.domain.clone()));
     }
     let keys = match options.dialback {
-        true => secret::existing_dialback_keys(&config.state_dir)?,
+        true => {
+            secret::existing_dialback_keys(config.dialback_secret.as_deref(), &config.state_dir)?
+        }
         false => unused_keys()?,
     };
-    let deadline = Instant::now() + config.limits.connect;
+    let pair = DomainPair::new(from, options.domain.clone());
+    let decision = decide(&config, &pair, Direction::Outbound);
+    let deadline = Instant::now() + decision.connect_limit(&config.limits);
     let services = Services::beside(Arc::new(config))?;
-    let walk = Walk {
-        pair: DomainPair::new(from, options.domain.clone()),
-        secret: keys.public().clone(),
-        services,
-        options,
-        deadline,
-    };
+    let walk = Walk { pair, secret: keys.public().clone(), services, options, deadline };
     Ok(walk.run().await)
 }
 
@@ -167,19 +165,26 @@ impl Walk<'_> {
         };
         let Policy { outbound, inbound } = &report.policy;
         if outbound.allowed || inbound.allowed {
-            let (dns, targets) = self.dns().await;
-            report.dns = Some(dns);
-            for target in targets {
-                let tried = self.target(target).await;
-                let is_final = tried.connections.last().is_some_and(is_final);
-                report.targets.push(tried);
-                if is_final {
-                    break;
-                }
+            match self.decision(Direction::Outbound).connect() {
+                Some(connect) => report.targets.push(self.fixed(connect).await),
+                None => self.by_dns(&mut report).await,
             }
         }
         hints::conclude(&mut report, &self.services);
         report
+    }
+
+    async fn by_dns(&self, report: &mut Report) {
+        let (dns, targets) = self.dns().await;
+        report.dns = Some(dns);
+        for target in targets {
+            let tried = self.target(target).await;
+            let is_final = tried.connections.last().is_some_and(is_final);
+            report.targets.push(tried);
+            if is_final {
+                break;
+            }
+        }
     }
 
     fn policy(&self) -> Policy {
@@ -193,6 +198,7 @@ impl Walk<'_> {
                 allowed: denied_by.is_none(),
                 reason: reason.map(|reason| reason.to_string()),
                 denied_by: denied_by.map(|rule| rule.to_string()),
+                reported: decision.reported().map(|denied| denied.rule.to_string()),
                 level: decision.level().as_str(),
                 level_rule: decision.level_rule().map(|rule| rule.to_string()),
             }
@@ -200,13 +206,13 @@ impl Walk<'_> {
         Policy { outbound: ruling(Direction::Outbound), inbound: ruling(Direction::Inbound) }
     }
 
-    fn level(&self) -> Level {
-        self.decision(Direction::Outbound).level()
-    }
-
+    /// What the rules say of the stanzas that go that way.
     fn decision(&self, direction: Direction) -> Decision<'_> {
-        let (local, remote) = (Some(&self.pair.sender), &self.pair.target);
-        self.services.config.policy.decide(&Query { local, remote, direction, address: None })
+        let pair = match direction {
+            Direction::Outbound => &self.pair,
+            Direction::Inbound => &self.pair.reversed(),
+        };
+        decide(&self.services.config, pair, direction)
     }
 
     /// What DNS says of the services, and the targets to try.
@@ -284,6 +290,9 @@ fn connection(address: Option<SocketAddr>) -> Connection {
         level: None,
         proven_by: None,
         proven_until: None,
+        missing_outbound: None,
+        missing_inbound: None,
+        tls_failed: None,
         certificate_refused: None,
         dialback: None,
         error: None,

@@ -237,6 +237,12 @@ impl CertificateStore {
         self.find(domain).is_some()
     }
 
+    /// What peers read in the certificate that they see of this local domain; none if none names it.
+    #[must_use]
+    pub fn info(&self, domain: &Domain) -> Option<&CertificateInfo> {
+        self.find(domain).and_then(|index| self.entries.get(index)).map(|entry| &entry.info)
+    }
+
     /// Whether a server name is one of ours: a local domain, or named by a certificate.
     #[must_use]
     pub fn hosts(&self, sni: &str) -> bool {

@@ -128,6 +128,26 @@ impl Resolver {
         }
     }
 
+    /// Whether a name server answers at the moment: asks for the domain's SRV records, whatever the
+    /// memory says.
+    ///
+    /// # Errors
+    /// [`ResolveError::Temporary`] without an answer, [`ResolveError::Bogus`] with a false one.
+    pub async fn answers(&self, domain: &Domain) -> Result<(), ResolveError> {
+        let name = format!("_xmpp-server._tcp.{domain}");
+        let query = DnsQuery::new(RecordType::SRV, &name);
+        let Ok(mut owner) = Name::from_ascii(&name) else {
+            return Err(ResolveError::NotFound { query, why: Absence::TooLong });
+        };
+        owner.set_fqdn(true);
+        let asked = tokio::time::timeout(self.0.timeout, self.0.asker.ask(&owner, RecordType::SRV));
+        match asked.await.unwrap_or(Err(Unanswered::Failed(NetError::Timeout))) {
+            Ok(_) => Ok(()),
+            Err(Unanswered::Bogus) => Err(ResolveError::Bogus { query }),
+            Err(Unanswered::Failed(cause)) => Err(ResolveError::Temporary { query, cause }),
+        }
+    }
+
     /// Finds the addresses of a host. A family without an answer is left out if the other has one.
     ///
     /// # Errors

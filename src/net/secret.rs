@@ -1,9 +1,10 @@
-//! The master secret of the dialback keys: made once, kept in the state directory, shared by
-//! copying the file where several fedgates serve the same domains.
+//! The master secret of the dialback keys: given in a file where several fedgates serve the same
+//! domains, so that each answers for the keys of all; else made once and kept in the state
+//! directory.
 
 use std::{
     fs, io,
-    io::Write,
+    io::{Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -35,39 +36,66 @@ pub enum SecretError {
     Random(#[source] getrandom::Error),
 }
 
-/// Reads the secret from `state_dir`, or makes it there.
+/// Reads the secret from the file that is `given`, which nobody else makes, or else from
+/// `state_dir`, where it is made if it is not there.
 ///
 /// # Errors
 /// [`SecretError`].
-pub fn dialback_keys(state_dir: &Path) -> Result<DialbackKeys, SecretError> {
+pub fn dialback_keys(given: Option<&Path>, state_dir: &Path) -> Result<DialbackKeys, SecretError> {
+    if let Some(given) = given {
+        return read(given).map_err(|error| error.of(given));
+    }
     let path = state_dir.join(FILE);
-    match existing_dialback_keys(state_dir) {
-        Err(SecretError::Read(_, error)) if error.kind() == io::ErrorKind::NotFound => {
+    match read(&path) {
+        Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
             let mut master = Zeroizing::new([0; MASTER_LEN]);
             getrandom::fill(master.as_mut()).map_err(SecretError::Random)?;
             write(state_dir, &path, &master).map_err(|e| SecretError::Write(path, e))?;
             Ok(DialbackKeys::new(master))
         }
-        keys => keys,
+        result => result.map_err(|error| error.of(&path)),
     }
 }
 
-/// Reads the secret from `state_dir`: that of the running fedgate.
+/// Reads the secret of the running fedgate: `given`, or else that in `state_dir`.
 ///
 /// # Errors
 /// [`SecretError`], also if there is none.
-pub fn existing_dialback_keys(state_dir: &Path) -> Result<DialbackKeys, SecretError> {
-    let path = state_dir.join(FILE);
-    match fs::read_to_string(&path).map(Zeroizing::new) {
-        Ok(text) => {
-            let mode = fs::metadata(&path).map(|meta| meta.permissions().mode());
-            if mode.is_ok_and(|mode| mode & 0o007 != 0) {
-                return Err(SecretError::Exposed(path));
-            }
-            parse(text.trim()).map(DialbackKeys::new).ok_or(SecretError::Malformed(path))
+pub fn existing_dialback_keys(
+    given: Option<&Path>,
+    state_dir: &Path,
+) -> Result<DialbackKeys, SecretError> {
+    let path = given.map_or_else(|| state_dir.join(FILE), Path::to_owned);
+    read(&path).map_err(|error| error.of(&path))
+}
+
+enum ReadError {
+    Io(io::Error),
+    Exposed,
+    Malformed,
+}
+
+impl ReadError {
+    fn of(self, path: &Path) -> SecretError {
+        let path = path.to_owned();
+        match self {
+            Self::Io(error) => SecretError::Read(path, error),
+            Self::Exposed => SecretError::Exposed(path),
+            Self::Malformed => SecretError::Malformed(path),
         }
-        Err(error) => Err(SecretError::Read(path, error)),
     }
+}
+
+/// A group may read it: so does an orchestrator hand a secret to a user other than root.
+fn read(path: &Path) -> Result<DialbackKeys, ReadError> {
+    let mut file = fs::File::open(path).map_err(ReadError::Io)?;
+    let mode = file.metadata().map_err(ReadError::Io)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        return Err(ReadError::Exposed);
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(ReadError::Io)?;
+    parse(text.trim()).map(DialbackKeys::new).ok_or(ReadError::Malformed)
 }
 
 fn parse(text: &str) -> Option<Zeroizing<[u8; MASTER_LEN]>> {
@@ -105,15 +133,37 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let [a, b] = ["a.example", "b.example"].map(|d| Domain::parse(d).unwrap());
-        let key = dialback_keys(&state).unwrap().public().key(&a, &b, "1");
-        assert!(dialback_keys(&state).unwrap().public().check(&a, &b, "1", &key));
+        let key = dialback_keys(None, &state).unwrap().public().key(&a, &b, "1");
+        assert!(dialback_keys(None, &state).unwrap().public().check(&a, &b, "1", &key));
         let file = state.join(FILE);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(dialback_keys(&state), Err(SecretError::Exposed(_))));
+        assert!(matches!(dialback_keys(None, &state), Err(SecretError::Exposed(_))));
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&file, "short\n").unwrap();
-        assert!(matches!(dialback_keys(&state), Err(SecretError::Malformed(_))));
+        assert!(matches!(dialback_keys(None, &state), Err(SecretError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_given_secret_is_shared_and_never_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let given = dir.path().join("shared.secret");
+        let states = ["one", "two"].map(|name| dir.path().join(name));
+        let keys = |state| dialback_keys(Some(&given), state);
+        assert!(matches!(keys(&states[0]), Err(SecretError::Read(path, _)) if path == given));
+        assert!(!given.exists());
+
+        // as `openssl rand -hex 32` writes it, and as a group may read it
+        fs::write(&given, format!("{}\n", "0f".repeat(MASTER_LEN))).unwrap();
+        fs::set_permissions(&given, fs::Permissions::from_mode(0o440)).unwrap();
+        let [a, b] = ["a.example", "b.example"].map(|d| Domain::parse(d).unwrap());
+        let key = keys(&states[0]).unwrap().public().key(&a, &b, "1");
+        assert!(keys(&states[1]).unwrap().public().check(&a, &b, "1", &key));
+        assert!(!keys(&states[1]).unwrap().local("old").check(&a, &b, "1", &key));
+        assert!(states.iter().all(|state| !state.exists()));
+
+        fs::set_permissions(&given, fs::Permissions::from_mode(0o444)).unwrap();
+        assert!(matches!(keys(&states[0]), Err(SecretError::Exposed(path)) if path == given));
     }
 }

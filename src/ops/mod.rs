@@ -1,3 +1,5 @@
 //! What operators see.
 
 pub mod log;
+pub mod metrics;
+pub mod report;

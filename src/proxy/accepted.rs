@@ -3,6 +3,7 @@
 
 mod bounds;
 mod ending;
+mod granting;
 mod reading;
 mod returning;
 
@@ -28,17 +29,18 @@ use super::{
     frames::Frames,
     gate::Gate,
     intake::Intake,
+    live::LiveStream,
     places::Place,
     prover::{self, Asker},
 };
 use crate::{
-    auth::{TlsFacts, ledger::AuthorizedPair},
-    config::policy::Level,
+    auth::TlsFacts,
     net::{
         tls::Accept,
         wire::{Event, Wire},
     },
-    stream::{Action, Authentication, Fault, Receiving, Verdict},
+    ops::metrics::Origin,
+    stream::{Action, Fault, Receiving, Verdict},
     xml::writer,
     xmpp::{Direction, Domain, Side, StreamCondition},
 };
@@ -120,6 +122,8 @@ struct Leg {
     partial: Option<Instant>,
     /// Until when a stream that has got its last words is read.
     closing: Option<Instant>,
+    /// What the operator sees of it.
+    live: LiveStream,
 }
 
 /// Serves one accepted connection to its end.
@@ -135,13 +139,17 @@ pub(super) async fn serve(
     let generation = gate.subscribe();
     let config = gate.config();
     let now = Instant::now();
-    let mut machine =
-        Receiving::new(entry.side(), Arc::clone(&config), Arc::clone(gate.keys()), stream_id)
-            .from_address(address.ip());
+    let side = entry.side();
+    gate.metrics().connected(entry.as_str());
+    let from = Some(address.to_string());
+    let live = gate.live().enter(side, Origin::Accepted, from, Some(entry.as_str()));
+    let mut machine = Receiving::new(side, Arc::clone(&config), Arc::clone(gate.keys()), stream_id)
+        .from_address(address.ip());
     let wire = if entry == Entry::DirectTls {
         let deadline = now + config.limits.negotiation;
         match accept_tls(&gate, socket, Accept::Direct, deadline).await {
             Ok((wire, facts)) => {
+                live.secured(&facts);
                 machine.tls_up(facts);
                 wire
             }
@@ -155,13 +163,13 @@ pub(super) async fn serve(
     };
     let mut leg = Leg {
         entry,
-        side: entry.side(),
+        side,
         address,
         wire,
         frames: Frames::new(&config.limits),
         machine,
         jobs: JoinSet::new(),
-        intake: Intake::new(&gate, entry.side().other()),
+        intake: Intake::new(&gate, side.other(), Some(live.clone())),
         before_tls: 0,
         places: Vec::new(),
         stanza_least: config.limits.stanza,
@@ -171,6 +179,7 @@ pub(super) async fn serve(
         used: now,
         partial: None,
         closing: None,
+        live,
         gate,
     };
     let end = leg.run(generation, draining).await;
@@ -198,6 +207,9 @@ async fn accept_tls(
         accepted = timeout_at(deadline, services.tls.accept(socket, how)) => accepted,
         () = gate.draining().cancelled() => return Err("shutting down".into()),
     };
+    let version = accepted.as_ref().ok().and_then(|done| done.as_ref().ok());
+    let version = version.map(|secured| secured.facts.version_str());
+    gate.metrics().handshake(Origin::Accepted, version);
     match accepted {
         Ok(Ok(secured)) => Ok((Wire::tls(secured.stream), secured.facts)),
         Ok(Err(error)) => Err(error.to_string()),
@@ -293,6 +305,10 @@ impl Leg {
                         return end;
                     }
                 }
+                () = self.live.end().cancelled(), if self.closing.is_none() => {
+                    let condition = StreamCondition::Reset;
+                    return Fault::policy(condition, "closed by the operator", None).into();
+                }
                 () = sleep_until(deadline) => match end {
                     Deadline::Keepalive => self.wire.put_stanzas(b" "),
                     _ => return end.into(),
@@ -336,9 +352,7 @@ impl Leg {
                     self.keep_place(&grant, how)?;
                     self.granted(&grant, how);
                 }
-                Action::Refused(pair, detail) => {
-                    info!(pair = %pair, detail, addr = %self.address.ip(), "domain pair refused");
-                }
+                Action::Refused(pair, detail) => self.refused(&pair, detail),
                 Action::Renewed(pair) => {
                     debug!(pair = %pair, addr = %self.address.ip(), "proof renewed");
                     self.schedule();
@@ -351,6 +365,7 @@ impl Leg {
                         "domain pair withdrawn, its proof has expired"
                     );
                     self.bound();
+                    self.live.withdrawn(&pair);
                     self.judge_return();
                 }
                 Action::Close => {
@@ -365,43 +380,6 @@ impl Leg {
     /// Sets the time when proofs are to be looked at.
     fn schedule(&mut self) {
         self.renewal = self.machine.expires().map(expiry::look_at);
-    }
-
-    fn granted(&mut self, grant: &AuthorizedPair, how: Authentication) {
-        self.bound();
-        self.used = Instant::now();
-        self.schedule();
-        let tls = self.machine.tls();
-        info!(
-            side = self.side.as_str(),
-            direction = match self.side {
-                Side::Peer => Direction::Inbound,
-                Side::Legacy => Direction::Outbound,
-            }.as_str(),
-            pair = %grant.pair(),
-            addr = %self.address.ip(),
-            tls = tls.map(TlsFacts::version_str),
-            entry = self.entry.as_str(),
-            cipher = tls.map(TlsFacts::cipher_suite),
-            level = Level::of(tls.is_some(), grant.proof().is_strong()).as_str(),
-            proof = grant.proof().prooftype().as_str(),
-            auth = how.as_str(),
-            bidi = self.machine.is_bidirectional().then_some(true),
-            ms = self.accepted.elapsed().as_millis() as u64,
-            "stream negotiated"
-        );
-        if self.side == Side::Peer {
-            let (address, version) = (Some(self.address.ip()), tls.map(TlsFacts::version));
-            let (pair, proof) = (grant.pair(), Some(grant.proof()));
-            self.gate.report(pair, Direction::Inbound, address, version, proof);
-        }
-        if self.side == Side::Peer {
-            // EXTERNAL cannot be held back until the legacy server takes the pair; so the way
-            // there is opened before the first stanza comes.
-            let lang = self.intake.lang();
-            drop(self.gate.routes().get(&self.gate, self.intake.onward(), grant.pair(), lang));
-            self.offer_return(grant);
-        }
     }
 
     async fn starttls(&mut self, to: Option<Domain>) -> Result<(), End> {
@@ -422,6 +400,7 @@ impl Leg {
         self.before_tls += self.wire.read_total();
         self.wire = wire;
         self.frames = Frames::new(&config.limits);
+        self.live.secured(&facts);
         self.machine.tls_up(facts);
         Ok(())
     }
@@ -436,6 +415,7 @@ impl Leg {
             return Err(Fault::policy(condition, "address denied by rule", rule).into());
         }
         for pair in self.machine.reconfigure(config)? {
+            self.live.withdrawn(&pair);
             info!(pair = %pair, "domain pair withdrawn by policy");
         }
         if self.machine.is_authorized() {

@@ -8,8 +8,11 @@ use tracing::{info, warn};
 
 use super::{
     accepted::Entry,
+    events::About,
     gate::Gate,
     listeners::{ListenError, Listeners},
+    lists,
+    monitor::Monitor,
     services::{Services, ServicesError},
 };
 use crate::{
@@ -25,11 +28,15 @@ pub struct App {
     listeners: Listeners,
     /// The accepted streams.
     legs: TaskTracker,
+    monitor: Monitor,
 }
 
 /// Why a configuration cannot be put to work.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
+    /// It goes down soon: what changes now is for the next start.
+    #[error("fedgate is draining")]
+    Draining,
     /// A socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -60,7 +67,7 @@ impl App {
     /// # Errors
     /// [`AppError`]; nothing is left running then.
     pub fn start(config: Config) -> Result<Self, AppError> {
-        let keys = secret::dialback_keys(&config.state_dir)?;
+        let keys = secret::dialback_keys(config.dialback_secret.as_deref(), &config.state_dir)?;
         let config = Arc::new(config);
         let services = Services::new(Arc::clone(&config))?;
         let mut listeners = Listeners::default();
@@ -68,7 +75,10 @@ impl App {
         let gate = Gate::new(services, keys);
         let legs = TaskTracker::new();
         listeners.serve(&gate, &legs, bound);
-        Ok(Self { gate, listeners, legs })
+        gate.tracker().spawn(lists::refresh(Arc::clone(&gate)));
+        gate.set_listening(listeners.names());
+        let monitor = Monitor::new(Arc::clone(&gate));
+        Ok(Self { gate, listeners, legs, monitor })
     }
 
     /// Goes over to another configuration, all or nothing: streams that it still allows go on
@@ -81,15 +91,45 @@ impl App {
         if config.state_dir != old.state_dir {
             warn!("a changed state_dir takes effect at the next start");
         }
+        if config.dialback_secret != old.dialback_secret {
+            warn!("a changed dialback.secret_file takes effect at the next start");
+        }
         if config.log.format != old.log.format {
             warn!("a changed log.format takes effect at the next start");
+        }
+        if self.gate.draining().is_cancelled() {
+            return Err(AppError::Draining);
         }
         let config = Arc::new(config);
         let services = Services::new(Arc::clone(&config))?;
         let bound = self.listeners.bind(&config)?;
         self.gate.replace(services);
         self.listeners.serve(&self.gate, &self.legs, bound);
+        self.gate.set_listening(self.listeners.names());
+        self.gate.metrics().reloaded(true);
+        self.gate.events().tell("reloaded", About::default(), String::new);
         Ok(())
+    }
+
+    /// What an operator sees of it.
+    #[must_use]
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
+    /// Takes nothing new from peers, and ends the streams that are accepted; what the legacy server
+    /// still sends is delivered. For one of several that is to be stopped soon.
+    pub fn drain(&mut self) {
+        info!("draining: nothing new is taken from peers");
+        self.turn_away();
+    }
+
+    fn turn_away(&mut self) {
+        self.listeners.stop_public();
+        self.gate.set_listening(self.listeners.names());
+        self.gate.draining().cancel();
+        self.legs.close();
+        self.gate.events().tell("draining", About::default(), String::new);
     }
 
     /// Where it is reached.
@@ -110,7 +150,7 @@ impl App {
         if timeout(limit, self.end()).await.is_err() {
             warn!(seconds = limit.as_secs(), "not everything ended in time");
         }
-        let totals = self.gate.counters().totals();
+        let totals = self.gate.metrics().totals();
         info!(
             from_legacy = totals.from_legacy,
             from_peers = totals.from_peers,
@@ -122,9 +162,7 @@ impl App {
     }
 
     async fn end(&mut self) {
-        self.listeners.stop_public();
-        self.gate.draining().cancel();
-        self.legs.close();
+        self.turn_away();
         // Routes go on meanwhile, so that streams which wait for them can end.
         let share = self.gate.config().shutdown_timeout / 2;
         if timeout(share, self.legs.wait()).await.is_err() {

@@ -3,6 +3,7 @@
 
 mod fixed;
 mod negotiation;
+mod telling;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,15 +19,19 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{
+    events::About,
     frames::{Frame, Frames},
     gate::Gate,
+    judge::Unproven,
+    live::LiveStream,
     reasons,
     rules::{decide, may_return, taken},
     services::Services,
     sharing::Join,
+    steps::Steps,
 };
 use crate::{
-    auth::{Proof, TlsFacts, dane::DanePlan},
+    auth::{Proof, Prooftype, TlsFacts, dane::DanePlan},
     config::{
         model::{Config, HeaderVersion, TlsVersion},
         policy::{Decision, Level, Missing},
@@ -36,6 +41,7 @@ use crate::{
         targets::{Target, TargetTls},
         wire::Wire,
     },
+    ops::metrics::Origin,
     stream::{
         Authentication, Failure, FailureKind, Initiating, Purpose, Setup, Step, VerifyOutcome,
     },
@@ -52,6 +58,8 @@ pub(super) struct Live {
     pub(super) endpoint: Option<Endpoint>,
     /// What proves the other end's domain.
     pub(super) proof: Option<Proof>,
+    /// What the operator sees of it, once it is open for stanzas.
+    pub(super) shown: Option<LiveStream>,
     pub(super) frames: Frames,
     pub(super) machine: Initiating,
 }
@@ -104,25 +112,41 @@ pub(super) async fn open(
     pair: &DomainPair,
     lang: Option<Arc<str>>,
     join: Option<&mut Join>,
+    steps: &Steps,
 ) -> Result<Way, Failure> {
     // While the legacy server checks our key, its own wish for the reverse pair must not wait.
     let _checking = (side == Side::Legacy).then(|| gate.checking().enter(pair.clone()));
     let began = Instant::now();
-    let job = Job::new(gate, side, pair, Purpose::Send, lang)?;
-    let (live, reached) = match job.run(join).await? {
+    let job = Job::new(gate, side, pair, Purpose::Send, lang, steps)?;
+    let (mut live, reached) = match job.run(join).await? {
         Outcome::Reached(live, reached) => (live, reached),
         Outcome::Joined => return Ok(Way::Joined),
     };
     if let Reached::Opened(authentication) = reached {
         let tls = live.machine.tls();
+        let address = match (&live.endpoint, side) {
+            (Some(endpoint), _) => Some(endpoint.address.to_string()),
+            (None, Side::Legacy) => legacy_address(gate, pair),
+            (None, Side::Peer) => None,
+        };
+        let shown = gate.live().enter(side, Origin::Opened, address, None);
+        if let Some(tls) = tls {
+            shown.secured(tls);
+        }
+        gate.metrics().negotiated(side, Origin::Opened, began.elapsed().as_secs_f64());
+        gate.events().tell("opened", About::stream(shown.id(), direction(side)).of(pair), || {
+            let proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str());
+            format!("{proof}, {}", tls.map_or("no TLS", |tls| tls.version_str()))
+        });
         info!(
+            stream = shown.id(),
             side = side.as_str(),
             direction = direction(side).as_str(),
             pair = %pair,
             addr = live.address().map(tracing::field::display),
             tls = tls.map(|tls| tls.version_str()),
             cipher = tls.map(|tls| tls.cipher_suite()),
-            level = Level::of(tls.is_some(), live.proof.is_some()).as_str(),
+            reached = Level::of(tls.is_some(), live.proof.is_some()).as_str(),
             proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str()),
             auth = authentication.as_str(),
             bidi = live.machine.is_bidirectional().then_some(true),
@@ -133,8 +157,14 @@ pub(super) async fn open(
             let version = tls.map(TlsFacts::version);
             gate.report(pair, Direction::Outbound, live.address(), version, live.proof.as_ref());
         }
+        live.shown = Some(shown);
     }
     Ok(Way::Own(live))
+}
+
+/// Where the legacy server of a pair's target is.
+fn legacy_address(gate: &Gate, pair: &DomainPair) -> Option<String> {
+    gate.config().local_domains.get(&pair.target).map(|legacy| legacy.address.to_string())
 }
 
 /// Asks the server that is authoritative for the pair's target whether it made `key` for the
@@ -146,7 +176,8 @@ pub(super) async fn ask(
     id: String,
     key: String,
 ) -> Result<Asked, Failure> {
-    let job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None)?;
+    let steps = Steps::new();
+    let job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None, &steps)?;
     let Outcome::Reached(mut live, reached) = job.run(None).await? else {
         return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
     };
@@ -169,13 +200,14 @@ pub(super) async fn prove_again(
     pair: &DomainPair,
     endpoint: &Endpoint,
     chain: &[CertificateDer<'static>],
+    before: Prooftype,
 ) -> Result<Proof, Failure> {
     let (services, config, domain) = (gate.services(), gate.config(), &pair.target);
     let decision = decide(&config, pair, Direction::Outbound);
     let deadline = Instant::now() + config.limits.connect;
     if decision.connect().is_some() {
         let judged = gate.accept_endpoint(chain, &decision, domain, endpoint, deadline).await;
-        return judged.map_err(|why| Failure::new(FailureKind::NotProven, why.to_string()));
+        return judged.map_err(|why| lost(&why, before));
     }
     let late = |_| Failure::new(FailureKind::Resolution, "name resolution took too long");
     let found = timeout_at(deadline, services.resolver.service(domain)).await.map_err(late)?;
@@ -191,20 +223,29 @@ pub(super) async fn prove_again(
             };
             match gate.accept_endpoint(chain, &decision, domain, &endpoint, deadline).await {
                 Ok(proof) => return Ok(proof),
-                Err(unproven) => why = Some(unproven.to_string()),
+                Err(unproven) => why = Some(lost(&unproven, before)),
             }
         }
         connector.skip();
     }
     let unconnected = connector.into_error();
     Err(match why {
-        Some(why) => Failure::new(FailureKind::NotProven, why),
+        Some(why) => why,
         None if !unconnected.failures.is_empty() => Failure::from(unconnected),
         None => {
             let detail = format!("{domain} is no longer reached at {}", endpoint.address);
             Failure::new(FailureKind::NotProven, detail)
         }
     })
+}
+
+/// What it means for a pair that was proven by `before`.
+fn lost(why: &Unproven, before: Prooftype) -> Failure {
+    let kind = match why.leaves_open(before) {
+        true => FailureKind::Resolution,
+        false => FailureKind::NotProven,
+    };
+    Failure::new(kind, why.to_string())
 }
 
 /// Which way stanzas go on streams that we open on that side.
@@ -271,6 +312,8 @@ struct Job<'a> {
     /// The direction of stanzas that policy is asked for.
     way: Direction,
     deadline: Instant,
+    /// What is done.
+    steps: &'a Steps,
 }
 
 impl<'a> Job<'a> {
@@ -280,6 +323,7 @@ impl<'a> Job<'a> {
         pair: &DomainPair,
         purpose: Purpose,
         lang: Option<Arc<str>>,
+        steps: &'a Steps,
     ) -> Result<Self, Failure> {
         let config = gate.config();
         let (local, remote) = match side {
@@ -318,7 +362,12 @@ impl<'a> Job<'a> {
         let patience =
             decide(&config, &stanzas(pair, side, way), way).connect_limit(&config.limits);
         let deadline = Instant::now() + patience;
-        Ok(Self { gate, config, setup, way, deadline })
+        steps.say(format!(
+            "{way} stanzas need the level {level}",
+            way = way.as_str(),
+            level = setup.level.as_str()
+        ));
+        Ok(Self { gate, config, setup, way, deadline, steps })
     }
 
     /// What the rules say of the stanzas that the stream is about.
@@ -344,6 +393,7 @@ impl<'a> Job<'a> {
                 let detail = format!("connect to {} at {}: {error}", legacy.name, legacy.address);
                 Failure::new(FailureKind::Unreachable, detail)
             })?;
+        self.steps.say(format!("connected to {} at {}", legacy.name, legacy.address));
         self.attempt(socket, None).await
     }
 
@@ -362,6 +412,7 @@ impl<'a> Job<'a> {
                 return Err(Failure::new(FailureKind::Resolution, "name resolution took too long"));
             }
         };
+        self.steps.say(telling::found(&targets));
         let rules = Services::rules(&self.config, &services.own);
         let mut connector = Connector::new(services.resolver.clone(), targets, rules);
         let mut failures = Vec::new();
@@ -385,11 +436,15 @@ impl<'a> Job<'a> {
                 Err(failure) if is_final(failure.kind()) => return Err(failure),
                 Err(failure) => {
                     debug!(reason = failure.reason(), detail = %failure, "target given up");
+                    self.steps.say(format!("given up: {failure}"));
                     failures.push(failure);
                 }
             }
         }
         let unconnected = connector.into_error();
+        for failure in &unconnected.failures {
+            self.steps.say(failure.to_string());
+        }
         if failures.is_empty() || !unconnected.failures.is_empty() {
             failures.insert(0, Failure::from(unconnected));
         }
@@ -398,6 +453,7 @@ impl<'a> Job<'a> {
 
     async fn target(&mut self, connected: Connected) -> Result<Outcome, Failure> {
         let Connected { stream, target, address, plan } = connected;
+        self.steps.say(format!("connected to {} at {address}", target.host));
         let endpoint = Endpoint { address, target, plan };
         self.setup.external = self.gate.offers_certificate(&self.setup.pair.target);
         match self.attempt(stream, Some(&endpoint)).await {
@@ -405,6 +461,7 @@ impl<'a> Job<'a> {
                 // Protocol EKU-3: servers that want clientAuth in our certificate end the
                 // connection. Without a certificate dialback is left.
                 self.gate.suppress_certificate(&self.setup.pair.target);
+                self.steps.say(format!("{failure}: once more without our certificate"));
                 self.setup.external = false;
                 let again = timeout(self.config.limits.tcp_connect, TcpStream::connect(address));
                 let Ok(Ok(stream)) = again.await else { return Err(failure) };

@@ -11,6 +11,7 @@ use super::{
     opened,
     route::Route,
     sharing::Join,
+    steps::Steps,
 };
 use crate::{
     stream::{Failure, FailureKind},
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Gets the pair of `route` onto a stream, one of its own if `alone`. What is returned resolves
-/// when it is carried no more.
+/// when it is carried no more. What was done on the way is told to `steps`.
 ///
 /// # Errors
 /// Why no stream comes about.
@@ -26,6 +27,7 @@ pub(super) async fn embark(
     gate: &Arc<Gate>,
     route: &Arc<Route>,
     alone: bool,
+    steps: &Steps,
 ) -> Result<oneshot::Receiver<Returned>, Failure> {
     let (side, pair, lang) = (route.side(), route.pair(), route.lang().cloned());
     let (back, returned) = oneshot::channel();
@@ -41,7 +43,7 @@ pub(super) async fn embark(
     };
     let mut join = Join::new(gate, pair, lang.clone(), boarding);
     let may_join = (side == Side::Peer && !alone).then_some(&mut join);
-    match dial::open(gate, side, pair, lang, may_join).await? {
+    match dial::open(gate, side, pair, lang, may_join, steps).await? {
         Way::Joined => {}
         Way::Own(live) => opened::launch(gate, side, live, join)
             .ok_or_else(|| Failure::new(FailureKind::Stream, "nothing to carry"))?,

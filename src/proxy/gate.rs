@@ -1,7 +1,11 @@
 //! What all tasks of one fedgate share: the configuration of now and what was made from it, the
 //! routes, and the two signals by which everything ends.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -17,7 +21,9 @@ use super::{
     admission::Admission,
     backlog::Backlog,
     checking::Checking,
-    counters::Counters,
+    events::Events,
+    failures::{Failures, Key},
+    live::{self, Flow, LiveStreams},
     pieces,
     places::Places,
     questions::Questions,
@@ -32,8 +38,12 @@ use crate::{
     auth::{dialback_key::DialbackKeys, ledger::Routable},
     config::model::Config,
     net::tls::{ClientCertificate, Connect, HandshakeError, Secured, is_certificate_alert},
+    ops::{
+        metrics::{Metrics, Origin},
+        report::{self, ConfigState},
+    },
     stream::{Failure, FailureKind, Setup},
-    xmpp::{Domain, Side},
+    xmpp::{Domain, DomainPair, Side},
 };
 
 /// How long a peer that ended TLS because of our certificate is not shown it again (EKU-3).
@@ -51,7 +61,10 @@ pub(super) struct Gate {
     sharing: Sharing,
     checking: Arc<Checking>,
     admission: Arc<Admission>,
-    counters: Counters,
+    metrics: Metrics,
+    live: Arc<LiveStreams>,
+    failures: Failures,
+    events: Events,
     questions: Arc<Questions>,
     lookups: Arc<Questions>,
     places: Arc<Places>,
@@ -59,6 +72,9 @@ pub(super) struct Gate {
     reached: Reached,
     backlog: Arc<Backlog>,
     no_certificate: DashMap<Domain, Instant>,
+    started: u64,
+    config_state: Mutex<ConfigState>,
+    listening: ArcSwap<Vec<String>>,
     tracker: TaskTracker,
     routes_to: BySide<TaskTracker>,
     draining: CancellationToken,
@@ -94,7 +110,10 @@ impl Gate {
             sharing: Sharing::default(),
             checking: Checking::new(),
             admission: Arc::default(),
-            counters: Counters::default(),
+            metrics: Metrics::new(),
+            live: Arc::default(),
+            failures: Failures::default(),
+            events: Events::new(),
             questions: Questions::new(),
             lookups: Questions::new(),
             places: Arc::default(),
@@ -102,6 +121,13 @@ impl Gate {
             reached: Reached::default(),
             backlog,
             no_certificate: DashMap::new(),
+            started: report::now(),
+            config_state: Mutex::new(ConfigState {
+                generation: 1,
+                loaded: report::now(),
+                error: None,
+            }),
+            listening: ArcSwap::default(),
             tracker: TaskTracker::new(),
             routes_to: BySide::default(),
             draining: CancellationToken::new(),
@@ -126,12 +152,42 @@ impl Gate {
         self.services.store(Arc::new(services));
         self.routes.forget_failures();
         self.no_certificate.clear();
+        let mut state = self.config_state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.generation += 1;
+        (state.loaded, state.error) = (report::now(), None);
+        drop(state);
         self.generation.send_modify(|generation| *generation += 1);
     }
 
     /// Changes when the configuration does.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
+    }
+
+    /// When it began, in seconds since 1970.
+    pub(super) fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// What became of the attempts to read the configuration.
+    pub(super) fn config_state(&self) -> ConfigState {
+        self.config_state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The configuration was read and cannot be used.
+    pub(super) fn reload_failed(&self, why: &str) {
+        let mut state = self.config_state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.error = Some(why.to_owned());
+    }
+
+    /// The listeners that are bound, in words.
+    pub(super) fn listening(&self) -> Arc<Vec<String>> {
+        self.listening.load_full()
+    }
+
+    /// These listeners are bound now.
+    pub(super) fn set_listening(&self, listeners: Vec<String>) {
+        self.listening.store(Arc::new(listeners));
     }
 
     pub(super) fn keys(&self) -> &Arc<DialbackKeys> {
@@ -155,8 +211,23 @@ impl Gate {
         &self.admission
     }
 
-    pub(super) fn counters(&self) -> &Counters {
-        &self.counters
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The streams that are open now.
+    pub(super) fn live(&self) -> &Arc<LiveStreams> {
+        &self.live
+    }
+
+    /// The pairs that did not come about.
+    pub(super) fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
+    /// For whoever watches.
+    pub(super) fn events(&self) -> &Events {
+        &self.events
     }
 
     /// The owner of all tasks but accepted streams and routes.
@@ -217,9 +288,10 @@ impl Gate {
         &self.rates
     }
 
-    /// Which limits were reached.
-    pub(super) fn reached(&self) -> &Reached {
-        &self.reached
+    /// `who` reached a limit: a domain, an address or a pair.
+    pub(super) fn limit_reached(&self, limit: Limit, who: impl fmt::Display) {
+        self.metrics.limit_reached(limit.as_str());
+        self.reached.tell(limit, who, Instant::now());
     }
 
     /// What waits in all routes.
@@ -256,7 +328,10 @@ impl Gate {
             ClientCertificate::Withheld
         };
         let handshake = services.tls.connect(socket, &setup.pair.target, how, certificate);
-        match timeout_at(deadline, handshake).await {
+        let outcome = timeout_at(deadline, handshake).await;
+        let version = outcome.as_ref().ok().and_then(|done| done.as_ref().ok());
+        self.metrics.handshake(Origin::Opened, version.map(|secured| secured.facts.version_str()));
+        match outcome {
             Ok(Ok(secured)) => Ok(secured),
             Ok(Err(error @ HandshakeError::CertificateAlert(_))) => {
                 Err(Failure::new(FailureKind::Certificate, error.to_string()))
@@ -272,6 +347,13 @@ impl Gate {
             Some(alert) => Failure::new(FailureKind::Certificate, alert),
             None => Failure::new(FailureKind::Stream, format!("{error}, {stage}")),
         }
+    }
+
+    /// A stream carries the pair to that side from now on: what failed before does not matter.
+    pub(super) fn opened(&self, side: Side, pair: &DomainPair) {
+        self.routes.opened(side, pair);
+        let direction = live::direction(side, Flow::Out);
+        self.failures.succeeded(direction, &Key::of(pair, direction));
     }
 
     /// Sends stanzas over `route`, waiting a moment for room; what cannot be delivered goes back
@@ -292,7 +374,7 @@ impl Gate {
             match sent {
                 Ok(()) => return,
                 Err(NotTaken::Full(back, limit)) => {
-                    self.reached.tell(limit, back.pair());
+                    self.limit_reached(limit, back.pair());
                     let failure = Failure::new(FailureKind::Resource, full(limit));
                     return self.bounce(side, &back, &failure);
                 }
@@ -307,7 +389,7 @@ impl Gate {
     /// Stanzas are larger than may go to `side`: their senders get an error (XEP-0478 §4).
     pub(super) fn too_large(self: &Arc<Self>, side: Side, stanzas: &[Routable]) {
         for stanzas in stanzas {
-            self.reached.tell(Limit::Stanza, stanzas.pair());
+            self.limit_reached(Limit::Stanza, stanzas.pair());
             let failure = Failure::new(FailureKind::TooLarge, "larger than the other end takes");
             self.bounce(side, stanzas, &failure);
         }
@@ -316,7 +398,8 @@ impl Gate {
     /// Stanzas did not get to `side`: their senders get an error, on the way back.
     pub(super) fn bounce(self: &Arc<Self>, side: Side, stanzas: &Routable, failure: &Failure) {
         let (replies, silent) = pieces::bounces(stanzas, failure);
-        self.counters.bounced(stanzas.stanzas() - silent, silent);
+        let answered = stanzas.stanzas() - silent;
+        self.metrics.bounced(side, failure.condition(), failure.reason(), answered, silent);
         debug!(
             pair = %stanzas.pair(),
             stanzas = stanzas.stanzas(),
@@ -332,7 +415,7 @@ impl Gate {
             },
             Err(_) => replies,
         };
-        self.counters.lost(lost.stanzas());
+        self.metrics.lost(lost.stanzas());
         info!(pair = %lost.pair(), stanzas = lost.stanzas(), "errors could not be returned");
     }
 }

@@ -6,7 +6,13 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
 
-use super::{gate::Gate, rates::Pause, route::Route, rules::decide};
+use super::{
+    gate::Gate,
+    live::{LiveStream, Meter},
+    rates::Pause,
+    route::Route,
+    rules::decide,
+};
 use crate::{
     auth::ledger::{AuthorizedPair, Routable},
     config::model::{Config, Rate},
@@ -32,6 +38,10 @@ pub(super) struct Intake {
     /// What the rules said of the last pair's rates.
     rates: Option<Rates>,
     stanzas: u64,
+    /// What the operator sees of the stream.
+    live: Option<LiveStream>,
+    /// Of the pair whose stanzas came last.
+    meter: Option<Arc<Meter>>,
 }
 
 /// How fast the stanzas of a pair may come, in bytes and in number.
@@ -54,7 +64,7 @@ struct Batch {
 
 impl Intake {
     /// Nothing came yet.
-    pub(super) fn new(gate: &Arc<Gate>, onward: Side) -> Self {
+    pub(super) fn new(gate: &Arc<Gate>, onward: Side, live: Option<LiveStream>) -> Self {
         Self {
             gate: Arc::clone(gate),
             onward,
@@ -65,6 +75,8 @@ impl Intake {
             hurried: false,
             rates: None,
             stanzas: 0,
+            live,
+            meter: None,
         }
     }
 
@@ -135,7 +147,7 @@ impl Intake {
         if self.hurried {
             return;
         }
-        self.gate.reached().tell(limit, who);
+        self.gate.limit_reached(limit, who);
         let until = Instant::now() + time;
         self.pause = Some(self.pause.map_or(until, |pause| pause.max(until)));
     }
@@ -200,8 +212,16 @@ impl Intake {
         }
     }
 
+    fn count(&mut self, stanzas: &Routable) {
+        let (pair, n, bytes) = (stanzas.pair(), stanzas.stanzas(), stanzas.bytes().len());
+        self.gate.metrics().accepted(self.onward.other(), n, bytes);
+        let Some(live) = &self.live else { return };
+        let meter = self.meter.take().filter(|meter| meter.is_for(pair));
+        self.meter.insert(meter.unwrap_or_else(|| live.meter(pair))).count(n, bytes);
+    }
+
     fn deliver(&mut self, route: Result<Arc<Route>, Arc<Failure>>, stanzas: Routable) {
-        self.gate.counters().accepted(self.onward.other(), stanzas.stanzas());
+        self.count(&stanzas);
         if self.onward == Side::Legacy {
             self.charge(&stanzas);
         }

@@ -8,15 +8,16 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tracing::debug;
 
-use super::{dial::Endpoint, gate::Gate, services::Services};
+use super::{gate::Gate, services::Services};
 use crate::{
     auth::{
-        Proof,
+        Proof, Prooftype,
         dane::{self, DanePlan},
         pkix, posh,
     },
     config::model::Dnssec,
-    net::targets::Target,
+    net::{resolver::ResolveError, targets::Target},
+    stream::Failure,
     xmpp::{Direction, Domain},
 };
 
@@ -30,25 +31,27 @@ pub(crate) enum Unproven {
     /// No prooftype succeeded; what follows from that is policy.
     #[error("{0}")]
     Open(String),
+    /// DNS gave no answer that can be used, so nobody knows what the domain's records say.
+    #[error("{0}")]
+    Unanswered(String),
+    /// Nothing else proves it, and what the domain publishes by POSH could not be fetched.
+    #[error("{0}")]
+    Unfetched(String),
+}
+
+impl Unproven {
+    /// Whether it says nothing against a proof of this type that held until now.
+    pub(crate) fn leaves_open(&self, before: Prooftype) -> bool {
+        match self {
+            Self::Contradicted(_) | Self::Open(_) => false,
+            Self::Unanswered(_) => true,
+            // A certificate that CAs vouched for does not need it.
+            Self::Unfetched(_) => before == Prooftype::Posh,
+        }
+    }
 }
 
 impl Gate {
-    /// Judges the certificate chain of a peer's endpoint, as of now. What the domain publishes by
-    /// POSH is fetched only where DANE has no say and PKIX does not prove it.
-    ///
-    /// # Errors
-    /// [`Unproven`].
-    pub(super) async fn judge_endpoint(
-        &self,
-        chain: &[CertificateDer<'static>],
-        domain: &Domain,
-        endpoint: &Endpoint,
-        deadline: Instant,
-    ) -> Result<Proof, Unproven> {
-        let Endpoint { target, plan, .. } = endpoint;
-        self.services().judge_endpoint(chain, domain, target, plan, deadline).await
-    }
-
     /// Judges the certificate chain of a client that claims a domain, as of now: where DNSSEC is
     /// used by what it says of the domain's own servers, which show the same certificates (protocol
     /// DA-11, DA-12), by PKIX, and by POSH.
@@ -66,8 +69,8 @@ impl Gate {
         if services.config.resolver.dnssec != Dnssec::Off {
             let published = timeout(WAIT, services.resolver.published(domain)).await;
             let published =
-                published.map_err(|_| Unproven::Open("DNS took too long".to_owned()))?;
-            let published = published.map_err(|error| Unproven::Open(error.to_string()))?;
+                published.map_err(|_| Unproven::Unanswered("DNS took too long".to_owned()))?;
+            let published = published.map_err(unanswered)?;
             match dane::verify_client(chain, &published.sets, domain, UnixTime::now()) {
                 dane::Outcome::Match(proof) => return Ok(proof),
                 dane::Outcome::Mismatch(why) => {
@@ -77,7 +80,7 @@ impl Gate {
             }
             // Without all answers nobody knows whether the records would forbid it.
             if let Some(error) = published.missing {
-                return Err(Unproven::Open(error.to_string()));
+                return Err(unanswered(error));
             }
             // In the resolver's memory by now.
             targets = services.resolver.service(domain).await.unwrap_or_default();
@@ -104,7 +107,8 @@ impl Gate {
 }
 
 impl Services {
-    /// Judges the certificate chain of a peer's endpoint; see [`Gate::judge_endpoint`].
+    /// Judges the certificate chain of a peer's endpoint, as of now. What the domain publishes by
+    /// POSH is fetched only where DANE has no say and PKIX does not prove it.
     ///
     /// # Errors
     /// [`Unproven`].
@@ -142,9 +146,9 @@ impl Services {
             // unknown: it proves nothing and forbids nothing
             Ok(Err(error)) => {
                 debug!(%domain, %error, "POSH material not known");
-                return Err(Unproven::Open(format!("{pkix}; POSH: {error}")));
+                return Err(Unproven::Unfetched(format!("{pkix}; POSH: {error}")));
             }
-            Err(_) => return Err(Unproven::Open(format!("{pkix}; POSH: no answer in time"))),
+            Err(_) => return Err(Unproven::Unfetched(format!("{pkix}; POSH: no answer in time"))),
         };
         match posh::verify(chain, &material, domain, UnixTime::now()) {
             posh::Outcome::Match(proof) => Ok(proof),
@@ -154,6 +158,11 @@ impl Services {
             }
         }
     }
+}
+
+/// With the cause.
+fn unanswered(error: ResolveError) -> Unproven {
+    Unproven::Unanswered(Failure::from(error).to_string())
 }
 
 /// How long DNS, and then POSH, may keep a client waiting (protocol §9.3 step 3).

@@ -13,7 +13,9 @@ use tokio::{
 };
 
 use super::{
-    expiry, pieces,
+    expiry,
+    live::{Flow, LiveStream, Meter},
+    pieces,
     route::{Queued, Route},
 };
 use crate::{
@@ -68,7 +70,7 @@ pub(super) enum End {
     Denied(Failure),
     /// The other end does not take the pair on this stream.
     Refused(Failure),
-    /// What proved the pair's target has expired, and nothing does now.
+    /// This stream proves the pair's target no more; another one may.
     Withdrawn(Failure),
     /// The stream ended, or ends, before the pair was on it.
     Missed,
@@ -91,6 +93,7 @@ pub(super) struct Lanes {
     turns: VecDeque<LaneId>,
     /// Put on the wire and not known to be written: where each ends in the output.
     writing: VecDeque<(u64, LaneId, Queued)>,
+    live: Option<LiveStream>,
 }
 
 /// One pair on one stream.
@@ -111,6 +114,8 @@ pub(super) struct Lane {
     waiting: VecDeque<Queued>,
     in_flight: usize,
     progress: bool,
+    /// Counts what is written.
+    meter: Option<Arc<Meter>>,
 }
 
 /// How far a pair has come on the stream.
@@ -127,8 +132,8 @@ pub(super) enum Stage {
 }
 
 impl Lanes {
-    /// No lanes.
-    pub(super) fn new() -> Self {
+    /// No lanes; `live` is what the operator sees of the stream.
+    pub(super) fn new(live: Option<LiveStream>) -> Self {
         let (handle, calls) = mpsc::unbounded_channel();
         Self {
             handle,
@@ -140,6 +145,7 @@ impl Lanes {
             asked: HashMap::new(),
             turns: VecDeque::new(),
             writing: VecDeque::new(),
+            live,
         }
     }
 
@@ -220,6 +226,7 @@ impl Lanes {
                 waiting: VecDeque::new(),
                 in_flight: 0,
                 progress: false,
+                meter: None,
             },
         );
         id
@@ -239,6 +246,9 @@ impl Lanes {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.renewal = proof.expires().map(expiry::look_at);
             lane.unanswered = 0;
+            if let Some(live) = &self.live {
+                live.authorized(lane.route.pair(), Flow::Out, Some(&proof));
+            }
             lane.proof = Some(proof);
         }
     }
@@ -264,6 +274,10 @@ impl Lanes {
         lane.stage = Stage::Open;
         lane.used = Instant::now();
         lane.renewal = lane.proof.as_ref().and_then(Proof::expires).map(expiry::look_at);
+        if let Some(live) = &self.live {
+            live.authorized(lane.route.pair(), Flow::Out, lane.proof.as_ref());
+            lane.meter = Some(live.meter(lane.route.pair()));
+        }
         lane.waiting = lane.route.board(id, self.handle.clone());
         if !lane.waiting.is_empty() {
             self.turns.push_back(id);
@@ -328,8 +342,11 @@ impl Lanes {
     /// Lets go of what is written.
     pub(super) fn settle(&mut self, written: u64) {
         while self.writing.front().is_some_and(|(end, ..)| *end <= written) {
-            let Some((_, id, _)) = self.writing.pop_front() else { return };
+            let Some((_, id, queued)) = self.writing.pop_front() else { return };
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            if let Some(meter) = &lane.meter {
+                meter.count(queued.stanzas.stanzas(), queued.stanzas.bytes().len());
+            }
             lane.in_flight -= 1;
             lane.progress = true;
             self.release(id);
@@ -367,6 +384,9 @@ impl Lanes {
         if self.lanes.get(&id).is_some_and(leaves)
             && let Some(lane) = self.lanes.remove(&id)
         {
+            if let Some(live) = &self.live {
+                live.withdrawn(lane.route.pair());
+            }
             lane.give_back(End::Missed);
         }
     }

@@ -196,6 +196,17 @@ impl Listeners {
         all
     }
 
+    /// What is bound, in words.
+    pub(super) fn names(&self) -> Vec<String> {
+        let streams = self.streams.iter();
+        let mut names: Vec<_> = streams
+            .map(|((entry, _), listening)| format!("{} {}", entry.as_str(), listening.local))
+            .chain(self.dns.values().map(|listening| format!("dns {}", listening.local)))
+            .collect();
+        names.sort();
+        names
+    }
+
     /// The bound addresses of the DNS responder.
     pub(super) fn dns_addresses(&self) -> Vec<SocketAddr> {
         self.dns.values().map(|listening| listening.local).collect()
@@ -213,7 +224,7 @@ fn wanted(listen: &Listen) -> impl Iterator<Item = (Entry, SocketAddr)> {
 fn dns_settings(config: &Config) -> Result<dns::Settings, ServersError> {
     let own = OwnAddresses::new(config.listen.dns.iter().copied());
     Ok(dns::Settings {
-        address: config.steer.address,
+        addresses: config.steer.addresses.clone(),
         port: config.steer.port,
         local_domains: config.local_domains.keys().cloned().collect(),
         clients: config.legacy.values().flat_map(|legacy| legacy.sources.clone()).collect(),
@@ -286,6 +297,7 @@ impl Acceptor {
     /// Refusals here cost one line and no XMPP byte (protocol §12.1, state I0).
     fn admit(&self, socket: TcpStream, address: SocketAddr) {
         let config = self.gate.config();
+        let (metrics, listener) = (self.gate.metrics(), self.entry.as_str());
         let ip = address.ip().to_canonical();
         let mut address = SocketAddr::new(ip, address.port());
         let mut permit = None;
@@ -293,11 +305,16 @@ impl Acceptor {
             Entry::Public | Entry::DirectTls => {
                 if let Some(denied) = config.policy.address(ip, Direction::Inbound) {
                     info!(addr = %ip, rule = %denied.rule, "connection refused by rule");
+                    metrics.rejected(listener, "rule");
                     return;
                 }
                 match self.gate.admission().admit(ip, &config.limits) {
                     Ok(place) => permit = Some(place),
-                    Err(limit) => return self.gate.reached().tell(limit, ip),
+                    Err(limit) => {
+                        self.gate.limit_reached(limit, ip);
+                        metrics.rejected(listener, "limit");
+                        return;
+                    }
                 }
             }
             Entry::Local => {
@@ -316,6 +333,7 @@ impl Acceptor {
                     .any(|legacy| legacy.sources.iter().any(|net| net.contains(&ip)));
                 if !known {
                     info!(addr = %ip, "local connection refused: not among the legacy sources");
+                    metrics.rejected(listener, "stranger");
                     // COMPAT(jabberd2): a connection that just closes is opened again at once,
                     // over and over; a stream error gives it pause.
                     if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {

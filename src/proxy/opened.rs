@@ -15,9 +15,11 @@ use tracing::info;
 
 use super::{
     dial::Live,
+    events::About,
     gate::Gate,
     intake::Intake,
     lanes::{End, LaneId, Lanes},
+    live::{self, Flow, LiveStream},
     rules,
     sharing::{Join, Registered},
 };
@@ -25,9 +27,10 @@ use crate::{
     auth::Proof,
     config::model::Config,
     net::wire::Event,
+    ops::metrics::Origin,
     stream::{Failure, FailureKind},
     xml::writer,
-    xmpp::{DomainPair, Side},
+    xmpp::{DomainPair, Side, StreamCondition},
 };
 
 /// How long last words may take.
@@ -61,7 +64,7 @@ struct Opened {
 /// Starts the task of a stream that was opened for `join`'s pair. None if that is on another stream
 /// by now.
 pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) -> Option<()> {
-    let mut lanes = Lanes::new();
+    let mut lanes = Lanes::new(live.shown.clone());
     let registered = match side {
         Side::Peer => Registered::new(gate, &live, &join, lanes.handle().clone()),
         Side::Legacy => None,
@@ -72,8 +75,8 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
     let lane = lanes.board(boarding);
     lanes.bound(lane, largest(&gate.config(), side, &first, &live));
     lanes.open(lane);
-    gate.routes().opened(side, &first);
-    let mut intake = Intake::new(gate, side.other());
+    gate.opened(side, &first);
+    let mut intake = Intake::new(gate, side.other(), live.shown.clone());
     let mut live = live;
     if let Some(header) = live.frames.framer().header() {
         intake.set_lang(header);
@@ -129,7 +132,17 @@ impl Opened {
             | End::Refused(failure)
             | End::Withdrawn(failure) => (failure.reason(), Some(failure)),
         };
+        let told = failure.as_ref().and_then(Failure::told);
+        gate.metrics().closed(side, Origin::Opened, told.map(StreamCondition::as_str));
+        if let Some(shown) = &live.shown {
+            let about = About::stream(shown.id(), live::direction(side, Flow::Out)).of(&first);
+            gate.events().tell("closed", about, || match &failure {
+                Some(failure) => format!("{reason}: {failure}"),
+                None => reason.to_owned(),
+            });
+        }
         info!(
+            stream = live.shown.as_ref().map(LiveStream::id),
             side = side.as_str(),
             pair = %first,
             pairs,
@@ -154,6 +167,7 @@ impl Opened {
         let gate = Arc::clone(&self.gate);
         let mut generation = gate.subscribe();
         let mut limits = gate.config().limits.clone();
+        let closed = self.live.shown.as_ref().map(|shown| shown.end().clone()).unwrap_or_default();
         // The configuration may have changed while the stream was opened.
         self.judge();
         // Stanzas may stand right behind what opened it.
@@ -200,6 +214,7 @@ impl Opened {
                         self.renewed(lane, outcome);
                     }
                 }
+                () = closed.cancelled() => return End::Done("closed by the operator"),
                 () = gate.stopping(self.side), if !self.stopping => self.stopping = true,
                 changed = generation.changed() => if changed.is_ok() {
                     limits = gate.config().limits.clone();

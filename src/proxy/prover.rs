@@ -4,12 +4,12 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rustls::pki_types::CertificateDer;
-use tokio::time::timeout;
-use tracing::info;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info};
 
-use super::{dial, gate::Gate, judge::Unproven, reached::Limit};
+use super::{dial, expiry, gate::Gate, judge::Unproven, reached::Limit};
 use crate::{
-    auth::Proof,
+    auth::{Proof, Prooftype},
     config::model::{LocalTrust, Refusals},
     stream::{Challenge, Failure, FailureKind, Question, Refusal, Verdict, VerifyOutcome},
     xmpp::{Direction, DomainPair, Side, StanzaCondition},
@@ -43,12 +43,8 @@ pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -
                 Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
             }
         },
-        Question::Renewal { pair, dialback: None } => gate
-            .accept_client(&asker, Some(&pair.target), &pair.sender)
-            .await
-            .map_err(|why| Refusal::error(StanzaCondition::NotAuthorized, why.to_string())),
-        Question::Renewal { pair, dialback: Some((key, id)) } => {
-            dial_back(&gate, &asker, &pair, key, id).await
+        Question::Renewal { pair, before, dialback } => {
+            prove_again(&gate, &asker, &pair, before, dialback.as_ref()).await
         }
         Question::Pair { pair, key, id } => match asker.side {
             Side::Peer => peer_pair(&gate, &asker, &pair, key, id).await,
@@ -56,6 +52,44 @@ pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -
         },
     };
     challenge.answer(result)
+}
+
+/// The proof of a pair has expired. Where nobody answers nobody knows, which is no reason to end
+/// what goes well; but not for ever.
+async fn prove_again(
+    gate: &Arc<Gate>,
+    asker: &Asker,
+    pair: &DomainPair,
+    before: Prooftype,
+    dialback: Option<&(String, String)>,
+) -> Result<Proof, Refusal> {
+    let mut unanswered = 0;
+    loop {
+        let (refusal, is_answer) = match dialback {
+            Some((key, id)) => match dial_back(gate, asker, pair, key.clone(), id.clone()).await {
+                Ok(proof) => return Ok(proof),
+                Err(refusal) => {
+                    let silence = VerifyOutcome::Error(Some(StanzaCondition::RemoteServerTimeout));
+                    let is_answer = refusal.outcome != silence;
+                    (refusal, is_answer)
+                }
+            },
+            None => match gate.accept_client(asker, Some(&pair.target), &pair.sender).await {
+                Ok(proof) => return Ok(proof),
+                Err(why) => {
+                    let is_answer = !why.leaves_open(before);
+                    let refusal = Refusal::error(StanzaCondition::NotAuthorized, why.to_string());
+                    (refusal, is_answer)
+                }
+            },
+        };
+        if is_answer || unanswered == expiry::UNANSWERED_MAX {
+            return Err(refusal);
+        }
+        unanswered += 1;
+        debug!(pair = %pair, detail = refusal.detail, "proof not renewed yet");
+        sleep(expiry::UNANSWERED_WAIT).await;
+    }
 }
 
 /// A peer wants to send for a pair (protocol §12.5).
@@ -148,12 +182,20 @@ async fn dial_back(
     let share = gate.config().limits.lookups_per_address;
     let slot = gate.questions().slot(asker.side, asker.address, share, patience).await;
     let Some(_slot) = slot else {
-        gate.reached().tell(Limit::LookupsPerAddress, asker.address);
+        gate.limit_reached(Limit::LookupsPerAddress, asker.address);
         let detail = "too many dialback questions are under way";
         return Err(Refusal::error(StanzaCondition::ResourceConstraint, detail));
     };
-    let asked =
-        dial::ask(gate, asker.side, &pair.reversed(), id, key).await.map_err(|f| refusal(&f))?;
+    let asked = dial::ask(gate, asker.side, &pair.reversed(), id, key).await;
+    gate.metrics().asked(match &asked {
+        Ok(asked) => match asked.outcome {
+            VerifyOutcome::Valid => "valid",
+            VerifyOutcome::Invalid => "invalid",
+            VerifyOutcome::Error(_) => "error",
+        },
+        Err(_) => "unreachable",
+    });
+    let asked = asked.map_err(|failure| refusal(&failure))?;
     match asked.outcome {
         VerifyOutcome::Valid => Ok(Proof::dialback(pair.sender.clone(), asked.proof.as_ref())),
         VerifyOutcome::Invalid => Err(Refusal {

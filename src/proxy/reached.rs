@@ -1,12 +1,9 @@
-//! Which limits were reached: each time counts, and the log tells of the first time and then at
-//! most once in a while, for whoever reaches one mostly does so over and over.
+//! Which limits were reached: the log tells of the first time and then at most once in a while, for
+//! whoever reaches one mostly does so over and over.
 
 use std::{
     fmt,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -44,19 +41,8 @@ pub(super) enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 11] = [
-        Self::BytesBeforeAuth,
-        Self::Connections,
-        Self::ConnectionsPerAddress,
-        Self::ConnectionsPerDomain,
-        Self::DialbackRate,
-        Self::LookupsPerAddress,
-        Self::Queue,
-        Self::QueueTotal,
-        Self::Rate,
-        Self::Stanza,
-        Self::StanzaRate,
-    ];
+    /// How many there are.
+    const COUNT: usize = Self::StanzaRate as usize + 1;
 
     /// Its key in the configuration, below `limits`.
     pub(super) fn as_str(self) -> &'static str {
@@ -76,11 +62,10 @@ impl Limit {
     }
 }
 
-/// How often each limit was reached.
+/// When the log told of each limit.
 #[derive(Debug, Default)]
 pub(super) struct Reached {
-    times: [AtomicU64; Limit::ALL.len()],
-    told: Mutex<[Told; Limit::ALL.len()]>,
+    told: Mutex<[Told; Limit::COUNT]>,
 }
 
 /// What the log says of one limit.
@@ -104,25 +89,14 @@ impl Told {
 }
 
 impl Reached {
-    /// `who` reached a limit: a domain, an address or a pair.
-    pub(super) fn tell(&self, limit: Limit, who: impl fmt::Display) {
-        let at = limit as usize;
-        if let Some(times) = self.times.get(at) {
-            times.fetch_add(1, Ordering::Relaxed);
-        }
+    /// `who` reached a limit.
+    pub(super) fn tell(&self, limit: Limit, who: impl fmt::Display, now: Instant) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let again = told.get_mut(at).and_then(|told| told.again(Instant::now()));
+        let again = told.get_mut(limit as usize).and_then(|told| told.again(now));
         drop(told);
         if let Some(times) = again {
             info!(limit = limit.as_str(), of = %who, times, "limit reached");
         }
-    }
-
-    /// How often each was, by the keys of the configuration.
-    pub(super) fn times(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let of =
-            |(limit, times): (Limit, &AtomicU64)| (limit.as_str(), times.load(Ordering::Relaxed));
-        Limit::ALL.into_iter().zip(&self.times).map(of)
     }
 }
 
@@ -139,15 +113,5 @@ mod tests {
         assert_eq!(told.again(start + SILENCE / 2), None);
         assert_eq!(told.again(start + SILENCE), Some(3));
         assert_eq!(told.again(start + 3 * SILENCE), Some(1));
-    }
-
-    #[test]
-    fn each_limit_has_a_place_of_its_own() {
-        let reached = Reached::default();
-        for (at, limit) in Limit::ALL.into_iter().enumerate() {
-            assert_eq!(limit as usize, at, "{}", limit.as_str());
-            reached.tell(limit, "a.example");
-        }
-        assert!(reached.times().all(|(_, times)| times == 1));
     }
 }

@@ -5,7 +5,10 @@ mod task;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -56,6 +59,7 @@ pub(super) struct Route {
     backlog: Arc<Backlog>,
     /// What `room` had in the beginning, in bytes.
     capacity: u32,
+    waiting: Arc<Waiting>,
     entrance: Mutex<Entrance>,
     state: watch::Sender<State>,
 }
@@ -75,8 +79,31 @@ enum Entrance {
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) stanzas: Routable,
-    pub(super) _room: OwnedSemaphorePermit,
-    pub(super) _share: Option<Share>,
+    pub(super) _place: Place,
+}
+
+/// A share of the queue, and of all queues together; it is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _room: OwnedSemaphorePermit,
+    _share: Option<Share>,
+    stanzas: u64,
+    bytes: u64,
+    waiting: Arc<Waiting>,
+}
+
+/// What waits in a queue.
+#[derive(Debug, Default)]
+struct Waiting {
+    stanzas: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.waiting.stanzas.fetch_sub(self.stanzas, Ordering::Relaxed);
+        self.waiting.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Stanzas that a route did not take.
@@ -135,6 +162,7 @@ impl Route {
             room: Arc::new(Semaphore::new(capacity as usize)),
             backlog,
             capacity,
+            waiting: Arc::default(),
             entrance: Mutex::new(Entrance::Waiting(VecDeque::new())),
             state: watch::Sender::new(State::Opening),
         }
@@ -169,9 +197,7 @@ impl Route {
             Some((room, self.backlog.take(size as usize).await))
         };
         match timeout(ROOM_WAIT, room).await {
-            Ok(Some((room, share))) => {
-                self.enter(Queued { stanzas, _room: room, _share: Some(share) })
-            }
+            Ok(Some((room, share))) => self.enter(self.queued(stanzas, room, Some(share))),
             Ok(None) => Err(NotTaken::Ended(stanzas)),
             Err(_) => Err(NotTaken::Full(stanzas, limit)),
         }
@@ -193,10 +219,28 @@ impl Route {
 
     fn put(&self, stanzas: Routable, share: Option<Share>) -> Result<(), NotTaken> {
         match Arc::clone(&self.room).try_acquire_many_owned(self.share(&stanzas)) {
-            Ok(room) => self.enter(Queued { stanzas, _room: room, _share: share }),
+            Ok(room) => self.enter(self.queued(stanzas, room, share)),
             Err(_) if self.room.is_closed() => Err(NotTaken::Ended(stanzas)),
             Err(_) => Err(NotTaken::Full(stanzas, Limit::Queue)),
         }
+    }
+
+    fn queued(
+        &self,
+        stanzas: Routable,
+        room: OwnedSemaphorePermit,
+        share: Option<Share>,
+    ) -> Queued {
+        let place = Place {
+            _room: room,
+            _share: share,
+            stanzas: stanzas.stanzas().into(),
+            bytes: stanzas.bytes().len() as u64,
+            waiting: Arc::clone(&self.waiting),
+        };
+        self.waiting.stanzas.fetch_add(place.stanzas, Ordering::Relaxed);
+        self.waiting.bytes.fetch_add(place.bytes, Ordering::Relaxed);
+        Queued { stanzas, _place: place }
     }
 
     fn enter(&self, queued: Queued) -> Result<(), NotTaken> {
@@ -306,7 +350,14 @@ impl Route {
         self.state.send_replace(State::Ended(Arc::clone(failure)));
     }
 
-    fn is_open(&self) -> bool {
+    /// Stanzas that wait, and their bytes.
+    pub(super) fn waiting(&self) -> (u64, u64) {
+        let Waiting { stanzas, bytes } = &*self.waiting;
+        (stanzas.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether stanzas flow.
+    pub(super) fn is_open(&self) -> bool {
         matches!(*self.state.borrow(), State::Open)
     }
 

@@ -1,6 +1,7 @@
 //! The routes that live now, by side and domain pair, and the memory of those that failed.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,10 +12,15 @@ use std::{
 use dashmap::{DashMap, mapref::entry::Entry};
 use tokio::time::Instant;
 
-use super::{gate::Gate, route::Route};
+use super::{
+    gate::Gate,
+    live::{self, Flow},
+    route::Route,
+};
 use crate::{
+    ops::report,
     stream::{Failure, FailureKind},
-    xmpp::{DomainPair, Side},
+    xmpp::{Domain, DomainPair, Side},
 };
 
 /// How long after a first failure stanzas bounce at once; it doubles with each failure up to the
@@ -44,6 +50,41 @@ struct Rest {
     until: Instant,
     times: u32,
     failure: Arc<Failure>,
+}
+
+/// A route as an operator sees it.
+#[derive(Clone, Debug)]
+pub(super) struct RouteReport {
+    pub(super) side: Side,
+    pub(super) pair: DomainPair,
+    is_open: bool,
+    /// Stanzas that wait.
+    pub(super) queued: u64,
+    /// Their bytes.
+    pub(super) queued_bytes: u64,
+}
+
+/// What waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// Stanzas in the queues.
+    pub(super) queued: HashMap<Key, u64>,
+    /// How long stanzas of failed pairs still bounce at once.
+    pub(super) retry: HashMap<Key, Duration>,
+}
+
+impl RouteReport {
+    pub(super) fn into_report(self) -> report::Route {
+        report::Route {
+            side: self.side.as_str().to_owned(),
+            direction: live::direction(self.side, Flow::Out).as_str().to_owned(),
+            sender: self.pair.sender.to_unicode(),
+            target: self.pair.target.to_unicode(),
+            state: if self.is_open { "open" } else { "opening" }.to_owned(),
+            queued: self.queued,
+            queued_bytes: self.queued_bytes,
+        }
+    }
 }
 
 impl Routes {
@@ -121,6 +162,43 @@ impl Routes {
         }
         // Its successor may be there already.
         self.live.remove_if(&key, |_, live| live.0 == id);
+    }
+
+    /// Forgets failures that concern a domain, or all: the next stanza tries again.
+    pub(super) fn forget(&self, domain: Option<&Domain>) {
+        self.failed.retain(|(_, pair), _| {
+            domain.is_some_and(|domain| pair.sender != *domain && pair.target != *domain)
+        });
+    }
+
+    /// All live routes, in order of their pairs.
+    pub(super) fn report(&self) -> Vec<RouteReport> {
+        let report = |(side, pair): &Key, route: &Route| {
+            let (queued, queued_bytes) = route.waiting();
+            RouteReport {
+                side: *side,
+                pair: pair.clone(),
+                is_open: route.is_open(),
+                queued,
+                queued_bytes,
+            }
+        };
+        let mut all: Vec<_> =
+            self.live.iter().map(|entry| report(entry.key(), &entry.value().1)).collect();
+        all.sort_by(|a, b| (a.side, &a.pair).cmp(&(b.side, &b.pair)));
+        all
+    }
+
+    /// What waits for whom, and how long failed pairs rest.
+    pub(super) fn waiting(&self) -> Waiting {
+        let now = Instant::now();
+        let rest = |rest: &Rest| rest.until.checked_duration_since(now);
+        let retry =
+            self.failed.iter().filter_map(|entry| Some((entry.key().clone(), rest(&entry)?)));
+        Waiting {
+            queued: self.report().into_iter().map(|r| ((r.side, r.pair), r.queued)).collect(),
+            retry: retry.collect(),
+        }
     }
 
     /// Forgets failures, for what caused them may be mended by the new configuration.

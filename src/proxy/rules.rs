@@ -7,13 +7,16 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{dial::Endpoint, gate::Gate, judge::Unproven, prover::Asker, reached::Limit};
+use super::{
+    dial::Endpoint, gate::Gate, judge::Unproven, prover::Asker, reached::Limit, services::Services,
+};
 use crate::{
-    auth::{Proof, pin},
+    auth::{Proof, dane::DanePlan, pin},
     config::{
         model::{Config, TlsVersion},
         policy::{Decision, Mode, Query},
     },
+    net::targets::Target,
     xml::writer::StreamLimits,
     xmpp::{Direction, Domain, DomainPair, Side},
 };
@@ -22,7 +25,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the rules say of a pair's stanzas, for all addresses.
-pub(super) fn decide<'c>(
+pub(crate) fn decide<'c>(
     config: &'c Config,
     pair: &DomainPair,
     direction: Direction,
@@ -94,8 +97,8 @@ impl Gate {
         }
         let (share, address) = (config.limits.lookups_per_address, asker.address);
         let Some(_slot) = self.lookups().slot(Side::Peer, address, share, PATIENCE).await else {
-            self.reached().tell(Limit::LookupsPerAddress, address);
-            return Err(Unproven::Open("too many certificates of the address".into()));
+            self.limit_reached(Limit::LookupsPerAddress, address);
+            return Err(Unproven::Unanswered("too many certificates of the address".into()));
         };
         counts(&decision, self.judge_client(chain, remote).await?)
     }
@@ -113,10 +116,8 @@ impl Gate {
         endpoint: &Endpoint,
         deadline: Instant,
     ) -> Result<Proof, Unproven> {
-        if let Some(pinned) = by_pin(decision, chain, remote) {
-            return pinned;
-        }
-        counts(decision, self.judge_endpoint(chain, remote, endpoint, deadline).await?)
+        let Endpoint { target, plan, .. } = endpoint;
+        self.services().accept_endpoint(chain, decision, remote, target, plan, deadline).await
     }
 
     /// Tells the operator what the rules would have refused, if that is all they do now.
@@ -155,6 +156,27 @@ impl Gate {
                 "would be refused, but the mode is report"
             );
         }
+    }
+}
+
+impl Services {
+    /// Judges the certificate chain of a peer's endpoint; see [`Gate::accept_endpoint`].
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub(crate) async fn accept_endpoint(
+        &self,
+        chain: &[CertificateDer<'static>],
+        decision: &Decision<'_>,
+        remote: &Domain,
+        target: &Target,
+        plan: &DanePlan,
+        deadline: Instant,
+    ) -> Result<Proof, Unproven> {
+        if let Some(pinned) = by_pin(decision, chain, remote) {
+            return pinned;
+        }
+        counts(decision, self.judge_endpoint(chain, remote, target, plan, deadline).await?)
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Services {
     pub(crate) resolver: Resolver,
     /// What domains publish over HTTPS; none: it is not asked for.
     pub(crate) posh: Option<PoshClient>,
+    /// Fetches by HTTPS.
+    pub(crate) fetcher: Arc<Fetcher>,
     /// The addresses that fedgate itself listens on, which are never dialled.
     pub(crate) own: OwnAddresses,
 }
@@ -88,8 +90,8 @@ impl Services {
         let rules = Self::rules(&config, &own);
         let fetcher = Fetcher::new(resolver.clone(), &roots, config.tls.min_version, rules);
         let fetcher = Arc::new(fetcher.map_err(ServicesError::Tls)?);
-        let posh = config.posh.fetch.then(|| PoshClient::new(fetcher, config.posh));
-        Ok(Self { config, tls, roots, resolver, posh, own })
+        let posh = config.posh.fetch.then(|| PoshClient::new(Arc::clone(&fetcher), config.posh));
+        Ok(Self { config, tls, roots, resolver, posh, fetcher, own })
     }
 
     /// What holds for every connection to an address that a stranger named.

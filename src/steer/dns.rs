@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! SRV _xmpp-server._tcp.X, _jabber._tcp.X  →  0 0 PORT steer.fedgate.internal.
-//! A, AAAA steer.fedgate.internal.          →  the address of the local listener
+//! A, AAAA steer.fedgate.internal.          →  the addresses of the local listeners
 //! SRV _xmpps-server._tcp.X                 →  no data: the legacy server cannot speak TLS
 //! all of these for a local domain X, and everything else  →  relayed upstream, byte for byte
 //! ```
@@ -45,9 +45,9 @@ use relay::{Transport, relay};
 /// What the responder answers, to whom, and whom it asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// The local listener's address, as the legacy server reaches it.
-    pub address: IpAddr,
-    /// The local listener's port.
+    /// The local listener's address, as the legacy server reaches it, and those of the replicas.
+    pub addresses: Vec<IpAddr>,
+    /// The port of all of them.
     pub port: u16,
     /// Domains that are not steered.
     pub local_domains: Vec<Domain>,

@@ -17,6 +17,10 @@ use std::{
     str::FromStr,
 };
 
+mod deny;
+
+pub use deny::Deny;
+
 /// What is redirected, and where to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Redirect {
@@ -162,9 +166,20 @@ pub fn apply(ruleset: &str) -> Result<(), NftError> {
 /// # Errors
 /// As of [`apply`].
 pub fn remove() -> Result<(), NftError> {
+    remove_tables(&[Family::V4.table(), Family::V6.table()])
+}
+
+/// Removes what [`apply`] loaded of [`Deny`], if it did.
+///
+/// # Errors
+/// As of [`apply`].
+pub fn remove_deny() -> Result<(), NftError> {
+    remove_tables(&[deny::TABLE])
+}
+
+fn remove_tables(tables: &[&str]) -> Result<(), NftError> {
     let mut ruleset = String::new();
-    for family in [Family::V4, Family::V6] {
-        let table = family.table();
+    for table in tables {
         let _ = write!(ruleset, "table {table} {{}}\ndelete table {table}\n");
     }
     apply(&ruleset)

@@ -117,6 +117,12 @@ impl Failure {
         }
     }
 
+    /// The stream error that the other end is told, if any.
+    #[must_use]
+    pub fn told(&self) -> Option<StreamCondition> {
+        self.told.as_ref().map(|(condition, _)| *condition)
+    }
+
     /// The kind.
     #[must_use]
     pub fn kind(&self) -> FailureKind {

@@ -344,6 +344,12 @@ impl Receiving {
         self.names.from.as_ref()
     }
 
+    /// The domain that the stream's current header is addressed to.
+    #[must_use]
+    pub fn addressed(&self) -> Option<&Domain> {
+        self.names.to.as_ref()
+    }
+
     fn challenge(&self, question: Question) -> Action {
         Action::Prove(Challenge::new(question, self.id.clone()))
     }

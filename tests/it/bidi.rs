@@ -40,8 +40,8 @@ fn message_from(domain: &str) -> String {
 }
 
 /// Numbered messages of some size.
-fn numbered(from: &str, to: &str, count: u32) -> String {
-    let padding = "x".repeat(1000);
+fn numbered(from: &str, to: &str, count: u32, size: usize) -> String {
+    let padding = "x".repeat(size);
     let one =
         |n| format!("<message from='{from}' to='{to}' id='{n}'><body>{padding}</body></message>");
     (0..count).map(one).collect()
@@ -80,6 +80,42 @@ async fn dialback_opens_the_way_back_too() {
     asked.say(format!("<db:verify from='evil.test' to='old.test' id='{id}' type='valid'/>")).await;
     conn.until("type='valid'/>").await;
     let _stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_could_not_be_reached_is_as_soon_as_it_comes() {
+    let mut world = World::with(BOUNCE).await;
+    let _stream = world.sends("evil.test").await;
+    world.bounced("evil.test", "remote-server-not-found").await;
+    let mut conn = from_peer(&world, "evil.test").await;
+    let _stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_begins_anew_by_external_carries_nothing_meanwhile() {
+    // RFC 6120 §6.4.6: pairs of before authentication are over
+    let mut world = World::with(BOUNCE).await;
+    let mut conn = world.secured(Some(&world.authority.issue(&["evil.test"]))).await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say(BIDI).await;
+    conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
+    conn.until("type='valid'/>").await;
+    let mut stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    conn.say(EXTERNAL).await;
+    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    // nothing else leads to the peer
+    stream.say(&message_to("evil.test")).await;
+    world.bounced("evil.test", "remote-server-not-found").await;
+    conn.say(header("evil.test", "old.test")).await;
+    let text = conn.until(FEATURES_END).await;
+    assert!(!text.contains("<message"), "{text}");
+    stream.say(&message_to("evil.test")).await;
     assert_eq!(conn.until("</message>").await, message_to("evil.test"));
     world.is_alive().await;
 }
@@ -148,7 +184,7 @@ async fn what_a_peers_broken_stream_did_not_take_goes_over_one_of_ours_in_order(
     let host = world.host("evil.test").await;
     let mut conn = from_peer(&world, "evil.test").await;
     let mut stream = world.legacy.open("evil.test").await;
-    stream.say(&numbered("bob@old.test", "m@evil.test", 12_000)).await;
+    stream.say(&numbered("bob@old.test", "m@evil.test", 12_000, 1000)).await;
     conn.until("</message>").await;
     world.is_alive().await;
     drop(conn);
@@ -283,9 +319,11 @@ async fn much_goes_both_ways_on_our_stream() {
 /// The peer writes all before it reads anything, while as much is sent to it.
 async fn both_ways(world: &mut World, mut conn: Conn) {
     const COUNT: u32 = 5000;
+    // in all more than the sockets hold
+    const SIZE: usize = 4000;
     let mut stream = world.legacy.open("evil.test").await;
-    let there = numbered("bob@old.test", "m@evil.test", COUNT);
-    let back = numbered("m@evil.test", "bob@old.test", COUNT);
+    let there = numbered("bob@old.test", "m@evil.test", COUNT, SIZE);
+    let back = numbered("m@evil.test", "bob@old.test", COUNT, SIZE);
     let peer = async {
         conn.say(&back).await;
         let last = format!(" id='{}'><body>", COUNT - 1);

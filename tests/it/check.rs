@@ -298,6 +298,73 @@ async fn a_posh_document_proves_and_nothing_passes_over_another() {
 }
 
 #[tokio::test]
+async fn pins_and_the_prooftypes_that_count_are_those_of_the_rules() {
+    let world = World::start().await;
+    let digest = "00".repeat(32);
+    for (rule, proof, hint) in [
+        (format!("pins: ['{digest}']"), ("pin", ProofResult::Fails), "change the pin"),
+        ("proofs: [dane]".to_owned(), ("dane", ProofResult::Untried), "do not count it"),
+    ] {
+        world.configure(&format!("rules: [{{ match: good.test, {rule} }}]"));
+        let report = world.check(&options("good.test")).await;
+        let text = report.to_text(false);
+        assert_eq!(proofs(&report)[0], proof, "{text}");
+        assert_eq!((report.status, report.outcome.outbound), (Status::Critical, Some(false)));
+        assert!(report.hints.iter().any(|found| found.contains(hint)), "{text}");
+    }
+    // the same, were it enforced
+    world.configure("mode: report\nrules: [{ match: good.test, allow: none }]");
+    let report = world.check(&options("good.test")).await;
+    let reported = report.policy.outbound.reported.as_deref();
+    assert_eq!(reported, Some("conf.d/20.yaml:3"), "{}", report.to_text(false));
+    assert_eq!((report.status, report.outcome.outbound), (Status::Warning, Some(true)));
+}
+
+#[tokio::test]
+async fn a_peer_without_tls_is_shown_as_the_rules_take_it() {
+    let world = World::start().await;
+    let host = world.host("clear.test").await;
+    let port = host.address.port();
+    let starttls = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>\
+        </stream:features>";
+    let refusal = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>";
+    for (rule, fails, level, status) in [
+        ("level: verified", false, Some("verified"), Status::Warning),
+        ("level: permissive", true, Some("verified"), Status::Warning),
+        ("level: encrypted", true, None, Status::Critical),
+    ] {
+        // DNS is not asked where a rule says the way
+        world.configure(&format!(
+            "rules: [{{ match: other.test, {rule}, connect: {{ address: '127.0.0.1:{port}' }} }}]"
+        ));
+        let peer = async {
+            if fails {
+                let mut conn = host.accept().await;
+                host.greet(&mut conn).await;
+                conn.say(starttls).await;
+                conn.until("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
+                conn.say(refusal).await;
+                conn.rest().await;
+            }
+            if level.is_some() {
+                let mut conn = host.accept().await;
+                host.greet(&mut conn).await;
+                conn.say(DIALBACK).await;
+                assert_eq!(conn.rest().await, "</stream:stream>");
+            }
+        };
+        let wanted = options("other.test");
+        let (report, ()) = tokio::join!(world.check(&wanted), peer);
+        let text = report.to_text(false);
+        assert_eq!((report.status, report.outcome.level), (status, level), "{rule}: {text}");
+        assert!(report.dns.is_none(), "{text}");
+        let connection = &report.targets[0].connections[0];
+        assert_eq!(connection.tls_failed.is_some(), fails && level.is_some(), "{text}");
+    }
+    assert!(!world.dns.was_asked("_xmpp-server._tcp.other.test"));
+}
+
+#[tokio::test]
 async fn where_the_way_ends_is_said() {
     let config = "limits: { connect: 3s, tcp_connect: 1s }";
     let mut world = World::with(Plan { config, ..Plan::DEFAULT }).await;

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod admin;
 mod balancer;
 mod bidi;
 mod check;
@@ -26,5 +27,6 @@ mod life;
 mod limits;
 mod posh;
 mod relay;
+mod rules;
 mod sharing;
 mod world;

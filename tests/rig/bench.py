@@ -6,7 +6,7 @@ from .ca import Authority, Certificate
 from .gate import PUBLIC_PORT
 from .player import Listener, Player
 from .posh import Subject
-from .rows import Named, Row, record
+from .rows import Named, Row, dns_id, record
 from .scene import Scene
 from .web import Web
 from .zones import INSECURE, Zones
@@ -36,7 +36,8 @@ class Bench:
         self._stranger = stranger.mint("stranger", [x509.DNSName("stranger.example")]).leaf
         self.zones = Zones(scene.world.network, scene.directory / "zones")
         self._web = Web(scene.directory / "web")
-        self.certificates: dict[str, Certificate] = {}
+        self._certificates: dict[str, Certificate] = {}
+        self._clients: dict[str, Certificate] = {}
         # an endpoint for each, for a connection is shared with whom its certificate proves
         self._listeners = [
             Listener(PEER_ADDRESS, FIRST_PORT + number if row.srv else PUBLIC_PORT, row.direct_tls)
@@ -48,7 +49,8 @@ class Bench:
     async def peer(self) -> Player:
         """The scripted peer of all rows."""
         node = self._scene.bare("peer", PEER_ADDRESS)
-        return await self._scene.player("peer", node, self._listeners, self.certificates)
+        certificates = (self._certificates, self._clients)
+        return await self._scene.player("peer", node, self._listeners, *certificates)
 
     async def web(self) -> None:
         """The HTTPS server of all rows."""
@@ -64,7 +66,13 @@ class Bench:
             self_signed=row.issuer == "self",
             with_root=row.with_root,
         )
-        self.certificates[row.domain] = certificate
+        self._certificates[row.domain] = certificate
+        if row.client:
+            self._clients[row.domain] = self._authorities[row.client].mint(
+                f"client-{row.name}",
+                dns_id(row.domain, row.host),
+                self_signed=row.client == "self",
+            )
         root = self._authorities["stranger" if "stranger" in row.issuer else "trusted"]
         self._publish(
             row,
@@ -76,7 +84,6 @@ class Bench:
                 ("stranger", self._stranger),
             ],
         )
-
         if row.web:
             self._add_site(row, Subject(row.domain, certificate.leaf, self._stranger))
 

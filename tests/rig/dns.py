@@ -106,14 +106,24 @@ class Dns:
         """Adds a record, signed like the others."""
         self._change("zone-set", f"{name}.", "5", kind, data)
 
+    def replace(self, name: str, kind: str, *data: str, new: bool = False) -> None:
+        """Other records in place of all those of a name, at once; `new` if it has none."""
+        changes: list[tuple[str, ...]] = [] if new else [("zone-unset", f"{name}.")]
+        changes += [("zone-set", f"{name}.", "5", kind, text) for text in data]
+        self._commit(changes)
+
     def unset(self, name: str) -> None:
         """Takes all records of a name away."""
         self._change("zone-unset", f"{name}.")
 
     def _change(self, verb: str, *record: str) -> None:
+        self._commit([(verb, *record)])
+
+    def _commit(self, changes: list[tuple[str, ...]]) -> None:
         control = ("knotc", "-s", str(self._directory / "knot" / "run" / "knot.sock"))
         self.node.run(*control, "zone-begin", "test.")
-        self.node.run(*control, verb, "test.", *record)
+        for verb, *record in changes:
+            self.node.run(*control, verb, "test.", *record)
         self.node.run(*control, "zone-commit", "test.")
 
     def ask(self, name: str, kind: str) -> str:

@@ -96,6 +96,14 @@ class Gate:
             raise Died(f"fedgate ended with {status} {seconds:.1f} s after SIGTERM")
         return seconds
 
+    async def kill(self) -> None:
+        """SIGKILL; what it held is lost, and the kernel closes its connections."""
+        process, self.process = self.process, None
+        assert process is not None
+        process.must_run()
+        process.kill()
+        await process.ended(5)
+
     async def restart(self) -> None:
         await self.stop()
         await self.resume()

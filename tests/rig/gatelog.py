@@ -9,6 +9,8 @@ from .wait import until
 
 NEGOTIATED = "stream negotiated"
 JOINED = "domain pair joined"
+RENEWED = "proof renewed"
+NOT_RENEWED = "proof not renewed yet"
 WITHDRAWN = "domain pair withdrawn"  # and why
 PEER = "peer"
 INBOUND = "inbound"
@@ -42,7 +44,7 @@ class GateLog:
         flat = []
         for line in text.splitlines():
             try:
-                entry = json.loads(line)
+                entry = json.loads(line, object_pairs_hook=_fields)
             except json.JSONDecodeError:
                 continue
             flat.append({**entry, **entry.get("fields", {})})
@@ -94,3 +96,11 @@ class GateLog:
             return None
 
         return await until(found, 10, f"a log line that says what is wrong with {domain}")
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two members of one name readers would see either."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError(f"a log line names a field twice: {pairs}")
+    return fields

@@ -29,14 +29,17 @@ def command(*words: str, stdin: str | None = None) -> str:
 class Node:
     """One network namespace with its addresses and its own resolv.conf."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, port: str) -> None:
         self.namespace = namespace
+        self.port = port  # on the bridge
 
-    def resolve_with(self, server: str) -> None:
-        """Name server of the processes started in this node from now on."""
+    def resolve_with(self, *servers: str) -> None:
+        """Name servers of the processes started in this node from now on."""
         directory = ETC_NETNS / self.namespace
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "resolv.conf").write_text(f"nameserver {server}\n")
+        (directory / "resolv.conf").write_text(
+            "".join(f"nameserver {server}\n" for server in servers)
+        )
 
     def inside(self, *words: str, uid: int | None = None) -> list[str]:
         """The command line that runs `words` in this node, killed when the rig dies."""
@@ -94,7 +97,7 @@ class Network:
         for address in addresses:
             command("ip", "-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
         command("ip", "-n", namespace, "link", "set", "eth0", "up")
-        node = Node(namespace)
+        node = Node(namespace, port)
         # fedgate's DNS responder has port 53 and runs as an ordinary user
         node.run("sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start")
         return node
@@ -103,6 +106,9 @@ class Network:
         """Takes one node away, if that has not been done."""
         if node.namespace in self._names:
             self._names.remove(node.namespace)
+            # a socket that waits for its end keeps the namespace alive, which would go on answering
+            # at its address
+            command("ip", "-n", self._hub, "link", "delete", node.port)
             _delete(node.namespace)
 
     def close(self) -> None:

@@ -46,12 +46,16 @@ class Player:
         name: str,
         listeners: list[Listener],
         certificates: dict[str, Certificate] | None = None,
+        clients: dict[str, Certificate] | None = None,
     ) -> "Player":
         """Starts one in `node`; returns when it listens."""
         plan = home / f"{name}.json"
-        listen = [[at.address, at.port, at.direct_tls] for at in listeners]
-        pairs = {domain: _files(pair) for domain, pair in (certificates or {}).items()}
-        plan.write_text(json.dumps({"listen": listen, "certificates": pairs}))
+        content = {
+            "listen": [[at.address, at.port, at.direct_tls] for at in listeners],
+            "certificates": _all_files(certificates),
+            "clients": _all_files(clients),
+        }
+        plan.write_text(json.dumps(content))
         process = await Process.start(
             name,
             node.inside(sys.executable, "-B", str(SCRIPTED), str(plan)),
@@ -108,6 +112,10 @@ class Player:
                 self.pairs[event["event"], event["sender"], event["target"]].append(event)
             else:
                 self.others.append(event)
+
+
+def _all_files(pairs: dict[str, Certificate] | None) -> dict[str, list[str]]:
+    return {domain: _files(pair) for domain, pair in (pairs or {}).items()}
 
 
 def _files(pair: Certificate) -> list[str]:

@@ -51,6 +51,10 @@ class Process:
         """Standard input and output, if they were asked for."""
         return self._child.stdin, self._child.stdout
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def running(self) -> bool:
         return self._child.returncode is None
 

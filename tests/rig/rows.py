@@ -35,7 +35,15 @@ class Unproven:
     dialback: bool = True  # whether dialback is left at the level `encrypted`
 
 
-Expected = Proven | Unproven
+@dataclass(frozen=True)
+class ProvenByServer:
+    """The certificate of the peer as a client proves nothing, and fedgate's log says why; that of
+    its server, which is asked by dialback, does (RFC 7712 §4.3)."""
+
+    why: str
+
+
+Expected = Proven | ProvenByServer | Unproven
 
 
 def dns_id(domain: str, host: str) -> list[x509.GeneralName]:
@@ -95,13 +103,14 @@ class Tlsa:
 
 @dataclass(frozen=True)
 class Row:
-    """One domain, its certificate in both roles, what DNS says, and what has to come of it."""
+    """One domain, its certificate, what it publishes, and what has to come of it."""
 
     name: str
     out: Expected  # fedgate connects
     into: Expected  # the peer connects
     names: Names = dns_id
     issuer: Issuer = "trusted"
+    client: Issuer | None = None  # of another certificate, that the peer shows where it connects
     days: tuple[float, float] = (-10, 20)  # of the certificate, from now
     common: bool = False  # the domain as the subject's CN
     with_root: bool = False  # whether the root is sent
@@ -130,7 +139,7 @@ class Row:
 
 def rows() -> list[Row]:
     """The whole table."""
-    table = [*_pkix(), *_not_pkix(), *_dane(), *_not_dane(), *_posh(), *_not_posh()]
+    table = [*_pkix(), *_not_pkix(), *_dane(), *_not_dane(), *_posh(), *_not_posh(), *_split()]
     assert len({row.name for row in table}) == len(table), "two rows of one name"
     return table
 
@@ -366,6 +375,49 @@ def _not_posh() -> list[Row]:
         row("https-wrong-name", posh.fingerprint, https, https_names=dns_id_of_another),
         row("private-address", posh.fingerprint, ruled_out, https_forbidden=True),
         row("redirect-to-private-address", posh.to_forbidden_address, ruled_out),
+    ]
+
+
+def _split() -> list[Row]:
+    """One certificate for the server, another for the client."""
+    self_signed = ProvenByServer("certificate is self-signed")
+    own = (Tlsa(3, 1, 1),)
+    return [
+        Row("split-pkix", Proven(PKIX), self_signed, client="self", zone=INSECURE),
+        Row("split-delegated", Proven(PKIX), self_signed, names=dns_id_of_host, client="self"),
+        # a valid certificate is worth nothing where TLSA says that it is another
+        Row(
+            "split-dane",
+            Proven(DANE),
+            ProvenByServer("matches no TLSA record"),
+            tlsa=own,
+            issuer="self",
+            client="trusted",
+        ),
+        Row(
+            "split-posh",
+            Proven(POSH),
+            ProvenByServer("publishes by POSH"),
+            web=posh.fingerprint,
+            issuer="self",
+            client="self",
+            zone=INSECURE,
+        ),
+        Row(
+            "split-server-unproven",
+            Unproven("certificate is self-signed"),
+            Proven(PKIX),
+            issuer="self",
+            client="trusted",
+            zone=INSECURE,
+        ),
+        Row(
+            "split-server-contradicted",
+            Unproven("matches no TLSA record", dialback=False),
+            Unproven("matches no TLSA record", dialback=False),
+            client="trusted",
+            tlsa=(Tlsa(3, 1, 1, "stranger"),),
+        ),
     ]
 
 

@@ -1,7 +1,7 @@
 """The stage of one scenario: its nodes, servers, fedgates and clients, and their end."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +76,7 @@ class Scene:
         self.directory = world.directory / name
         self.directory.mkdir()
         self._cleanup = AsyncExitStack()  # what was opened last is closed first
+        self._names: set[str] = set()  # records of ours
 
     async def peer(self, kind: str, **changes: Any) -> Site:
         """A server of today that insists on encryption and valid certificates."""
@@ -96,10 +97,12 @@ class Scene:
         )
         return replace(settings, **changes)
 
-    async def server(self, kind: str, settings: Settings) -> Site:
-        """A server without fedgate."""
+    async def server(
+        self, kind: str, settings: Settings, resolvers: tuple[str, ...] = (UNBOUND,)
+    ) -> Site:
+        """A server without a fedgate on its machine."""
         node = self.bare(settings.domain, settings.s2s_address)
-        node.resolve_with(UNBOUND)
+        node.resolve_with(*resolvers)
         return await self._open(Site(node, self._server(kind, node, settings)))
 
     async def legacy(
@@ -156,9 +159,10 @@ class Scene:
         node: Node,
         listeners: list[Listener],
         certificates: dict[str, Certificate] | None = None,
+        clients: dict[str, Certificate] | None = None,
     ) -> Player:
         """A scripted server; see `scripted.py`."""
-        player = await Player.launch(node, self.directory, name, listeners, certificates)
+        player = await Player.launch(node, self.directory, name, listeners, certificates, clients)
         self._cleanup.push_async_callback(player.end)
         return player
 
@@ -179,6 +183,17 @@ class Scene:
         """An HTTPS server."""
         self._cleanup.push_async_callback(web.stop)
         await web.start(node)
+
+    def record(self, name: str, kind: str, data: str) -> None:
+        """A record in the zone, for as long as the scene lasts."""
+        self.world.dns.set(name, kind, data)
+        if name not in self._names:
+            self._names.add(name)
+            self._cleanup.callback(self.world.dns.unset, name)
+
+    def cleanup(self, end: Callable[[], Awaitable[object]]) -> None:
+        """What has to be done when the scene closes."""
+        self._cleanup.push_async_callback(end)
 
     def bare(self, name: str, *addresses: str) -> Node:
         """A node on which nothing runs."""

@@ -3,7 +3,8 @@
 It serves any number of domains. With certificates it speaks TLS, each domain with its own, as
 server and as client; without it speaks plain dialback, as servers of 2004 do. It takes every pair
 that it is asked for, answers for its own keys, and says what happens. The plan is a JSON file:
-`listen` ([address, port, direct TLS?] each) and `certificates` ({domain: [chain, key]}). Commands
+`listen` ([address, port, direct TLS?] each), `certificates` ({domain: [chain, key]}) and `clients`
+(the same, for domains that show another certificate where they connect). Commands
 come as JSON lines on standard input, events go to standard output; `player.py` is the other end.
 """
 
@@ -238,6 +239,7 @@ class Server:
         self.modern = bool(plan["certificates"])
         self.pairs: dict[tuple[str, str], Pair] = {}
         self._certificates: dict[str, list[str]] = plan["certificates"]
+        self._clients: dict[str, list[str]] = plan["clients"]
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._streams: set[Stream] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -347,7 +349,7 @@ class Server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        context.load_cert_chain(*self._certificates[domain])
+        context.load_cert_chain(*(self._clients.get(domain) or self._certificates[domain]))
         return context
 
 

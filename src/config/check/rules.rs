@@ -1,6 +1,6 @@
 //! Defaults, rules and guarded networks become the policy.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -14,7 +14,9 @@ use crate::{
     config::{
         civil::Instant,
         model::Legacy,
-        policy::{AddressRule, Allow, Conflict, Expiry, Mode, Pattern, Place, Policy, Rule},
+        policy::{
+            AddressRule, Allow, Conflict, Expiry, Mode, NOTICE, Pattern, Place, Policy, Rule,
+        },
         problem::{At, Reports, Wrong, quote},
         raw::Node,
         read::{Section, items, nearest},
@@ -296,5 +298,3 @@ pub(super) const RULE_KEYS: [&str; 6] =
 
 /// Bytes of a reason.
 const MAX_REASON: usize = 500;
-/// How long before a rule expires its author is warned.
-pub(in crate::config) const NOTICE: Duration = Duration::from_hours(14 * 24);

@@ -57,7 +57,8 @@ fn guarded_networks_are_written_as_words_and_networks() {
 #[test]
 fn what_only_a_default_can_say_is_left_to_the_default() {
     assert!(
-        written("listen: { local: ['127.0.0.1:0'] }").contains("steer:\n  address: 127.0.0.1\nt")
+        written("listen: { local: ['127.0.0.1:0'] }")
+            .contains("steer:\n  address:\n  - 127.0.0.1\nt")
     );
     assert!(written("listen: { local: ['[ff02::1]:0'] }").contains("steer: {}\n"));
 }

@@ -27,7 +27,8 @@ fn the_smallest_configuration_has_sensible_defaults() {
     assert_eq!(legacy.refusals, Refusals::Dialback);
     assert_eq!(legacy.sources.len(), 2);
     assert_eq!(config.tls.roots, [Roots::System]);
-    assert_eq!((config.steer.address, config.steer.port), ("127.0.0.1".parse().unwrap(), 5268));
+    let steered = (&config.steer.addresses[..], config.steer.port);
+    assert_eq!(steered, (&["127.0.0.1".parse().unwrap()][..], 5268));
     assert_eq!(config.limits.stanza, 524_288);
     assert!(config.files().is_empty());
 }

@@ -227,6 +227,16 @@ impl<'p> Decision<'p> {
         tls: Option<TlsVersion>,
         proof: Option<&Proof>,
     ) -> Result<(), Shortfall> {
+        self.enough(tls, proof.map(Proof::prooftype), proof.and_then(Proof::strong))
+    }
+
+    /// The same by the prooftype, and that by which the certificate behind it is believed.
+    pub(super) fn enough(
+        &self,
+        tls: Option<TlsVersion>,
+        prooftype: Option<Prooftype>,
+        strong: Option<Prooftype>,
+    ) -> Result<(), Shortfall> {
         let level = self.level_wanted();
         if level.needs_tls() && tls.is_none() {
             return Err(self.short(Missing::Tls, Key::Level));
@@ -238,14 +248,13 @@ impl<'p> Decision<'p> {
                 None => return Err(self.short(Missing::Tls, Key::TlsMin)),
             }
         }
-        let strong = proof.and_then(Proof::strong);
         if self.pins().is_some() {
             return match strong == Some(Prooftype::Pin) {
                 true => Ok(()),
                 false => Err(self.short(Missing::Pin, Key::Pins)),
             };
         }
-        match (strong, proof.map(Proof::prooftype)) {
+        match (strong, prooftype) {
             (Some(strong), _) if self.proofs().allows(strong) => return Ok(()),
             // nobody was asked for a key
             (

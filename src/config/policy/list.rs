@@ -88,3 +88,15 @@ impl List {
         self.len() == 0
     }
 }
+
+#[cfg(test)]
+impl List {
+    /// Bytes that its tables take, at what a hash table and an allocation cost beside their content.
+    pub(super) fn memory(&self) -> usize {
+        let of = |map: &HashMap<Box<str>, u32>| {
+            let texts: usize = map.keys().map(|name| name.len().next_multiple_of(16) + 16).sum();
+            map.capacity() * 8 / 7 * (size_of::<(Box<str>, u32)>() + 1) + texts
+        };
+        of(&self.exact) + of(&self.below) + self.networks.memory()
+    }
+}

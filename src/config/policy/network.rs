@@ -152,3 +152,11 @@ pub(super) fn translated(v6: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 const NAT64: u128 = 0x0064_ff9b << 96;
+
+#[cfg(test)]
+impl<T> Networks<T> {
+    pub(super) fn memory(&self) -> usize {
+        let tables = self.v4.values().chain(self.v6.values());
+        tables.map(|table| table.capacity() * 8 / 7 * (size_of::<(u128, T)>() + 1)).sum()
+    }
+}

@@ -2,7 +2,7 @@
 
 use rustls::pki_types::UnixTime;
 
-use super::report::{Connection, Outcome, ProofReport, ProofResult, Report, Ruling, TargetReport};
+use super::report::{Connection, Outcome, ProofReport, ProofResult, Report, TargetReport};
 use crate::{
     auth::pkix::{self, CertificateInfo},
     config::{model::Dnssec, policy::Level},
@@ -16,16 +16,16 @@ pub(super) fn conclude(report: &mut Report, services: &Services) {
     let seen = good.as_ref().or_else(|| connections(report).rev().find(|c| c.level.is_some()));
     let level = seen.and_then(|connection| connection.level);
     let proven_by = seen.and_then(|connection| connection.proven_by);
-    let reaches = |ruling: &Ruling| {
-        let is_enough = level.map(|level| level == TRUSTED || ruling.level != TRUSTED);
-        if ruling.allowed { is_enough } else { Some(false) }
-    };
     let outbound = match (&good, report.policy.outbound.allowed) {
         (_, false) => Some(false),
         (Some(_), true) => Some(true),
         (None, true) => (!is_unresolved(report)).then_some(false),
     };
-    let inbound = reaches(&report.policy.inbound);
+    let inbound = match (seen, report.policy.inbound.allowed) {
+        (_, false) => Some(false),
+        (Some(seen), true) => Some(seen.missing_inbound.is_none()),
+        (None, true) => None,
+    };
     report.outcome = Outcome { outbound, inbound, level, proven_by };
     let mut advice = Advice { report, services, hints: Vec::new(), status: Status::Ok };
     advice.rules();
@@ -121,6 +121,12 @@ impl Advice<'_> {
     fn rules(&mut self) {
         let policy = &self.report.policy;
         for (direction, ruling) in [("outbound", &policy.outbound), ("inbound", &policy.inbound)] {
+            if let Some(rule) = &ruling.reported {
+                self.hint(
+                    Status::Warning,
+                    format!("in mode enforce a rule would deny it {direction}: {rule}"),
+                );
+            }
             if let Some(rule) = &ruling.denied_by {
                 self.hint(
                     Status::Critical,
@@ -216,6 +222,12 @@ impl Advice<'_> {
         if good.level == Some(Level::Encrypted.as_str()) {
             self.unproven(good, Status::Warning);
         }
+        if good.level == Some(Level::Verified.as_str()) {
+            self.hint(
+                Status::Warning,
+                "nothing is encrypted, and everybody on the way can read and change it: the rules allow that",
+            );
+        }
         if let Some(leaf) = good.certificates.first()
             && leaf.is_due
         {
@@ -292,6 +304,15 @@ impl Advice<'_> {
             let mut proofs = connection.proofs.iter();
             proofs.find(|proof| proof.prooftype == name)
         };
+        if let Some(pin) = of("pin")
+            && pin.result == ProofResult::Fails
+        {
+            self.hint(
+                status,
+                "the peer shows another certificate than the rules pin: ask its administrator whether that is meant, then change the pin",
+            );
+            return;
+        }
         if let Some(dane) = of("dane")
             && dane.result == ProofResult::Fails
         {
@@ -303,6 +324,14 @@ impl Advice<'_> {
         {
             self.hint(status, "the peer publishes other certificates by POSH than it shows: its administrator has to publish this one, nothing here may pass it over");
             return;
+        }
+        let holds = |proof: &&ProofReport| {
+            proof.result == ProofResult::Holds && proof.prooftype != "dialback"
+        };
+        if let Some(proof) = connection.proofs.iter().find(holds) {
+            let text =
+                format!("a proof by {} is there, but the rules do not count it", proof.prooftype);
+            return self.hint(status, text);
         }
         let pkix = of("pkix").and_then(|proof: &ProofReport| proof.reason).unwrap_or_default();
         let what = match pkix {

@@ -128,6 +128,9 @@ fn connection(lines: &mut Lines, connection: &Connection) {
     if let Some(found) = &connection.stream {
         stream(lines, "stream", found);
     }
+    if let Some(why) = &connection.tls_failed {
+        lines.add("tls", None, Some(Status::Warning), format!("{why}; again without TLS"));
+    }
     if let Some(alert) = &connection.certificate_refused {
         lines.add("tls", None, Some(Status::Warning), format!("{alert}; again without it"));
     }

@@ -12,12 +12,13 @@ use crate::{
     auth::{
         Proof,
         dane::{self, AddressState, DanePlan, SrvState, TlsaState},
-        pkix, posh,
+        pin, pkix, posh,
     },
     config::model::Dnssec,
     net::posh::PATH,
     proxy::judge::Unproven,
     stream::{Failure, FailureKind},
+    xmpp::Direction,
 };
 
 /// What the prooftypes say.
@@ -52,16 +53,39 @@ pub(super) async fn judge(
         _ if walk.services.config.resolver.dnssec == Dnssec::Off => {
             report("dane", ProofResult::Untried, "resolver.dnssec is off".into())
         }
+        _ if walk.decision(Direction::Outbound).connect().is_some() => {
+            let why = "a rule says where the domain is reached, not DNS";
+            report("dane", ProofResult::Untried, why.into())
+        }
         _ => report("dane", ProofResult::Absent, no_dane(endpoint)),
     };
     let posh = by_posh(walk, chain).await;
-    let proofs = vec![dane, by_pkix(judge(&DanePlan::PkixWithTarget)), posh];
+    let mut proofs = vec![dane, by_pkix(judge(&DanePlan::PkixWithTarget)), posh];
     let Endpoint { target, plan, .. } = endpoint;
     let Walk { services, pair, deadline, .. } = walk;
-    let verdict = services.judge_endpoint(chain, &pair.target, target, plan, *deadline).await;
+    let (decision, remote) = (walk.decision(Direction::Outbound), &pair.target);
+    let verdict = services.accept_endpoint(chain, &decision, remote, target, plan, *deadline).await;
+    // before all others, and instead of them (protocol DNA-6)
+    if let Some(pins) = decision.pins() {
+        proofs.insert(
+            0,
+            match pin::verify(pins, chain, remote) {
+                Ok(_) => {
+                    report("pin", ProofResult::Holds, "a rule names it; nothing else counts".into())
+                }
+                Err(why) => {
+                    let report =
+                        report("pin", ProofResult::Fails, format!("{why}; nothing else counts"));
+                    ProofReport { reason: Some("pin-mismatch"), ..report }
+                }
+            },
+        );
+    }
     let verdict = match verdict {
         Ok(proof) => Ok(Ok(proof)),
-        Err(Unproven::Open(why)) => Ok(Err(why)),
+        Err(Unproven::Open(why) | Unproven::Unanswered(why) | Unproven::Unfetched(why)) => {
+            Ok(Err(why))
+        }
         Err(Unproven::Contradicted(why)) => Err(Failure::new(FailureKind::NotProven, why)),
     };
     Judgement { proofs, verdict }

@@ -25,7 +25,8 @@ pub struct Report {
     pub summary: String,
     /// What the rules say.
     pub policy: Policy,
-    /// What DNS says of the domain; none where the rules forbid to go on.
+    /// What DNS says of the domain; none where the rules forbid to go on, or say themselves where
+    /// the domain is reached.
     pub dns: Option<Dns>,
     /// The targets that were tried, in order; the first good one ends it.
     pub targets: Vec<TargetReport>,
@@ -53,6 +54,8 @@ pub struct Ruling {
     pub reason: Option<String>,
     /// Where the rule stands that refuses, as file and line.
     pub denied_by: Option<String>,
+    /// The rule that would refuse it, if the mode were not `report`.
+    pub reported: Option<String>,
     /// The level that has to be reached.
     pub level: &'static str,
     /// Where the rule stands that sets it; none where the default does.
@@ -152,12 +155,18 @@ pub struct Connection {
     pub proofs: Vec<ProofReport>,
     /// The stream inside TLS.
     pub secured: Option<Stream>,
-    /// The level that is reached.
+    /// The level that is reached: `verified` without TLS, `encrypted` or `trusted`.
     pub level: Option<&'static str>,
     /// By which prooftype the domain is proven.
     pub proven_by: Option<&'static str>,
     /// When that proof ends, in seconds since 1970.
     pub proven_until: Option<u64>,
+    /// What outbound stanzas would need beyond that, by which rule.
+    pub missing_outbound: Option<String>,
+    /// What inbound stanzas would need beyond that, from a server with the same certificate.
+    pub missing_inbound: Option<String>,
+    /// Why TLS failed, where the level `permissive` goes on without.
+    pub tls_failed: Option<String>,
     /// Whether the peer ended TLS over our certificate, so that none was shown (`alert`).
     pub certificate_refused: Option<String>,
     /// Whether the peer took our dialback key; none where it was not tried.
@@ -244,7 +253,7 @@ pub struct Certificate {
 /// One prooftype.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct ProofReport {
-    /// `dane`, `pkix`, `posh` or `dialback`.
+    /// `pin`, `dane`, `pkix`, `posh` or `dialback`.
     pub prooftype: &'static str,
     /// What came of it.
     pub result: ProofResult,
@@ -277,7 +286,7 @@ pub struct Outcome {
     pub outbound: Option<bool>,
     /// Whether stanzas from it would be taken, as far as its server shows.
     pub inbound: Option<bool>,
-    /// The level that is reached: `encrypted` or `trusted`.
+    /// The level that is reached: `verified`, `encrypted` or `trusted`.
     pub level: Option<&'static str>,
     /// By which prooftype.
     pub proven_by: Option<&'static str>,

@@ -16,10 +16,13 @@ use super::{
 };
 use crate::{
     auth::{
-        TlsFacts,
+        Proof, TlsFacts,
         pkix::{self, CertificateInfo, Presented},
     },
-    config::policy::Level,
+    config::{
+        model::TlsVersion,
+        policy::{Level, Missing, Shortfall},
+    },
     net::{
         targets::TargetTls,
         tls::{ClientCertificate, Connect, HandshakeError, Secured, is_certificate_alert},
@@ -28,24 +31,26 @@ use crate::{
     proxy::frames::{Frame, Frames},
     stream::{Failure, FailureKind, Initiating, Purpose, Setup, Step},
     xml::{ElementName, writer},
-    xmpp::{Domain, Side, StreamCondition},
+    xmpp::{Direction, Domain, Side, StreamCondition, ns},
 };
 
-/// Speaks with the peer on a new connection; `certificate`: whether ours is shown.
+/// Speaks with the peer on a new connection; `certificate`: whether ours is shown; `level`: that by
+/// which the machine goes on without TLS, or does not.
 pub(super) async fn explore(
     walk: &Walk<'_>,
     socket: TcpStream,
     address: SocketAddr,
     endpoint: &Endpoint,
     certificate: bool,
+    level: Level,
 ) -> Connection {
     let setup = Setup {
         side: Side::Peer,
         pair: walk.pair.clone(),
         purpose: Purpose::Send,
         version: true,
-        // whatever is required: also of a peer that is not proven the features are worth seeing
-        level: Level::Encrypted,
+        // not what is required: also of a peer that is not proven the features are worth seeing
+        level,
         // EXTERNAL would assert the local domain; what is asked for is dialback
         external: false,
         bidi: None,
@@ -56,9 +61,11 @@ pub(super) async fn explore(
         walk,
         endpoint,
         certificate,
+        level,
         machine: Initiating::new(setup),
         frames: Frames::new(&walk.services.config.limits),
         report: connection(Some(address)),
+        missing: None,
         began: Instant::now(),
     };
     exploration.run(socket).await
@@ -68,9 +75,12 @@ struct Exploration<'a> {
     walk: &'a Walk<'a>,
     endpoint: &'a Endpoint,
     certificate: bool,
+    level: Level,
     machine: Initiating,
     frames: Frames,
     report: Connection,
+    /// What outbound stanzas would need beyond what is there.
+    missing: Option<Shortfall>,
     /// When what is under way began.
     began: Instant,
 }
@@ -88,7 +98,9 @@ impl Exploration<'_> {
             wire.close(FAREWELL).await;
         }
         self.report.error = outcome.err().map(|failure| trouble(&failure));
-        if let Some(features) = self.report.secured.as_ref().and_then(|s| s.features.as_ref()) {
+        let is_clear = self.report.level == Some(Level::Verified.as_str());
+        let last = if is_clear { &self.report.stream } else { &self.report.secured };
+        if let Some(features) = last.as_ref().and_then(|stream| stream.features.as_ref()) {
             self.report.proofs.push(proofs::dialback(features, self.report.dialback));
         }
         self.report
@@ -170,6 +182,10 @@ impl Exploration<'_> {
                     ms: elapsed(self.began),
                 };
                 *self.layer() = Some(stream);
+                let is_old = header.version.is_none_or(|version| version.major == 0);
+                if is_old && self.machine.tls().is_none() && !self.level.needs_tls() {
+                    return self.stays_clear(|machine| machine.header(&header, steps));
+                }
                 self.machine.header(&header, steps)?;
             }
             Frame::Element(ElementName::StreamFeatures, element) => {
@@ -177,6 +193,16 @@ impl Exploration<'_> {
                 if let Some(stream) = self.layer() {
                     stream.features = Some(features::read(&element));
                     stream.ms = ms;
+                }
+                let is_offered = element.child(ns::TLS, "starttls").is_some();
+                let goes_on_clear = match self.level {
+                    Level::Permissive => true,
+                    Level::Verified => !is_offered,
+                    Level::Encrypted | Level::Trusted => false,
+                };
+                if self.machine.tls().is_none() && goes_on_clear {
+                    let name = ElementName::StreamFeatures;
+                    return self.stays_clear(|machine| machine.element(name, &element, steps));
                 }
                 if self.machine.tls().is_some() && !self.walk.options.dialback {
                     return Ok(true);
@@ -198,6 +224,30 @@ impl Exploration<'_> {
             Frame::Footer => return Err(self.machine.footer()),
         }
         Ok(false)
+    }
+
+    /// There is no TLS, and need not be. What comes next would assert the local domain.
+    fn stays_clear(
+        &mut self,
+        next: impl FnOnce(&mut Initiating) -> Result<(), Failure>,
+    ) -> Result<bool, Failure> {
+        self.report.level = Some(Level::Verified.as_str());
+        self.suffices(None, None);
+        if !self.walk.options.dialback {
+            return Ok(true);
+        }
+        self.level_reached()?;
+        next(&mut self.machine)?;
+        Ok(false)
+    }
+
+    /// Notes what is missing in either direction.
+    fn suffices(&mut self, tls: Option<TlsVersion>, proof: Option<&Proof>) {
+        let missing = |direction| self.walk.decision(direction).suffices(tls, proof).err();
+        let (outbound, inbound) = (missing(Direction::Outbound), missing(Direction::Inbound));
+        self.report.missing_outbound = outbound.as_ref().map(ToString::to_string);
+        self.report.missing_inbound = inbound.as_ref().map(ToString::to_string);
+        self.missing = outbound;
     }
 
     /// Where to write what is seen of the stream.
@@ -256,10 +306,12 @@ impl Exploration<'_> {
         let Some(facts) = self.machine.tls() else {
             return Err(Failure::new(FailureKind::Tls, "no TLS"));
         };
+        let version = facts.version();
         let judgement = proofs::judge(self.walk, facts.peer_chain(), self.endpoint).await;
         self.report.proofs = judgement.proofs;
         self.began = Instant::now();
         let verdict = judgement.verdict?;
+        self.suffices(Some(version), verdict.as_ref().ok());
         match &verdict {
             Ok(proof) => {
                 self.report.level = Some(Level::Trusted.as_str());
@@ -273,11 +325,12 @@ impl Exploration<'_> {
 
     /// As when it is dialled: whether what was proven is enough.
     fn level_reached(&self) -> Result<(), Failure> {
-        if self.walk.level() == Level::Trusted && self.machine.proof().is_none() {
-            let detail = "the level trusted is not reached";
-            return Err(Failure::new(FailureKind::NotProven, detail));
-        }
-        Ok(())
+        let Some(short) = &self.missing else { return Ok(()) };
+        let kind = match short.missing {
+            Missing::Tls | Missing::TlsVersion(_) => FailureKind::Tls,
+            Missing::Pin | Missing::Proof => FailureKind::NotProven,
+        };
+        Err(Failure::new(kind, short.to_string()))
     }
 
     fn broken(&self, error: &std::io::Error) -> Failure {

@@ -16,12 +16,12 @@ use super::{
     stream, trouble, unresolved,
 };
 use crate::{
-    auth::dane::{AddressState, Security, TlsaState, wants_tlsa},
-    config::policy::{Denied, Place},
+    auth::dane::{AddressState, DanePlan, Security, TlsaState, wants_tlsa},
+    config::policy::{Connect, Denied, Level, Place},
     net::{
-        connector::{ConnectFailure, Connected, Connector, Rules},
+        connector::{ConnectFailure, Connected, Connector, Rules, connect_legacy},
         resolver::ResolveError,
-        targets::Target,
+        targets::{Delegation, Target, TargetTls},
     },
     stream::{Failure, FailureKind},
     xmpp::Direction,
@@ -31,18 +31,7 @@ impl Walk<'_> {
     /// Tries the addresses of a target until a stream comes about.
     pub(super) async fn target(&self, target: Target) -> TargetReport {
         let began = Instant::now();
-        let mut report = TargetReport {
-            host: target.host.to_string(),
-            port: target.port,
-            tls: target.tls.as_str(),
-            addresses: Vec::new(),
-            dnssec: None,
-            alias: None,
-            tlsa: None,
-            error: None,
-            ms: 0,
-            connections: Vec::new(),
-        };
+        let mut report = target_report(&target);
         let looked_up = timeout_at(self.deadline, self.look_up(&target, &mut report)).await;
         report.ms = elapsed(began);
         let (addresses, tlsa) = match looked_up {
@@ -88,6 +77,41 @@ impl Walk<'_> {
             let detail = format!("{} has no address of that family", report.host);
             report.error = Some(Trouble { reason: "not-found", detail });
         }
+        report
+    }
+
+    /// Goes where a rule says that the domain is reached.
+    pub(super) async fn fixed(&self, connect: &Connect) -> TargetReport {
+        let target = Target {
+            host: connect.address.host.as_str().into(),
+            port: connect.address.port,
+            tls: if connect.direct_tls { TargetTls::Direct } else { TargetTls::StartTls },
+            priority: 0,
+            delegation: Delegation::Insecure,
+        };
+        let mut report = target_report(&target);
+        let began = Instant::now();
+        let limit = self.services.config.limits.tcp_connect;
+        let connected = connect_legacy(&connect.address, limit).await;
+        let connected = connected.and_then(|stream| Ok((stream.peer_addr()?, stream)));
+        let connect_ms = Some(elapsed(began));
+        let tried = match connected {
+            Ok((address, stream)) => {
+                let endpoint = Endpoint {
+                    target,
+                    plan: DanePlan::NotApplicable,
+                    tlsa: TlsaState::NotAsked,
+                    addresses: AddressState::Insecure,
+                };
+                let tried = self.connection(stream, address, &endpoint).await;
+                Connection { connect_ms, ..tried }
+            }
+            Err(error) => {
+                let error = Trouble { reason: "unreachable", detail: error.to_string() };
+                Connection { error: Some(error), ..connection(None) }
+            }
+        };
+        report.connections.push(tried);
         report
     }
 
@@ -139,23 +163,49 @@ impl Walk<'_> {
         }
     }
 
-    /// Speaks with the peer; once more without our certificate where it does not bear it.
+    /// Speaks with the peer; once more without our certificate where it does not bear it, and once
+    /// more without TLS where that fails and need not be.
     async fn connection(
         &self,
         socket: TcpStream,
         address: SocketAddr,
         endpoint: &Endpoint,
     ) -> Connection {
-        let first = stream::explore(self, socket, address, endpoint, true).await;
-        let alert = match &first.error {
-            Some(error) if error.reason == CERTIFICATE => error.detail.clone(),
-            _ => return first,
-        };
-        // Protocol EKU-3, as when it is dialled.
+        let level = self.decision(Direction::Outbound).level();
+        let with_tls = level.clamp(Level::Verified, Level::Encrypted);
+        let first = stream::explore(self, socket, address, endpoint, true, with_tls).await;
+        let Some(Trouble { reason, detail }) = first.error.clone() else { return first };
+        let may_do_without =
+            level == Level::Permissive && endpoint.target.tls == TargetTls::StartTls;
+        if reason != CERTIFICATE && !(reason == TLS && may_do_without) {
+            return first;
+        }
         let again = timeout(self.services.config.limits.tcp_connect, TcpStream::connect(address));
         let Ok(Ok(socket)) = again.await else { return first };
-        let second = stream::explore(self, socket, address, endpoint, false).await;
-        Connection { certificate_refused: Some(alert), ..second }
+        if reason == CERTIFICATE {
+            // Protocol EKU-3, as when it is dialled.
+            let second = stream::explore(self, socket, address, endpoint, false, with_tls).await;
+            return Connection { certificate_refused: Some(detail), ..second };
+        }
+        let clear = Level::Permissive;
+        let second = stream::explore(self, socket, address, endpoint, false, clear).await;
+        Connection { tls_failed: Some(detail), ..second }
+    }
+}
+
+/// A target of which nothing is known yet.
+fn target_report(target: &Target) -> TargetReport {
+    TargetReport {
+        host: target.host.to_string(),
+        port: target.port,
+        tls: target.tls.as_str(),
+        addresses: Vec::new(),
+        dnssec: None,
+        alias: None,
+        tlsa: None,
+        error: None,
+        ms: 0,
+        connections: Vec::new(),
     }
 }
 
@@ -188,5 +238,7 @@ fn no_time() -> Failure {
     Failure::new(FailureKind::Timeout, "no time left to connect (limits.connect)")
 }
 
-/// The label of a failure because of our certificate.
+/// The label of a failure because of our certificate,
 const CERTIFICATE: &str = "certificate";
+/// and of one of TLS.
+const TLS: &str = "tls";

@@ -24,7 +24,7 @@ impl Leg {
         if self.side == Side::Legacy || self.machine.is_authorized() || came <= most {
             return Ok(());
         }
-        self.gate.reached().tell(Limit::BytesBeforeAuth, self.address.ip());
+        self.gate.limit_reached(Limit::BytesBeforeAuth, self.address.ip());
         let reason = "too many bytes before authentication";
         Err(Fault::policy(StreamCondition::PolicyViolation, reason, None).into())
     }
@@ -84,7 +84,7 @@ impl Leg {
         }
         let place = self.gate.places().take(domain, most);
         if place.is_none() {
-            self.gate.reached().tell(Limit::ConnectionsPerDomain, domain);
+            self.gate.limit_reached(Limit::ConnectionsPerDomain, domain);
         }
         self.places.extend(place);
         self.places.last().is_some_and(|place| place.domain() == domain)

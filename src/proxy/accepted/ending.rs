@@ -7,7 +7,12 @@ use tracing::{debug, info};
 
 use super::{End, Leg};
 use crate::{
-    proxy::lanes,
+    ops::metrics::Origin,
+    proxy::{
+        events::About,
+        failures::{Attempt, Key},
+        lanes,
+    },
     stream::{Blame, Failure, FailureKind, Fault},
     xml::writer,
     xmpp::{Side, StreamCondition},
@@ -82,6 +87,33 @@ impl Leg {
         first
     }
 
+    /// Tells watchers; and that a peer's stream was ended before anything was proven is a failure of
+    /// its domain. One that the peer itself ends in order is none: it may only have had questions.
+    fn tell(&self, end: &End, reason: &str, rule: Option<&str>) {
+        let (sender, target) = (self.machine.claimed(), self.machine.addressed());
+        let mut about = About::stream(self.live.id(), self.direction());
+        (about.remote, about.local) = match self.side {
+            Side::Peer => (sender, target),
+            Side::Legacy => (target, sender),
+        };
+        self.gate.events().tell("closed", about, || reason.to_owned());
+        let (Side::Peer, Some(remote), Some(local)) = (self.side, sender, target) else { return };
+        let (stage, word) = match end {
+            End::Fault(fault) if fault.blame() == Blame::Policy => ("policy", "denied"),
+            End::Fault(fault) if fault.blame() == Blame::Us => return,
+            End::Fault(_) => ("auth", "stream"),
+            End::Broken(_) if self.machine.tls().is_none() => ("tls", "tls"),
+            End::Broken(_) | End::Closed(_) | End::Finished | End::Refused => return,
+        };
+        if self.live.was_authorized() {
+            return;
+        }
+        let rule = rule.map(|rule| format!(", {rule}")).unwrap_or_default();
+        let detail = format!("{reason}{rule}, from {}", self.address.ip());
+        let key = Key { local: local.clone(), remote: remote.clone() };
+        self.gate.failures().failed(self.direction(), key, Attempt::new(stage, word, detail));
+    }
+
     /// Last words, and the one line that tells the stream's story.
     pub(super) async fn finish(mut self, end: End) {
         let stall = CLOSE_WAIT.min(self.gate.config().limits.write_stall);
@@ -108,6 +140,11 @@ impl Leg {
             End::Refused => ("refused", Blame::Policy, None),
             End::Broken(detail) => (detail.as_str(), Blame::Remote, None),
         };
+        let condition = match &end {
+            End::Fault(fault) => Some(fault.condition().as_str()),
+            End::Closed(_) | End::Finished | End::Refused | End::Broken(_) => None,
+        };
+        self.gate.metrics().closed(self.side, Origin::Accepted, condition);
         let in_order = matches!(end, End::Closed(_) | End::Finished);
         if self.intake.stanzas() == 0 && self.machine.claimed().is_none() && in_order {
             // Somebody looked whether anybody is there: health checks do, every few seconds.
@@ -115,17 +152,16 @@ impl Leg {
             self.wire.close(stall).await;
             return;
         }
+        self.tell(&end, reason, rule);
         info!(
+            stream = self.live.id(),
             side = self.side.as_str(),
             addr = %self.address.ip(),
             domain = self.machine.claimed().map(tracing::field::display),
             reason,
             blame = blame.as_str(),
             rule,
-            condition = match &end {
-                End::Fault(fault) => Some(fault.condition().as_str()),
-                End::Closed(_) | End::Finished | End::Refused | End::Broken(_) => None,
-            },
+            condition,
             stanzas = self.intake.stanzas(),
             seconds = self.accepted.elapsed().as_secs(),
             "stream closed"

@@ -49,10 +49,13 @@ impl Leg {
         if !self.machine.is_bidirectional() || self.may_return(&pair, grant.proof()).is_err() {
             return;
         }
-        let returning = self
-            .returning
-            .get_or_insert_with(|| Returning { lanes: Lanes::new(), offers: Vec::new() });
+        let returning = self.returning.get_or_insert_with(|| Returning {
+            lanes: Lanes::new(Some(self.live.clone())),
+            offers: Vec::new(),
+        });
         let calls = returning.lanes.handle().clone();
+        // Whatever failed before: here is a way.
+        self.gate.routes().opened(self.side, &pair);
         returning.offers.push(Offer::new(&self.gate, pair, calls));
     }
 
@@ -87,7 +90,7 @@ impl Leg {
         }
         returning.lanes.open(lane);
         let proof = returning.lanes.get(lane).and_then(|lane| lane.proof.as_ref());
-        self.gate.routes().opened(self.side, &pair);
+        self.gate.opened(self.side, &pair);
         info!(
             side = self.side.as_str(),
             direction = Direction::Outbound.as_str(),
@@ -119,7 +122,9 @@ impl Leg {
             returning.lanes.bound(id, largest);
         }
         for id in gone {
-            returning.lanes.leave(id, End::Missed);
+            let detail = "the peer's stream carries the pair no more";
+            let failure = Failure::new(FailureKind::Stream, detail);
+            returning.lanes.leave(id, End::Withdrawn(failure));
         }
         self.returning = Some(returning);
     }

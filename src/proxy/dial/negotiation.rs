@@ -30,6 +30,7 @@ impl Job<'_> {
         let wire = if is_direct {
             let Secured { stream, facts } =
                 self.gate.connect_tls(socket, &self.setup, Connect::Direct, self.deadline).await?;
+            self.tell_tls("direct TLS", &facts);
             machine.tls_up(facts, &mut steps);
             Wire::tls(stream)
         } else {
@@ -37,7 +38,8 @@ impl Job<'_> {
             Wire::plain(socket)
         };
         let frames = Frames::new(&self.config.limits);
-        let mut live = Live { wire, endpoint: endpoint.cloned(), proof: None, frames, machine };
+        let mut live =
+            Live { wire, endpoint: endpoint.cloned(), proof: None, shown: None, frames, machine };
         match self.negotiate(&mut live, endpoint, steps).await {
             Ok(reached) => Ok(Outcome::Reached(Box::new(live), reached)),
             Err(failure) => {
@@ -112,6 +114,7 @@ impl Job<'_> {
         };
         let Secured { stream, facts } =
             self.gate.connect_tls(socket, &self.setup, Connect::StartTls, self.deadline).await?;
+        self.tell_tls("STARTTLS", &facts);
         live.machine.tls_up(facts, steps);
         live.wire = Wire::tls(stream);
         live.frames = Frames::new(&self.config.limits);
@@ -132,9 +135,15 @@ impl Job<'_> {
         let decision = self.decision();
         let judged =
             self.gate.accept_endpoint(chain, &decision, remote, endpoint, self.deadline).await;
+        self.steps.say(match &judged {
+            Ok(proof) => format!("proven by {}", proof.prooftype().as_str()),
+            Err(unproven) => format!("not proven: {unproven}"),
+        });
         let verdict = match judged {
             Ok(proof) => Ok(proof),
-            Err(Unproven::Open(detail)) => {
+            Err(
+                Unproven::Open(detail) | Unproven::Unanswered(detail) | Unproven::Unfetched(detail),
+            ) => {
                 let addr = endpoint.address.ip();
                 info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
                 Err(detail)

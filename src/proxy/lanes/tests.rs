@@ -104,7 +104,7 @@ fn ids(text: &str) -> Vec<&str> {
 #[test]
 fn a_busy_pair_does_not_hold_up_the_others() {
     let [a, b, c] = ['a', 'b', 'c'].map(Pair::new);
-    let (mut lanes, mut wire) = (Lanes::new(), Wire::unconnected());
+    let (mut lanes, mut wire) = (Lanes::new(None), Wire::unconnected());
     for number in 0..1000 {
         a.send(number..number + 1);
     }
@@ -125,7 +125,7 @@ fn a_busy_pair_does_not_hold_up_the_others() {
 #[test]
 fn the_wire_is_filled_as_far_as_there_is_room() {
     let [a, b] = ['a', 'b'].map(Pair::new);
-    let (mut lanes, mut wire) = (Lanes::new(), Wire::unconnected());
+    let (mut lanes, mut wire) = (Lanes::new(None), Wire::unconnected());
     for number in 0..100 {
         a.send(100 * number..100 * number + 100);
     }
@@ -159,7 +159,7 @@ fn what_is_cut_at_any_byte_comes_back_exactly() {
     let mut cut = 0;
     loop {
         let [a, b] = ['a', 'b'].map(Pair::new);
-        let (mut lanes, mut wire) = (Lanes::new(), Wire::unconnected());
+        let (mut lanes, mut wire) = (Lanes::new(None), Wire::unconnected());
         a.send(0..2);
         let (_, mut of_a) = a.open(&mut lanes);
         let (_, mut of_b) = b.open(&mut lanes);
@@ -214,7 +214,7 @@ fn what_is_cut_at_any_byte_comes_back_exactly() {
 #[test]
 fn a_lane_that_leaves_comes_back_when_its_bytes_are_written() {
     let [a, b] = ['a', 'b'].map(Pair::new);
-    let (mut lanes, mut wire) = (Lanes::new(), Wire::unconnected());
+    let (mut lanes, mut wire) = (Lanes::new(None), Wire::unconnected());
     a.send(0..2);
     let (id, mut of_a) = a.open(&mut lanes);
     let (_, mut of_b) = b.open(&mut lanes);
@@ -244,7 +244,7 @@ fn a_lane_that_leaves_comes_back_when_its_bytes_are_written() {
 #[test]
 fn a_lane_that_leaves_while_the_stream_breaks_gets_all_back_in_order() {
     let a = Pair::new('a');
-    let (mut lanes, mut wire) = (Lanes::new(), Wire::unconnected());
+    let (mut lanes, mut wire) = (Lanes::new(None), Wire::unconnected());
     a.send(0..3);
     let (id, mut of_a) = a.open(&mut lanes);
     assert!(lanes.fill(&mut wire).is_empty());
@@ -262,7 +262,7 @@ fn a_lane_that_leaves_while_the_stream_breaks_gets_all_back_in_order() {
 #[test]
 fn who_boards_while_another_leaves_is_not_overlooked() {
     let [a, b, c] = ['a', 'b', 'c'].map(Pair::new);
-    let (mut lanes, mut wire) = (Lanes::new(), Wire::unconnected());
+    let (mut lanes, mut wire) = (Lanes::new(None), Wire::unconnected());
     let (id, mut of_a) = a.open(&mut lanes);
     let [(b_boards, mut of_b), (c_boards, mut of_c)] = [b.boarding(), c.boarding()];
     b.send(0..1);
@@ -292,7 +292,7 @@ fn who_boards_while_another_leaves_is_not_overlooked() {
 #[test]
 fn pairs_that_were_not_yet_taken_come_back_with_the_reason() {
     let [a, b] = ['a', 'b'].map(Pair::new);
-    let (mut lanes, mut wire) = (Lanes::new(), Wire::unconnected());
+    let (mut lanes, mut wire) = (Lanes::new(None), Wire::unconnected());
     let [(waits, mut of_a), (asked, mut of_b)] = [a.boarding(), b.boarding()];
     lanes.board(waits);
     let id = lanes.board(asked);
@@ -308,7 +308,7 @@ fn pairs_that_were_not_yet_taken_come_back_with_the_reason() {
 #[test]
 fn a_request_that_left_is_not_answered_any_more() {
     let a = Pair::new('a');
-    let mut lanes = Lanes::new();
+    let mut lanes = Lanes::new(None);
     let (boarding, mut of_a) = a.boarding();
     let id = lanes.board(boarding);
     lanes.ask(id);
@@ -334,7 +334,7 @@ fn nothing_is_lost_or_doubled_that_comes_while_lanes_come_and_go() {
             }
         }
     });
-    let (mut lanes, mut wire) = (Lanes::new(), Wire::unconnected());
+    let (mut lanes, mut wire) = (Lanes::new(None), Wire::unconnected());
     let mut received = String::new();
     loop {
         let is_last = sender.is_finished();

@@ -84,7 +84,7 @@ impl Opened {
             Ok(()) => {
                 self.lanes.open(id);
                 self.bound();
-                self.gate.routes().opened(self.side, pair);
+                self.gate.opened(self.side, pair);
                 let proof = self.lanes.get(id).and_then(|lane| lane.proof.as_ref());
                 info!(
                     side = self.side.as_str(),

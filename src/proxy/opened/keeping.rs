@@ -104,7 +104,8 @@ impl Opened {
     /// Has the proof of a lane found out again, if it has expired (protocol §9.5).
     fn renew(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get(id) else { return };
-        let Some(expires) = lane.proof.as_ref().and_then(Proof::expires) else { return };
+        let Some(proof) = &lane.proof else { return };
+        let Some(expires) = proof.expires() else { return };
         if !expiry::is_past(expires) {
             self.lanes.look_at(id, Some(expiry::look_at(expires)));
             return;
@@ -113,11 +114,12 @@ impl Opened {
         else {
             return;
         };
-        let pair = lane.route.pair().clone();
+        let (pair, before) = (lane.route.pair().clone(), proof.prooftype());
         let (gate, chain) = (Arc::clone(&self.gate), Arc::clone(tls.peer_chain()));
         self.lanes.look_at(id, None);
-        self.renewals
-            .spawn(async move { (id, dial::prove_again(&gate, &pair, &endpoint, &chain).await) });
+        self.renewals.spawn(async move {
+            (id, dial::prove_again(&gate, &pair, &endpoint, &chain, before).await)
+        });
     }
 
     pub(super) fn renewed(&mut self, id: LaneId, outcome: Result<Proof, Failure>) {
@@ -133,10 +135,10 @@ impl Opened {
             // Without an answer nobody knows; but not for ever.
             Err(failure)
                 if failure.kind() == FailureKind::Resolution
-                    && lane.unanswered < UNANSWERED_MAX =>
+                    && lane.unanswered < expiry::UNANSWERED_MAX =>
             {
                 debug!(pair = %pair, detail = %failure, "proof not renewed yet");
-                self.lanes.look_again_at(id, Instant::now() + UNANSWERED_WAIT);
+                self.lanes.look_again_at(id, Instant::now() + expiry::UNANSWERED_WAIT);
             }
             Err(failure) => {
                 info!(pair = %pair, detail = %failure, "domain pair withdrawn, its proof has expired");
@@ -223,7 +225,3 @@ impl Opened {
 
 /// Lanes are looked at no more often than this.
 const SOON: Duration = Duration::from_secs(1);
-/// How long to wait where DNS did not say whether a proof still holds,
-const UNANSWERED_WAIT: Duration = Duration::from_secs(30);
-/// and how often.
-const UNANSWERED_MAX: u32 = 5;

@@ -1,10 +1,8 @@
 //! What to do with a query: pure, so that every question can be shown to get the right answer.
 //!
-//! The answers are as plain as DNS can be, for resolvers of any age: one record, its address
-//! beside it, no EDNS unless the query had it, below 512 bytes, the question echoed in its own
+//! The answers are as plain as DNS can be, for resolvers of any age: one record, its addresses
+//! beside it, no EDNS unless the query had it, at most 512 bytes, the question echoed in its own
 //! spelling (0x20).
-
-use std::net::IpAddr;
 
 use hickory_proto::{
     op::{Edns, Message, Metadata, OpCode, ResponseCode},
@@ -68,10 +66,8 @@ pub(super) fn answer(query: &Message, settings: &Settings) -> Decision {
     let Some(target) = target() else { return Decision::Forward };
     if *name == target {
         let mut reply = response(query, ResponseCode::NoError);
-        let address = address_record(target, settings.address);
-        if kind == address.record_type() || kind == RecordType::ANY {
-            reply.add_answer(address);
-        }
+        let asked = |record: &Record| kind == record.record_type() || kind == RecordType::ANY;
+        reply.add_answers(address_records(&target, settings).filter(asked));
         return Decision::Reply(reply);
     }
     let Some(service) = service(name, settings) else { return Decision::Forward };
@@ -80,7 +76,7 @@ pub(super) fn answer(query: &Message, settings: &Settings) -> Decision {
             let srv = SRV::new(0, 0, settings.port, target.clone());
             let mut reply = response(query, ResponseCode::NoError);
             reply.add_answer(Record::from_rdata(name.clone(), TTL, RData::SRV(srv)));
-            reply.add_additional(address_record(target, settings.address));
+            reply.add_additionals(address_records(&target, settings));
             Decision::Reply(reply)
         }
         (Service::DirectTls, RecordType::SRV | RecordType::ANY) => {
@@ -142,8 +138,9 @@ fn response(query: &Message, code: ResponseCode) -> Message {
     reply
 }
 
-fn address_record(name: Name, address: IpAddr) -> Record {
-    Record::from_rdata(name, TTL, RData::from(address))
+fn address_records(name: &Name, settings: &Settings) -> impl Iterator<Item = Record> {
+    let addresses = settings.addresses.iter();
+    addresses.map(|address| Record::from_rdata(name.clone(), TTL, RData::from(*address)))
 }
 
 /// The host name of every remote domain's server: below `internal`, which the public DNS leaves

@@ -4,11 +4,12 @@ use hickory_proto::{
 };
 
 use super::{answer::Decision, *};
+use crate::config::model::Steer;
 use crate::net::fake_dns::{FakeDns, Reply, Transport as Asked, Zone, fqdn};
 
 fn settings(upstream: Vec<SocketAddr>) -> Settings {
     Settings {
-        address: "127.0.0.53".parse().unwrap(),
+        addresses: vec!["127.0.0.53".parse().unwrap()],
         port: 5270,
         local_domains: vec![Domain::parse("legacy.test").unwrap()],
         clients: Vec::new(),
@@ -119,13 +120,37 @@ fn the_target_has_an_address_of_one_family() {
         assert_eq!((reply.response_code, reply.answers.len()), (ResponseCode::NoError, 0));
     }
     let mut settings = settings(Vec::new());
-    settings.address = "fd00::53".parse().unwrap();
+    settings.addresses = vec!["fd00::53".parse().unwrap()];
     for (kind, answers) in [(RecordType::A, 0), (RecordType::AAAA, 1)] {
         let Decision::Reply(reply) = answer::answer(&query(name, kind), &settings) else {
             panic!("forwarded")
         };
         assert_eq!(reply.answers.len(), answers);
     }
+}
+
+#[test]
+fn the_longest_name_of_many_replicas_has_an_answer_that_every_resolver_takes() {
+    let mut settings = settings(Vec::new());
+    settings.addresses = (1..=Steer::MAX_ADDRESSES)
+        .map(|n| format!("fd00:1234:5678:9abc:def0:1234:5678:{n}").parse().unwrap())
+        .collect();
+    let label = "x".repeat(63);
+    let name = format!("_xmpp-server._tcp.{label}.{label}.{label}.{}", "x".repeat(43));
+    let mut query = query(&name, RecordType::SRV);
+    query.set_edns(Edns::new());
+    let Decision::Reply(reply) = answer::answer(&query, &settings) else { panic!("forwarded") };
+    assert_eq!((reply.answers.len(), reply.additionals.len()), (1, Steer::MAX_ADDRESSES));
+    let bytes = reply.to_vec().unwrap();
+    assert!(bytes.len() <= 512, "{}", bytes.len());
+    let again = Message::from_vec(&bytes).unwrap();
+    let given: Vec<IpAddr> =
+        again.additionals.iter().filter_map(|record| record.data.ip_addr()).collect();
+    assert_eq!(given, settings.addresses);
+
+    let query = self::query("steer.fedgate.internal", RecordType::AAAA);
+    let Decision::Reply(reply) = answer::answer(&query, &settings) else { panic!("forwarded") };
+    assert_eq!(reply.answers.len(), Steer::MAX_ADDRESSES);
 }
 
 #[test]
@@ -181,7 +206,7 @@ fn the_longest_name_has_an_answer_that_fits_into_plain_udp() {
     let name = format!("_xmpp-server._tcp.{label}.{label}.{label}.{}", "b".repeat(42));
     let query = query(&name, RecordType::SRV).to_vec().unwrap();
     let mut settings = settings(Vec::new());
-    settings.address = "fd00::53".parse().unwrap();
+    settings.addresses = vec!["fd00::53".parse().unwrap()];
     let Step::Reply(reply) = step(&query, &settings) else { panic!("no reply") };
     assert!(reply.len() <= 512, "{}", reply.len());
 }

@@ -39,7 +39,7 @@ impl Receiving {
         self.header_sent = true;
         match self.side {
             Side::Legacy => self.legacy_header(to.is_some(), modern, out),
-            Side::Peer if !modern && !(layer == Layer::Clear && self.may_stay_clear()) => Err(
+            Side::Peer if !(modern || layer == Layer::Clear && self.may_stay_clear()) => Err(
                 Fault::remote(StreamCondition::UnsupportedVersion, "stream without version 1.0"),
             ),
             Side::Peer => {

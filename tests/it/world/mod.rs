@@ -27,7 +27,7 @@ pub(crate) use self::{
     dns::{Dns, Service},
     peer::{EXTERNAL, FEATURES_END, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
     sending::{BOUNCE, message_to},
-    serving::{Serving, features},
+    serving::features,
     station::{Manner, Station, Style},
     stream::Stream,
 };

@@ -19,6 +19,7 @@ use super::{Identity, World};
 
 /// The server; it ends when this is dropped. What it does not have it answers with 404.
 pub(crate) struct Web {
+    pub(crate) port: u16,
     documents: Arc<Mutex<HashMap<String, String>>>,
     asked: Arc<Mutex<Vec<String>>>,
     _task: JoinSet<()>,
@@ -47,7 +48,7 @@ impl World {
             }
         });
         self.reload(&format!("posh: {{ port: {port} }}\n{more}")).unwrap();
-        Web { documents, asked, _task: task }
+        Web { port, documents, asked, _task: task }
     }
 }
 
@@ -57,6 +58,11 @@ impl Web {
         let certificates: Vec<_> = identities.iter().flat_map(|one| one.chain()).collect();
         let text = posh::write(&certificates, Duration::from_secs(600));
         self.documents.lock().unwrap().insert(domain.to_owned(), text);
+    }
+
+    /// The web server of the domain has this text, at any path that is asked for.
+    pub(crate) fn write(&self, domain: &str, text: &str) {
+        self.documents.lock().unwrap().insert(domain.to_owned(), text.to_owned());
     }
 
     /// The domains that were asked about, in order.
@@ -77,10 +83,10 @@ async fn serve(
         request.push(stream.read_u8().await?);
     }
     let request = String::from_utf8(request).unwrap();
-    assert!(
-        request.starts_with("GET /.well-known/posh/xmpp-server.json HTTP/1.1\r\n"),
-        "{request}"
-    );
+    let known = ["/.well-known/posh/xmpp-server.json", "/list.txt"];
+    let is_known =
+        known.iter().any(|path| request.starts_with(&format!("GET {path} HTTP/1.1\r\n")));
+    assert!(is_known, "{request}");
     let host = request.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
     let domain = host.split(':').next().unwrap().to_owned();
     let document = documents.lock().unwrap().get(&domain).cloned();

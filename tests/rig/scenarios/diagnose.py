@@ -50,7 +50,9 @@ async def records(scene: Scene) -> str:
     gate, zone = legacy.gate, scene.world.dns
     before = await _report(gate, WARNING, "records", LEGACY)
     missing = [item for item in _items(before, "tlsa") if item["state"] == "missing"]
-    lines = [line.split(maxsplit=3) for line in gate.ask("records", LEGACY, "--zone")[1].splitlines()]
+    lines = [
+        line.split(maxsplit=3) for line in gate.ask("records", LEGACY, "--zone")[1].splitlines()
+    ]
     wanted = [(name.rstrip("."), data) for name, _, kind, data in lines if kind == "TLSA"]
     if len(missing) != 2 or len(wanted) != 2:
         raise Failed(f"TLSA records of both ports should be wanted: {missing} {wanted}")

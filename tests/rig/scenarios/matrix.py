@@ -12,7 +12,7 @@ from ..gate import LEGACY_PORT, LOCAL_PORT, PUBLIC_PORT, Gate, GateSettings
 from ..gatelog import DIALBACK, INBOUND, NEGOTIATED, OUTBOUND, GateLog
 from ..plan import LEGACY_ADDRESS, OTHER_ADDRESS
 from ..player import Listener, Player
-from ..rows import Expected, Proven, Row, Unproven, rows
+from ..rows import Expected, Proven, ProvenByServer, Row, Unproven, rows
 from ..scene import Failed, Scene
 from ..wait import TimedOut, until
 from ..zones import UNBOUND
@@ -22,6 +22,11 @@ AT_ONCE = 32
 ANSWER_SECONDS = 60
 LOG_SECONDS = 5
 ENCRYPTED, TRUSTED = "encrypted", "trusted"
+KINDS: dict[type[Expected], str] = {
+    Proven: "proven",
+    ProvenByServer: "proven by the server's certificate",
+    Unproven: "unproven",
+}
 ADDRESSES = {ENCRYPTED: LEGACY_ADDRESS, TRUSTED: OTHER_ADDRESS}
 
 
@@ -102,7 +107,7 @@ async def matrix(scene: Scene) -> str:
         await until(settled, LOG_SECONDS, "the logs")
     except TimedOut:
         raise Failed("\n      ".join([f"{len(problems)} cells:", *late, *problems])) from None
-    counts = Counter(type(cell.expected).__name__.lower() for cell in cells)
+    counts = Counter(KINDS[type(cell.expected)] for cell in cells)
     return f"{len(table)} rows, {len(cells)} cells: " + ", ".join(
         f"{count} {what}" for what, count in sorted(counts.items())
     )
@@ -167,17 +172,20 @@ def _judge(cell: Cell, peer: Player) -> str | None:
     ]
     proofs = {str(entry.get("proof")) for entry in streams}
     seen = _seen(cell, peer)
-    if isinstance(expected, Proven):
-        wanted = {"delivered": True, "proofs": {expected.by}}
-        if cell.role == INBOUND:
-            wanted |= {"how": "external", "asked back": False}
-    elif expected.dialback and cell.site.level == ENCRYPTED:
-        unproven = {DIALBACK} if cell.role == INBOUND else {"none"}
-        wanted = {"delivered": True, "proofs": unproven}
-        if cell.role == INBOUND:
-            wanted |= {"how": "dialback", "asked back": True}
-    else:
-        wanted = {"delivered": False, "proofs": set()}
+    wanted: dict[str, Any]
+    by_dialback = {"delivered": True, "proofs": {DIALBACK}, "how": "dialback", "asked back": True}
+    match expected:
+        case Proven(by):
+            wanted = {"delivered": True, "proofs": {by}}
+            if cell.role == INBOUND:
+                wanted |= {"how": "external", "asked back": False}
+        case ProvenByServer():
+            wanted = by_dialback
+        case Unproven(dialback=True) if cell.site.level == ENCRYPTED:
+            unproven = {"delivered": True, "proofs": {"none"}}
+            wanted = by_dialback if cell.role == INBOUND else unproven
+        case Unproven():
+            wanted = {"delivered": False, "proofs": set()}
     seen |= {"proofs": proofs}
     wrong = [
         f"{what} {seen[what]!r} in place of {value!r}"

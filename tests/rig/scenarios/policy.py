@@ -1,11 +1,12 @@
 """Who may not federate is refused, in both directions, at once and with an error."""
 
+import asyncio
 import os
 import shutil
 import time
 from pathlib import Path
 
-from ..checks import deliver, exchange, recovers, refused, tag
+from ..checks import collide, deliver, exchange, recovers, refused, tag
 from ..gate import DIRECT_TLS_PORT
 from ..plan import DENIED, ELSEWHERE, FAR_ADDRESS, LATE_DENIED, LEGACY
 from ..scene import Failed, Scene
@@ -18,6 +19,9 @@ REFUSALS = ("policy-violation", "forbidden", "not-allowed", "remote-server-timeo
 REMOTE_REFUSALS = (*REFUSALS, "remote-server-not-found", "service-unavailable")
 PROMPT_SECONDS = 10
 EFFECT_SECONDS = 2
+RELOADS = 50
+RELOAD_STANZAS = 10_000
+RELOADED = "configuration reloaded"
 
 
 async def denied_domain(scene: Scene) -> str:
@@ -129,6 +133,37 @@ async def late_certificate(scene: Scene) -> str:
     return f"in effect after {effect:.2f} s, no stream closed"
 
 
+async def reloads(scene: Scene) -> str:
+    """Stanzas flow both ways all the time while the rules change again and again."""
+    legacy = await scene.legacy("jabberd2")
+    peer = await scene.peer("prosody")
+    alice = await scene.login(legacy, "alice")
+    bob = await scene.login(peer, "bob")
+    await exchange(alice, bob, 5)
+    gate, log = legacy.gate, legacy.log.now()
+    assert gate is not None
+
+    def done() -> int:
+        return sum(entry.get("message") == RELOADED for entry in log.entries())
+
+    async def change() -> None:
+        for turn in range(RELOADS):
+            rules = [{"match": f"turn-{turn}.test", "allow": "none"}, {"match": "*", "level": "encrypted"}]
+            gate.add("50-turn.yaml", {"rules": rules[: 1 + turn % 2]})
+            await until(lambda turn=turn: done() > turn, 10, f"reload {turn + 1}")
+
+    changing = asyncio.create_task(change())
+    sent = 0
+    while sent < RELOAD_STANZAS or not changing.done():
+        await collide(alice, bob, 500)
+        sent += 1000
+    await changing
+    closed = [e for e in log.entries() if e.get("message") == "stream closed" and e.get("pair")]
+    if closed:
+        raise Failed(f"streams were closed: {closed}")
+    return f"{sent} stanzas, {done()} reloads, none lost, doubled or out of order, no stream closed"
+
+
 def replace(source: Path, target: Path) -> None:
     """Puts a copy in the place of a file, with its owner and mode, as a whole."""
     before = target.stat()
@@ -143,6 +178,7 @@ SCENARIOS = [
     Scenario("denied-domain", "a denied domain is refused both ways", denied_domain),
     Scenario("denied-address", "a denied address is refused both ways", denied_address),
     Scenario("late-rule", "a rule added while fedgate runs takes effect at once", late_rule),
+    Scenario("reloads", "nothing is lost or reordered by reloads under full traffic", reloads),
     Scenario(
         "late-certificate",
         "a renewed certificate is shown at once, streams go on",

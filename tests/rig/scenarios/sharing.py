@@ -2,7 +2,7 @@
 
 from ..checks import chat, deliver, exchange
 from ..gatelog import EXTERNAL, INBOUND, OUTBOUND
-from ..plan import LEGACY, MODERN, rooms
+from ..plan import LEGACY, MODERN, OTHER, OTHER_ADDRESS, rooms
 from ..scene import Failed, Scene
 from .base import Scenario
 
@@ -33,7 +33,10 @@ async def bidi(scene: Scene) -> str:
 
 async def pairs(scene: Scene, kind: str, targets_join: bool, bidi: bool) -> str:
     legacy = await scene.legacy("prosody")
-    peer = await scene.peer(kind, bidi=bidi)
+    if kind == "fedgate":
+        peer = await scene.legacy("prosody", OTHER, OTHER_ADDRESS)
+    else:
+        peer = await scene.peer(kind, bidi=bidi)
     alice = await scene.login(legacy, "alice")
     bob = await scene.login(peer, "bob")
     await exchange(alice, bob, FEW)
@@ -66,6 +69,9 @@ SCENARIOS = [
     Scenario("bidi-prosody", "one stream carries stanzas both ways with Prosody", bidi),
     # COMPAT(Prosody 0.12): it announces no dialback errors
     _pairs("prosody", "prosody", "senders share a connection to Prosody, targets do not", False),
-    _pairs("prosody-bidi", "prosody", "the same where streams carry stanzas both ways", False, True),
+    _pairs(
+        "prosody-bidi", "prosody", "the same where streams carry stanzas both ways", False, True
+    ),
     _pairs("ejabberd", "ejabberd", "senders and targets share a connection to ejabberd", True),
+    _pairs("fedgate", "fedgate", "senders and targets share a connection to a fedgate", True),
 ]

@@ -1,0 +1,321 @@
+//! The sockets of the admin interface, and the connections on them.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    fs, io,
+    net::SocketAddr,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+use super::{
+    api::{Api, Body, Call, refusal},
+    control::Control,
+    guard::{Access, TokenError, Via, Wants},
+    watch::Watchers,
+};
+use crate::{config::model, proxy::Monitor};
+
+/// Connections at once.
+const CONNECTIONS: usize = 64;
+/// The head of a request, in bytes.
+const HEAD_MAX: usize = 16 << 10;
+/// The body of a request, in bytes.
+const BODY_MAX: usize = 16 << 10;
+/// How long a request may take to come, and how long a connection waits for the next one.
+const REQUEST_TIME: Duration = Duration::from_secs(15);
+/// How long an answer may take. Reloading waits for the disk, checks for neighbours.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// How long accepting rests after an error.
+const ACCEPT_REST: Duration = Duration::from_millis(200);
+/// The owner and the group of the process.
+const MODE: u32 = 0o660;
+
+/// Why the admin interface cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The Unix socket.
+    #[error("listen on {}", .0.display())]
+    Socket(PathBuf, #[source] io::Error),
+    /// Another process answers there.
+    #[error("{} is in use: another fedgate runs with the same state_dir or admin.socket", .0.display())]
+    InUse(PathBuf),
+    /// An address for HTTP.
+    #[error("listen for HTTP on {0}")]
+    Http(SocketAddr, #[source] io::Error),
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+/// The admin interface of one fedgate. To be made and used inside a tokio runtime.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    socket: Option<(PathBuf, CancellationToken)>,
+    http: HashMap<SocketAddr, (SocketAddr, CancellationToken)>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    api: Api,
+    access: ArcSwap<Access>,
+    places: Arc<Semaphore>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What a configuration needs in addition, ready to be served.
+pub struct Bound {
+    access: Access,
+    /// The wanted socket, with its listener if it is new.
+    socket: Option<(PathBuf, Option<UnixListener>)>,
+    wanted: Vec<SocketAddr>,
+    http: Vec<(SocketAddr, TcpListener)>,
+}
+
+impl Server {
+    /// An interface to `monitor` that gives its orders by `control`. Nothing is listened on yet.
+    #[must_use]
+    pub fn new(monitor: Monitor, control: Control) -> Self {
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let watchers = Watchers::new(tracker.clone(), stop.clone());
+        tracker.spawn(Arc::clone(&watchers).run(monitor.clone()));
+        let shared = Shared {
+            api: Api { monitor, control, watchers },
+            access: ArcSwap::default(),
+            places: Arc::new(Semaphore::new(CONNECTIONS)),
+            tracker,
+            stop,
+        };
+        Self { shared: Arc::new(shared), socket: None, http: HashMap::new() }
+    }
+
+    /// Binds what `config` wants and is not bound yet. What is served stays as it is.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn bind(&self, config: &model::Admin) -> Result<Bound, AdminError> {
+        let model::Admin { socket, http, token_file, write } = config;
+        let access = Access::new(token_file.as_deref(), *write)?;
+        let mut new = Vec::new();
+        for &address in http.iter().filter(|address| !self.http.contains_key(address)) {
+            let fail = |error| AdminError::Http(address, error);
+            let listener = std::net::TcpListener::bind(address).map_err(fail)?;
+            listener.set_nonblocking(true).map_err(fail)?;
+            new.push((address, TcpListener::from_std(listener).map_err(fail)?));
+        }
+        let socket = match socket {
+            Some(path) if self.socket.as_ref().is_some_and(|(old, _)| old == path) => {
+                Some((path.clone(), None))
+            }
+            Some(path) => Some((path.clone(), Some(bind(path)?))),
+            None => None,
+        };
+        Ok(Bound { access, socket, wanted: http.clone(), http: new })
+    }
+
+    /// Serves what was bound, and stops what is no longer wanted.
+    pub fn serve(&mut self, bound: Bound) {
+        self.shared.access.store(Arc::new(bound.access));
+        self.http.retain(|address, (_, stop)| {
+            let kept = bound.wanted.contains(address);
+            if !kept {
+                stop.cancel();
+            }
+            kept
+        });
+        for (address, listener) in bound.http {
+            let local = listener.local_addr().unwrap_or(address);
+            info!(addr = %local, entry = "admin", "listening");
+            let stop = self.shared.stop.child_token();
+            let shared = Arc::clone(&self.shared);
+            self.shared.tracker.spawn(shared.accept_tcp(listener, stop.clone()));
+            self.http.insert(address, (local, stop));
+        }
+        let path = bound.socket.as_ref().map(|(path, _)| path);
+        if let Some((old, stop)) = self.socket.take_if(|(old, _)| Some(&*old) != path) {
+            stop.cancel();
+            remove(&old);
+        }
+        if let Some((path, Some(listener))) = bound.socket {
+            info!(path = %path.display(), entry = "admin", "listening");
+            let stop = self.shared.stop.child_token();
+            let shared = Arc::clone(&self.shared);
+            self.shared.tracker.spawn(shared.accept_unix(listener, stop.clone()));
+            self.socket = Some((path, stop));
+        }
+    }
+
+    /// The addresses for HTTP, as bound.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let mut all: Vec<_> = self.http.values().map(|(local, _)| *local).collect();
+        all.sort();
+        all
+    }
+
+    /// Ends all connections and takes the socket away.
+    pub async fn stop(self) {
+        self.shared.stop.cancel();
+        if let Some((path, _)) = &self.socket {
+            remove(path);
+        }
+        self.shared.tracker.close();
+        self.shared.tracker.wait().await;
+    }
+}
+
+impl Shared {
+    async fn accept_tcp(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        loop {
+            let Some(place) = self.place(&stop).await else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((socket, _)) => self.spawn(socket, Via::Tcp, place, &stop),
+                Err(error) => rest(&error).await,
+            }
+        }
+    }
+
+    async fn accept_unix(self: Arc<Self>, listener: UnixListener, stop: CancellationToken) {
+        loop {
+            let Some(place) = self.place(&stop).await else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((socket, _)) => self.spawn(socket, Via::Socket, place, &stop),
+                Err(error) => rest(&error).await,
+            }
+        }
+    }
+
+    /// Who comes when all places are taken waits in the kernel's queue.
+    async fn place(&self, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            place = Arc::clone(&self.places).acquire_owned() => place.ok(),
+            () = stop.cancelled() => None,
+        }
+    }
+
+    fn spawn<S>(
+        self: &Arc<Self>,
+        socket: S,
+        via: Via,
+        place: OwnedSemaphorePermit,
+        stop: &CancellationToken,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (shared, stop) = (Arc::clone(self), stop.clone());
+        self.tracker.spawn(async move {
+            let service = service_fn(|request| {
+                let shared = Arc::clone(&shared);
+                async move { Ok::<_, Infallible>(shared.answer(request, via).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(REQUEST_TIME)
+                .max_buf_size(HEAD_MAX)
+                .serve_connection(TokioIo::new(socket), service);
+            let mut connection = std::pin::pin!(connection);
+            let outcome = tokio::select! {
+                outcome = connection.as_mut() => outcome,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = outcome {
+                debug!(%error, "admin connection");
+            }
+            drop(place);
+        });
+    }
+
+    async fn answer(&self, request: Request<Incoming>, via: Via) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        let call = Call::of(&head.method, path, head.uri.query().unwrap_or_default());
+        let access = self.access.load_full();
+        // Who may not read is not told either what there is.
+        let wants = call.as_ref().map_or(Wants::Read, Call::wants);
+        if let Err(denied) = access.check(via, wants, &head.headers) {
+            info!(path, reason = denied.as_str(), "admin request refused");
+            return denied.into();
+        }
+        let call = match call {
+            Ok(call) => call,
+            Err(why) => return why.into(),
+        };
+        let body = match timeout(REQUEST_TIME, Limited::new(body, BODY_MAX).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) => return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+            Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+        };
+        if let Call::Do(deed) = call {
+            info!(?deed, via = ?via, body = %String::from_utf8_lossy(&body).escape_debug(), "order");
+        }
+        let may_read = access.check(via, Wants::Read, &head.headers).is_ok();
+        let answer = self.api.answer(call, may_read, &body);
+        match timeout(ANSWER_TIME, answer).await {
+            Ok(answer) => answer,
+            Err(_) => refusal(StatusCode::GATEWAY_TIMEOUT, "it took too long"),
+        }
+    }
+}
+
+/// Mostly no file descriptors: some will be free again.
+async fn rest(error: &io::Error) {
+    warn!(%error, "accept on the admin interface");
+    sleep(ACCEPT_REST).await;
+}
+
+/// Binds beside the path and moves the socket there, so that it never stands there with another
+/// mode, and takes the place of one that a dead process left.
+fn bind(path: &Path) -> Result<UnixListener, AdminError> {
+    if UnixStream::connect(path).is_ok() {
+        return Err(AdminError::InUse(path.to_owned()));
+    }
+    let fail = |error| AdminError::Socket(path.to_owned(), error);
+    let mut beside = path.to_owned().into_os_string();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(fail)?;
+    }
+    let _ = fs::remove_file(&beside);
+    let listener = UnixListener::bind(&beside).map_err(fail)?;
+    fs::set_permissions(&beside, fs::Permissions::from_mode(MODE)).map_err(fail)?;
+    fs::rename(&beside, path).map_err(fail)?;
+    Ok(listener)
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        debug!(%error, path = %path.display(), "remove the admin socket");
+    }
+}

@@ -1,0 +1,466 @@
+//! The streams that are open now, as the admin interface shows them. Each leg and each route keeps
+//! its entry by a [`LiveStream`], which takes it away again when it is dropped. Stanzas are counted
+//! in atomics; a lock is taken only when a stream gets further, or somebody looks.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    auth::{Proof, TlsFacts, pkix::CertificateInfo},
+    config::policy::Level,
+    ops::{
+        metrics::{Origin, StreamKind},
+        report,
+    },
+    xmpp::{Direction, Domain, DomainPair, Side},
+};
+
+/// Pairs of one stream that a report names.
+const PAIRS_SHOWN: usize = 100;
+
+/// All open streams of one fedgate.
+#[derive(Debug, Default)]
+pub(super) struct LiveStreams {
+    open: DashMap<u64, Arc<Entry>>,
+    ids: AtomicU64,
+}
+
+/// The entry of one stream; it is gone when this and all its clones are dropped.
+#[derive(Clone, Debug)]
+pub(super) struct LiveStream {
+    entry: Arc<Entry>,
+    _presence: Arc<Presence>,
+}
+
+/// Takes an entry away when it is dropped.
+#[derive(Debug)]
+struct Presence {
+    streams: Arc<LiveStreams>,
+    id: u64,
+}
+
+/// Which way the stanzas of a pair go on a stream, as seen from us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Flow {
+    In,
+    Out,
+}
+
+/// Counts the stanzas of one pair on one stream.
+#[derive(Debug)]
+pub(super) struct Meter {
+    pair: DomainPair,
+    flow: Flow,
+    stanzas: AtomicU64,
+    bytes: AtomicU64,
+    used: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    side: Side,
+    origin: Origin,
+    listener: Option<&'static str>,
+    address: Option<String>,
+    since: u64,
+    end: CancellationToken,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    tls: Option<(&'static str, &'static str)>,
+    certificate: Option<report::PeerCertificate>,
+    pairs: Vec<Granted>,
+    was_authorized: bool,
+    /// Stanzas and bytes in and out of pairs that are no longer on the stream.
+    past: [u64; 4],
+}
+
+#[derive(Debug)]
+struct Granted {
+    meter: Arc<Meter>,
+    proof: &'static str,
+    is_strong: bool,
+}
+
+impl LiveStreams {
+    /// A stream begins.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        side: Side,
+        origin: Origin,
+        address: Option<String>,
+        listener: Option<&'static str>,
+    ) -> LiveStream {
+        let entry = Arc::new(Entry {
+            id: self.ids.fetch_add(1, Ordering::Relaxed) + 1,
+            side,
+            origin,
+            listener,
+            address,
+            since: report::now(),
+            end: CancellationToken::new(),
+            facts: Mutex::default(),
+        });
+        self.open.insert(entry.id, Arc::clone(&entry));
+        let presence = Presence { streams: Arc::clone(self), id: entry.id };
+        LiveStream { entry, _presence: Arc::new(presence) }
+    }
+
+    /// Asks a stream to end; false if there is none of that number.
+    pub(super) fn close(&self, id: u64) -> bool {
+        let Some(entry) = self.open.get(&id) else { return false };
+        entry.end.cancel();
+        true
+    }
+
+    /// Asks all streams to end that carry a pair of that domain; returns how many.
+    pub(super) fn close_domain(&self, domain: &Domain) -> usize {
+        let of_domain = |entry: &Arc<Entry>| {
+            let facts = entry.facts();
+            facts.pairs.iter().any(|granted| granted.meter.concerns(domain))
+        };
+        let entries = self.entries();
+        let entries = entries.iter().filter(|entry| of_domain(entry));
+        entries.map(|entry| entry.end.cancel()).count()
+    }
+
+    /// All of them, in the order in which they began.
+    pub(super) fn report(&self) -> Vec<report::Stream> {
+        self.entries().iter().map(|entry| entry.report()).collect()
+    }
+
+    /// One of them, with all its pairs.
+    pub(super) fn report_of(&self, id: u64) -> Option<report::Stream> {
+        let entry = Arc::clone(&*self.open.get(&id)?);
+        let mut stream = entry.report();
+        stream.pairs = entry.pairs(usize::MAX);
+        Some(stream)
+    }
+
+    /// Every pair of every stream, and what the stream is: for sums.
+    pub(super) fn pairs(&self) -> Vec<PairOnStream> {
+        let mut all = Vec::new();
+        for entry in self.entries() {
+            let facts = entry.facts();
+            all.extend(facts.pairs.iter().map(|granted| PairOnStream {
+                stream: entry.id,
+                kind: entry.kind(&facts),
+                direction: direction(entry.side, granted.meter.flow),
+                meter: Arc::clone(&granted.meter),
+                proof: granted.proof,
+                certificate_expires: facts.certificate.as_ref().map(|c| c.not_after),
+            }));
+        }
+        all
+    }
+
+    /// What they are, for the metrics.
+    pub(super) fn kinds(&self) -> Vec<StreamKind> {
+        self.entries().iter().map(|entry| entry.kind(&entry.facts())).collect()
+    }
+
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        let mut entries: Vec<_> = self.open.iter().map(|entry| Arc::clone(&entry)).collect();
+        entries.sort_by_key(|entry| entry.id);
+        entries
+    }
+}
+
+/// One pair on one stream.
+#[derive(Clone, Debug)]
+pub(super) struct PairOnStream {
+    pub(super) stream: u64,
+    pub(super) kind: StreamKind,
+    pub(super) direction: Direction,
+    pub(super) meter: Arc<Meter>,
+    pub(super) proof: &'static str,
+    pub(super) certificate_expires: Option<u64>,
+}
+
+impl LiveStream {
+    /// Its number.
+    pub(super) fn id(&self) -> u64 {
+        self.entry.id
+    }
+
+    /// TLS is up.
+    pub(super) fn secured(&self, tls: &TlsFacts) {
+        let mut facts = self.entry.facts();
+        facts.tls = Some((tls.version_str(), tls.cipher_suite()));
+        let leaf = tls.peer_chain().first();
+        facts.certificate = leaf.and_then(|leaf| CertificateInfo::of(leaf).ok()).map(|info| {
+            report::PeerCertificate {
+                names: info.names,
+                issuer: info.issuer,
+                not_after: info.not_after.as_secs(),
+                fingerprint: info.fingerprint.to_string(),
+            }
+        });
+    }
+
+    /// Whether it ever was to carry a pair.
+    pub(super) fn was_authorized(&self) -> bool {
+        self.entry.facts().was_authorized
+    }
+
+    /// It may carry a pair; `proof` is that of the other end, if there is any. What was counted of
+    /// a pair that it carries already stays.
+    pub(super) fn authorized(&self, pair: &DomainPair, flow: Flow, proof: Option<&Proof>) {
+        let mut facts = self.entry.facts();
+        facts.was_authorized = true;
+        let proof_word = proof.map_or("none", |proof| proof.prooftype().as_str());
+        let is_strong = proof.is_some_and(Proof::is_strong);
+        match facts.pairs.iter_mut().find(|granted| granted.meter.pair == *pair) {
+            Some(granted) => (granted.proof, granted.is_strong) = (proof_word, is_strong),
+            None => {
+                let meter = Arc::new(Meter::new(pair.clone(), flow));
+                facts.pairs.push(Granted { meter, proof: proof_word, is_strong });
+            }
+        }
+    }
+
+    /// It may not carry that pair any more.
+    pub(super) fn withdrawn(&self, pair: &DomainPair) {
+        self.entry.facts().remove(pair);
+    }
+
+    /// Where the stanzas of a pair are counted; nowhere that shows if the stream does not have it.
+    pub(super) fn meter(&self, pair: &DomainPair) -> Arc<Meter> {
+        let facts = self.entry.facts();
+        let found = facts.pairs.iter().find(|granted| granted.meter.pair == *pair);
+        let unseen = || Arc::new(Meter::new(pair.clone(), Flow::In));
+        found.map_or_else(unseen, |found| Arc::clone(&found.meter))
+    }
+
+    /// Resolves when the operator wants it to end.
+    pub(super) fn end(&self) -> &CancellationToken {
+        &self.entry.end
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.streams.open.remove(&self.id);
+    }
+}
+
+impl Meter {
+    fn new(pair: DomainPair, flow: Flow) -> Self {
+        Self {
+            pair,
+            flow,
+            stanzas: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+        }
+    }
+
+    /// The pair that is counted.
+    pub(super) fn pair(&self) -> &DomainPair {
+        &self.pair
+    }
+
+    /// Whether it is that of `pair`, and the stream still has it.
+    pub(super) fn is_for(self: &Arc<Self>, pair: &DomainPair) -> bool {
+        // A meter that the stream has let go of is held by its last user alone.
+        Arc::strong_count(self) > 1 && self.pair == *pair
+    }
+
+    /// Stanzas went over the stream.
+    pub(super) fn count(&self, stanzas: u32, bytes: usize) {
+        self.stanzas.fetch_add(stanzas.into(), Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.used.store(report::now(), Ordering::Relaxed);
+    }
+
+    /// Stanzas, bytes, and when the last of them went, or 0.
+    pub(super) fn read(&self) -> (u64, u64, u64) {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (get(&self.stanzas), get(&self.bytes), get(&self.used))
+    }
+
+    fn concerns(&self, domain: &Domain) -> bool {
+        self.pair.sender == *domain || self.pair.target == *domain
+    }
+}
+
+impl Facts {
+    fn remove(&mut self, pair: &DomainPair) {
+        let Some(at) = self.pairs.iter().position(|granted| granted.meter.pair == *pair) else {
+            return;
+        };
+        let meter = self.pairs.remove(at).meter;
+        let (stanzas, bytes, _) = meter.read();
+        let [stanzas_in, bytes_in, stanzas_out, bytes_out] = &mut self.past;
+        let (stanza_sum, byte_sum) = match meter.flow {
+            Flow::In => (stanzas_in, bytes_in),
+            Flow::Out => (stanzas_out, bytes_out),
+        };
+        *stanza_sum += stanzas;
+        *byte_sum += bytes;
+    }
+}
+
+impl Entry {
+    /// A panic elsewhere leaves no half a fact.
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kind(&self, facts: &Facts) -> StreamKind {
+        let best = facts.pairs.iter().max_by_key(|granted| granted.is_strong);
+        StreamKind {
+            side: self.side.as_str(),
+            origin: self.origin.as_str(),
+            level: level(best.map(|granted| granted.is_strong), facts.tls.is_some()),
+            proof: best.map_or("none", |granted| granted.proof),
+            tls: facts.tls.map_or("none", |(version, _)| version),
+        }
+    }
+
+    fn pairs(&self, most: usize) -> Vec<report::Pair> {
+        let facts = self.facts();
+        let shown = facts.pairs.iter().take(most);
+        let pair = |granted: &Granted| {
+            let (stanzas, bytes, _) = granted.meter.read();
+            let pair = &granted.meter.pair;
+            report::Pair {
+                sender: pair.sender.to_unicode(),
+                target: pair.target.to_unicode(),
+                direction: direction(self.side, granted.meter.flow).as_str().to_owned(),
+                proof: granted.proof.to_owned(),
+                stanzas,
+                bytes,
+            }
+        };
+        shown.map(pair).collect()
+    }
+
+    fn report(&self) -> report::Stream {
+        let pairs = self.pairs(PAIRS_SHOWN);
+        let facts = self.facts();
+        let [mut stanzas_in, mut bytes_in, mut stanzas_out, mut bytes_out] = facts.past;
+        let mut last = 0;
+        for granted in &facts.pairs {
+            let (stanzas, bytes, used) = granted.meter.read();
+            last = last.max(used);
+            match granted.meter.flow {
+                Flow::In => (stanzas_in, bytes_in) = (stanzas_in + stanzas, bytes_in + bytes),
+                Flow::Out => (stanzas_out, bytes_out) = (stanzas_out + stanzas, bytes_out + bytes),
+            }
+        }
+        let text = |text: &'static str| text.to_owned();
+        report::Stream {
+            id: self.id,
+            side: text(self.side.as_str()),
+            origin: text(self.origin.as_str()),
+            listener: self.listener.map(text),
+            address: self.address.clone(),
+            tls: facts.tls.map(|(version, _)| text(version)),
+            cipher: facts.tls.map(|(_, cipher)| text(cipher)),
+            certificate: facts.certificate.clone(),
+            level: text(self.kind(&facts).level),
+            since: self.since,
+            used: last.max(self.since),
+            pairs,
+            pairs_total: facts.pairs.len() as u64,
+            stanzas_in,
+            stanzas_out,
+            bytes_in,
+            bytes_out,
+        }
+    }
+}
+
+/// Which way stanzas cross the border that come in from, or go out to, a side.
+pub(super) fn direction(side: Side, flow: Flow) -> Direction {
+    match (side, flow) {
+        (Side::Peer, Flow::In) | (Side::Legacy, Flow::Out) => Direction::Inbound,
+        (Side::Peer, Flow::Out) | (Side::Legacy, Flow::In) => Direction::Outbound,
+    }
+}
+
+/// The level that is reached (XEP-0238): `strong` tells whether a certificate stands behind the
+/// proof, and is none before there is a pair.
+fn level(strong: Option<bool>, tls: bool) -> &'static str {
+    strong.map_or("none", |strong| Level::of(tls, strong).as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(name: &str) -> Domain {
+        Domain::parse(name).unwrap()
+    }
+
+    fn pair(sender: &str, target: &str) -> DomainPair {
+        DomainPair::new(domain(sender), domain(target))
+    }
+
+    #[test]
+    fn a_stream_is_shown_while_its_handle_lives() {
+        let streams = Arc::new(LiveStreams::default());
+        let address = "192.0.2.1:5269".to_owned();
+        let stream = streams.enter(Side::Peer, Origin::Accepted, Some(address), Some("public"));
+        let shown = streams.report();
+        assert_eq!((shown[0].id, &*shown[0].level, shown[0].pairs_total), (1, "none", 0));
+        assert_eq!(shown[0].address.as_deref(), Some("192.0.2.1:5269"));
+        drop(stream);
+        assert_eq!(streams.report(), []);
+        assert!(streams.report_of(1).is_none());
+    }
+
+    #[test]
+    fn stanzas_count_for_their_pair_and_stay_with_the_stream_when_it_goes() {
+        let streams = Arc::new(LiveStreams::default());
+        let stream = streams.enter(Side::Peer, Origin::Accepted, None, None);
+        let (a, b) = (pair("a.example", "old.example"), pair("b.example", "old.example"));
+        let proof = Proof::dialback(domain("a.example"), None);
+        stream.authorized(&a, Flow::In, Some(&proof));
+        stream.authorized(&b, Flow::In, Some(&proof));
+        stream.meter(&a).count(2, 100);
+        stream.meter(&b).count(3, 50);
+        stream.meter(&pair("c.example", "old.example")).count(100, 100);
+        stream.withdrawn(&a);
+        let shown = &streams.report()[0];
+        assert_eq!((shown.stanzas_in, shown.bytes_in, shown.stanzas_out), (5, 150, 0));
+        assert_eq!(shown.pairs.len(), 1);
+        assert_eq!((shown.pairs[0].stanzas, &*shown.pairs[0].direction), (3, "inbound"));
+        assert_eq!(&*shown.pairs[0].proof, "dialback");
+    }
+
+    #[test]
+    fn what_goes_out_on_a_stream_of_ours_is_outbound_to_a_peer_and_inbound_to_the_legacy_server() {
+        let streams = Arc::new(LiveStreams::default());
+        let there = streams.enter(Side::Peer, Origin::Opened, None, None);
+        let back = streams.enter(Side::Legacy, Origin::Opened, None, None);
+        let (outbound, inbound) = (pair("old.test", "a.test"), pair("a.test", "old.test"));
+        there.authorized(&outbound, Flow::Out, None);
+        back.authorized(&inbound, Flow::Out, None);
+        there.meter(&outbound).count(1, 10);
+        let shown = streams.report();
+        let directions: Vec<_> = shown.iter().map(|s| &*s.pairs[0].direction).collect();
+        assert_eq!(directions, ["outbound", "inbound"]);
+        assert_eq!((shown[0].stanzas_out, shown[0].stanzas_in), (1, 0));
+        assert_eq!(streams.close_domain(&domain("a.test")), 2);
+        assert!(there.end().is_cancelled() && back.end().is_cancelled());
+        assert!(!streams.close(99));
+    }
+
+    #[test]
+    fn levels_are_those_of_xep_0238() {
+        assert_eq!(level(None, true), "none");
+        assert_eq!(level(Some(false), false), "verified");
+        assert_eq!(level(Some(false), true), "encrypted");
+        assert_eq!(level(Some(true), true), "trusted");
+    }
+}

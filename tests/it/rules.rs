@@ -1,0 +1,239 @@
+//! What rules let through and what they refuse, on the wire: streams without TLS, pinned
+//! certificates, prooftypes, versions, fixed targets, lists that are fetched, mode `report`.
+
+use fedgate::config;
+use tokio::time::{Duration, sleep};
+
+use crate::world::{
+    BOUNCE, EXTERNAL, FEATURES_END, Host, Identity, MECHANISMS, Plan, Service, Station, Style,
+    World, header, message_to, soon,
+};
+
+const STANZA: &str = "<message from='m@plain.test' to='bob@old.test'><body>x</body></message>";
+
+/// A peer without TLS.
+async fn plain(world: &World, style: Style) -> Station {
+    let peer = Station::start("plain.test", style, None).await;
+    world.dns.publish("plain.test", Service::StartTls, &[peer.address]);
+    peer.steer(world.public());
+    peer
+}
+
+#[tokio::test]
+async fn a_peer_without_tls_federates_where_a_rule_says_that_it_may() {
+    for (style, level) in
+        [(Style::Modern, "verified"), (Style::Old, "verified"), (Style::Modern, "permissive")]
+    {
+        let mut world = World::start().await;
+        world.reload(&format!("rules: [{{ match: plain.test, level: {level} }}]")).unwrap();
+        let mut peer = plain(&world, style).await;
+        let mut inbound = peer.open("old.test").await;
+        inbound.say(STANZA).await;
+        assert_eq!(world.legacy.arrival().await, STANZA);
+        let _stream = world.sends("plain.test").await;
+        assert_eq!(peer.arrival().await, message_to("plain.test"));
+        // a new rule ends it
+        world.reload("rules: [{ match: plain.test, level: encrypted }]").unwrap();
+        assert!(inbound.rest().await.contains("<policy-violation"));
+        world.is_alive().await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_without_tls_is_refused_where_no_rule_says_otherwise() {
+    for rules in ["rules: []", "rules: [{ match: other.test, level: permissive }]"] {
+        let mut world = World::with(BOUNCE).await;
+        world.reload(rules).unwrap();
+        let mut peer = plain(&world, Style::Modern).await;
+        assert!(peer.ask("old.test").await.contains("policy-violation"));
+        let _stream = world.sends("plain.test").await;
+        world.bounced("plain.test", "remote-server-timeout").await;
+        assert_eq!(peer.arrived(), Vec::<String>::new());
+        world.is_alive().await;
+    }
+}
+
+#[tokio::test]
+async fn without_tls_is_tried_with_a_peer_of_level_permissive_alone() {
+    let failure = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>";
+    for (level, again) in [("permissive", true), ("verified", false)] {
+        let mut world = World::with(BOUNCE).await;
+        world.reload(&format!("rules: [{{ match: evil.test, level: {level} }}]")).unwrap();
+        let host = world.host("evil.test").await;
+        let _stream = world.sends("evil.test").await;
+        let mut conn = host.accept_starttls().await;
+        conn.say(failure).await;
+        if again {
+            let mut conn = host.accept().await;
+            host.greet(&mut conn).await;
+            conn.say(
+                "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>\
+                 </stream:features>",
+            )
+            .await;
+            conn.until("</db:result>").await;
+            conn.say("<db:result from='evil.test' to='old.test' type='valid'/>").await;
+            conn.until(&message_to("evil.test")).await;
+        } else {
+            world.bounced("evil.test", "remote-server-timeout").await;
+            host.nobody_waits().await;
+        }
+        world.is_alive().await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_was_granted_without_tls_is_taken_up_behind_it() {
+    let mut world = World::start().await;
+    world.reload("rules: [{ match: plain.test, level: verified }]").unwrap();
+    let peer = plain(&world, Style::Modern).await;
+    let mut stream = peer.open("old.test").await;
+    stream.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
+    let text = stream.rest().await;
+    assert!(text.contains("<failure") && !text.contains("<proceed"), "{text}");
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_pinned_certificate_is_good_and_every_other_is_not() {
+    let config = "limits: { connect: 3s, tcp_connect: 1s }";
+    let mut world = World::with(Plan { config, ..BOUNCE }).await;
+    let pinned = Identity::self_signed("nobody.test");
+    world.reload(&format!("rules: [{{ match: evil.test, pins: '{}' }}]", pinned.sha256())).unwrap();
+    // a good certificate for the domain is not that one
+    let other = world.host("evil.test").await;
+    let _stream = world.sends("evil.test").await;
+    let mut conn = other.accept_secured().await;
+    conn.ends_silently().await;
+    world.bounced("evil.test", "remote-server-timeout").await;
+    let issued = world.authority.issue(&["evil.test"]);
+    for (identity, expected) in [(&issued, false), (&pinned, true)] {
+        let mut conn = world.secured(Some(identity)).await;
+        conn.say(header("evil.test", "old.test")).await;
+        assert_eq!(conn.until(FEATURES_END).await.contains("EXTERNAL"), expected);
+        if expected {
+            conn.say(EXTERNAL).await;
+            conn.until("<success").await;
+            conn.say(header("evil.test", "old.test")).await;
+            conn.until(FEATURES_END).await;
+            let stanza = "<message from='m@evil.test' to='bob@old.test'/>";
+            conn.say(stanza).await;
+            assert_eq!(world.legacy.arrival().await, stanza);
+        }
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_peer_is_reached_where_its_rule_says_and_shows_what_is_pinned() {
+    let mut world = World::with(BOUNCE).await;
+    let identity = Identity::self_signed("nobody.test");
+    let host = Host::bind_at("127.0.0.5:0".parse().unwrap(), "evil.test", identity.clone());
+    // a network that no DNS leads to
+    world
+        .reload(&format!(
+            "networks: {{ deny_out: [127.0.0.5] }}\n\
+             rules: [{{ match: evil.test, pins: '{}', connect: {{ address: '{}' }} }}]",
+            identity.sha256(),
+            host.address
+        ))
+        .unwrap();
+    let _stream = world.sends("evil.test").await;
+    let mut conn = host.accept_open().await;
+    conn.until(&message_to("evil.test")).await;
+    assert!(!world.dns.was_asked("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_prooftype_that_does_not_count_proves_nothing() {
+    let mut world = World::with(BOUNCE).await;
+    world
+        .reload(
+            "rules:\n- { match: evil.test, proofs: [dialback, dane] }\n\
+             - { match: new.test, tls: { min: '1.3' } }",
+        )
+        .unwrap();
+    let identity = world.authority.issue(&["evil.test"]);
+    let mut conn = world.secured(Some(&identity)).await;
+    conn.say(header("evil.test", "old.test")).await;
+    assert!(!conn.until(FEATURES_END).await.contains("EXTERNAL"));
+    let host = world.host("evil.test").await;
+    let _stream = world.sends("evil.test").await;
+    let mut conn = host.accept_secured().await;
+    host.greet(&mut conn).await;
+    conn.say(MECHANISMS).await;
+    let said = conn.until("</db:result>").await;
+    assert!(!said.contains("<auth"), "{said}");
+    // TLS 1.3 is what these tests speak
+    let mut conn = world.authenticated("new.test").await;
+    let stanza = "<message from='m@new.test' to='bob@old.test'/>";
+    conn.say(stanza).await;
+    assert_eq!(world.legacy.arrival().await, stanza);
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_rule_for_one_local_domain_leaves_the_others() {
+    let mut world = World::start().await;
+    world.reload("rules: [{ match: evil.test, local: rooms.old.test, allow: none }]").unwrap();
+    let mut conn = world.authenticated("evil.test").await;
+    let stanza = "<message from='m@evil.test' to='bob@old.test'/>";
+    conn.say(stanza).await;
+    assert_eq!(world.legacy.arrival().await, stanza);
+    conn.say("<db:result from='evil.test' to='rooms.old.test'>key</db:result>").await;
+    let answer = conn.until("</db:result>").await;
+    assert!(answer.contains("<forbidden"), "{answer}");
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn the_senders_of_refused_stanzas_get_the_error_of_the_rule() {
+    let mut world = World::with(BOUNCE).await;
+    world.reload("rules: [{ match: evil.test, allow: none, error: not-allowed }]").unwrap();
+    let _stream = world.sends("evil.test").await;
+    world.bounced("evil.test", "not-allowed").await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn in_mode_report_the_denied_go_on() {
+    let mut world = World::start().await;
+    world
+        .reload("mode: report\nrules:\n- { match: evil.test, allow: none }\n- { address: 127.0.0.1, allow: none }")
+        .unwrap();
+    let mut conn = world.authenticated("evil.test").await;
+    let stanza = "<message from='m@evil.test' to='bob@old.test'/>";
+    conn.say(stanza).await;
+    assert_eq!(world.legacy.arrival().await, stanza);
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_list_is_fetched_kept_and_used() {
+    let mut world = World::start().await;
+    let web = world.web(&["lists.test"], "").await;
+    web.write("lists.test", "# bad\nevil.test\n198.51.100.0/24\n");
+    let lists = format!(
+        "posh: {{ port: {port} }}\n\
+         lists: {{ spam: {{ url: 'https://lists.test:{port}/list.txt' }} }}\n\
+         rules: [{{ match: list(spam), allow: none }}]",
+        port = web.port
+    );
+    world.reload(&lists).unwrap();
+    let kept = world.config().list_file("spam", &world.config().lists["spam"]).unwrap();
+    soon("the list", async {
+        while !kept.exists() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let loaded = config::load(&world.path()).unwrap();
+    assert!(loaded.warnings.is_empty());
+    // what the watcher of files would do
+    world.reload(&lists).unwrap();
+    let mut conn = world.connect().await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.ends_with("policy-violation").await;
+    world.is_alive().await;
+}
