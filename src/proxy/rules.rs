@@ -113,13 +113,18 @@ impl Gate {
         local: Option<&Domain>,
         remote: &Domain,
     ) -> Result<Proof, Unproven> {
-        let config = self.config();
-        let direction = Direction::Inbound;
-        let decision = config.policy.decide(&Query { local, remote, direction, address: None });
+        let services = self.services();
+        let (policy, direction) = (&services.config.policy, Direction::Inbound);
+        let decision = policy.decide(&Query { local, remote, direction, address: None });
         if let Some(pinned) = by_pin(&decision, chain, remote) {
             return pinned;
         }
-        counts(&decision, self.judge_client(chain, remote).await?)
+        let roots = services.roots_for(&decision).ok_or_else(outdated)?;
+        let mut judged = services.judge_client(chain, remote, roots).await;
+        if is_reported(&decision, remote, &judged) {
+            judged = services.judge_client(chain, remote, &services.roots).await;
+        }
+        counts(&decision, judged?)
     }
 
     /// Judges the certificate chain of a peer's endpoint that was reached for `remote`, by what the
@@ -195,7 +200,13 @@ impl Services {
         if let Some(pinned) = by_pin(decision, chain, remote) {
             return pinned;
         }
-        counts(decision, self.judge_endpoint(chain, remote, target, plan, deadline).await?)
+        let roots = self.roots_for(decision).ok_or_else(outdated)?;
+        let mut judged = self.judge_endpoint(chain, remote, target, plan, roots, deadline).await;
+        if is_reported(decision, remote, &judged) {
+            let roots = &self.roots;
+            judged = self.judge_endpoint(chain, remote, target, plan, roots, deadline).await;
+        }
+        counts(decision, judged?)
     }
 }
 
@@ -208,6 +219,21 @@ fn by_pin(
     let outcome = pin::verify(decision.pins()?, chain, remote);
     (outcome.is_ok() || decision.is_enforced())
         .then(|| outcome.map_err(|why| Unproven::Contradicted(why.to_string())))
+}
+
+/// Whether the trust roots for all have to be asked too: those of the rule prove nothing, and the
+/// mode is `report`. The operator is told.
+fn is_reported(decision: &Decision<'_>, remote: &Domain, judged: &Result<Proof, Unproven>) -> bool {
+    let (Err(why), Some(_), false) = (judged, decision.roots(), decision.is_enforced()) else {
+        return false;
+    };
+    info!(domain = %remote, detail = %why, "not proven by the trust roots of its rule, but the mode is report");
+    true
+}
+
+/// The rules are those of a configuration that was replaced a moment ago.
+fn outdated() -> Unproven {
+    Unproven::Unanswered("the configuration has just changed".to_owned())
 }
 
 /// A proof that the rules do not count is none.
