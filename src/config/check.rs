@@ -44,7 +44,7 @@ pub(super) fn check(
     let (legacy, local_domains) = legacy::check(&top, &listen, missing, out);
     let lists = lists::check(&top, directory, out);
     let roles = features::roles(&top, &local_domains, out);
-    let policy = rules::check(&top, &lists, &roles, &local_domains, now, out);
+    let policy = rules::check(&top, directory, &lists, &roles, &local_domains, now, out);
     let path = |text: &str| value::path(text, directory);
     let state_dir = top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into());
     Config {
@@ -166,15 +166,7 @@ fn check_certificates(
 
 fn check_tls(top: &Section<'_>, directory: &Path, out: &mut Reports<'_>) -> Tls {
     let section = top.section("tls", &["roots", "min_version"], out);
-    let root = |text: &str| match text {
-        "system" => Ok(Roots::System),
-        // a bare word is a misspelt word sooner than a file
-        _ if !text.contains(['/', '.']) => {
-            Err(Wrong::new(format!("unknown trust roots {}", quote(text)))
-                .hint("expected \"system\" or the path of a PEM file"))
-        }
-        _ => value::path(text, directory).map(Roots::File),
-    };
+    let root = |text: &str| root(text, directory);
     let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
     let version = |text: &str| value::word(text, "TLS version", &versions);
     let given = section.as_ref().and_then(|s| s.list("roots", root, out));
@@ -183,6 +175,18 @@ fn check_tls(top: &Section<'_>, directory: &Path, out: &mut Reports<'_>) -> Tls 
         min_version: section
             .and_then(|s| s.text("min_version", version, out))
             .unwrap_or(TlsVersion::V1_2),
+    }
+}
+
+fn root(text: &str, directory: &Path) -> Result<Roots, Wrong> {
+    match text {
+        "system" => Ok(Roots::System),
+        // a bare word is a misspelt word sooner than a file
+        _ if !text.contains(['/', '.']) => {
+            Err(Wrong::new(format!("unknown trust roots {}", quote(text)))
+                .hint("expected \"system\" or the path of a PEM file"))
+        }
+        _ => value::path(text, directory).map(Roots::File),
     }
 }
 

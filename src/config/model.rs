@@ -2,7 +2,7 @@
 //! checks again or finds an `Option` that had to be `Some`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -60,8 +60,11 @@ impl Config {
     /// [`Watcher`](super::watch::Watcher).
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
+        let of_rules = self.policy.roots();
         let certificates = self.certificates.iter().flat_map(|c| [&c.cert, &c.key]);
-        let roots = self.tls.roots.iter().filter_map(|roots| match roots {
+        let roots: BTreeSet<_> =
+            of_rules.keys().flat_map(|set| &**set).chain(&self.tls.roots).collect();
+        let roots = roots.into_iter().filter_map(|roots| match roots {
             Roots::System => None,
             Roots::File(path) => Some(path),
         });
@@ -208,12 +211,21 @@ pub struct Tls {
 }
 
 /// A source of trust roots.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Roots {
     /// The system's store.
     System,
     /// A PEM file.
     File(PathBuf),
+}
+
+impl fmt::Display for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("system"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// A TLS protocol version.

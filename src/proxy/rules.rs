@@ -137,8 +137,8 @@ impl Gate {
         local: Option<&Domain>,
         remote: &Domain,
     ) -> Result<Proof, Unproven> {
-        let (config, chain) = (self.config(), &*asker.chain);
-        let direction = Direction::Inbound;
+        let (services, chain) = (self.services(), &*asker.chain);
+        let (config, direction) = (&services.config, Direction::Inbound);
         let decision = config.policy.decide(&Query { local, remote, direction, address: None });
         if let Some(pinned) = by_pin(&decision, chain, remote) {
             return pinned;
@@ -151,7 +151,12 @@ impl Gate {
             self.limit_reached(Limit::LookupsPerAddress, address);
             return Err(Unproven::Unanswered("too many certificates of the address".into()));
         };
-        counts(&decision, self.judge_client(chain, remote).await?)
+        let roots = services.roots_for(&decision).ok_or_else(outdated)?;
+        let mut judged = services.judge_client(chain, remote, roots).await;
+        if is_reported(&decision, remote, &judged) {
+            judged = services.judge_client(chain, remote, &services.roots).await;
+        }
+        counts(&decision, judged?)
     }
 
     /// Judges the certificate chain of a peer's endpoint that was reached for `remote`, by what the
@@ -227,7 +232,13 @@ impl Services {
         if let Some(pinned) = by_pin(decision, chain, remote) {
             return pinned;
         }
-        counts(decision, self.judge_endpoint(chain, remote, target, plan, deadline).await?)
+        let roots = self.roots_for(decision).ok_or_else(outdated)?;
+        let mut judged = self.judge_endpoint(chain, remote, target, plan, roots, deadline).await;
+        if is_reported(decision, remote, &judged) {
+            let roots = &self.roots;
+            judged = self.judge_endpoint(chain, remote, target, plan, roots, deadline).await;
+        }
+        counts(decision, judged?)
     }
 }
 
@@ -240,6 +251,21 @@ fn by_pin(
     let outcome = pin::verify(decision.pins()?, chain, remote);
     (outcome.is_ok() || decision.is_enforced())
         .then(|| outcome.map_err(|why| Unproven::Contradicted(why.to_string())))
+}
+
+/// Whether the trust roots for all have to be asked too: those of the rule prove nothing, and the
+/// mode is `report`. The operator is told.
+fn is_reported(decision: &Decision<'_>, remote: &Domain, judged: &Result<Proof, Unproven>) -> bool {
+    let (Err(why), Some(_), false) = (judged, decision.roots(), decision.is_enforced()) else {
+        return false;
+    };
+    info!(domain = %remote, detail = %why, "not proven by the trust roots of its rule, but the mode is report");
+    true
+}
+
+/// The rules are those of a configuration that was replaced a moment ago.
+fn outdated() -> Unproven {
+    Unproven::Unanswered("the configuration has just changed".to_owned())
 }
 
 /// A proof that the rules do not count is none.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     auth::{Proof, Prooftype},
-    config::model::{Limits, Rate, TlsVersion},
+    config::model::{Limits, Rate, Roots, TlsVersion},
     xmpp::{Direction, Domain, StanzaCondition},
 };
 
@@ -125,6 +125,12 @@ impl<'p> Decision<'p> {
     #[must_use]
     pub fn tls_min(&self) -> Option<TlsVersion> {
         self.rule(Key::TlsMin)?.terms.tls_min
+    }
+
+    /// The trust roots for the peer's certificates, sorted, in place of those for all; none: those.
+    #[must_use]
+    pub fn roots(&self) -> Option<&'p [Roots]> {
+        self.rule(Key::Roots)?.terms.roots.as_deref()
     }
 
     /// Where the peer is reached, in place of what DNS says.

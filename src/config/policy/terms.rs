@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::features::FeatureTerms;
 use crate::{
     auth::Prooftype,
-    config::model::{HostPort, Rate, TlsVersion},
+    config::model::{HostPort, Rate, Roots, TlsVersion},
     features::Class,
     xmpp::{Direction, StanzaCondition},
 };
@@ -189,6 +189,8 @@ pub(in crate::config) struct Terms {
     pub(in crate::config) proofs: Option<Proofs>,
     pub(in crate::config) pins: Option<Arc<[Pin]>>,
     pub(in crate::config) tls_min: Option<TlsVersion>,
+    /// Sorted, each once: equal sets are the same.
+    pub(in crate::config) roots: Option<Arc<[Roots]>>,
     pub(in crate::config) connect: Option<Arc<Connect>>,
     pub(in crate::config) from_ip: Option<Arc<[IpNet]>>,
     pub(in crate::config) error: Option<StanzaCondition>,
@@ -219,6 +221,7 @@ pub(in crate::config) enum Key {
     Proofs,
     Pins,
     TlsMin,
+    Roots,
     Connect,
     FromIp,
     Error,
@@ -235,13 +238,14 @@ pub(in crate::config) enum Key {
 }
 
 impl Key {
-    pub(in crate::config) const ALL: [Self; 24] = [
+    pub(in crate::config) const ALL: [Self; 25] = [
         Self::Inbound,
         Self::Outbound,
         Self::Level,
         Self::Proofs,
         Self::Pins,
         Self::TlsMin,
+        Self::Roots,
         Self::Connect,
         Self::FromIp,
         Self::Error,
@@ -275,6 +279,7 @@ impl Key {
             Self::Proofs => "proofs",
             Self::Pins => "pins",
             Self::TlsMin => "tls.min",
+            Self::Roots => "tls.roots",
             Self::Connect => "connect",
             Self::FromIp => "from_ip",
             Self::Error => "error",
@@ -313,6 +318,9 @@ impl Key {
                 terms.pins.as_ref().map(|pins| list(pins.iter().map(Pin::to_string).collect()))
             }
             Self::TlsMin => terms.tls_min.map(|version| version.as_str().to_owned()),
+            Self::Roots => {
+                terms.roots.as_ref().map(|roots| list(roots.iter().map(Roots::to_string).collect()))
+            }
             Self::Connect => terms.connect.as_ref().map(|connect| {
                 let tls = if connect.direct_tls { "direct" } else { "starttls" };
                 format!("{} ({tls})", connect.address)
@@ -344,6 +352,7 @@ impl Terms {
             Key::Proofs => self.proofs.is_some(),
             Key::Pins => self.pins.is_some(),
             Key::TlsMin => self.tls_min.is_some(),
+            Key::Roots => self.roots.is_some(),
             Key::Connect => self.connect.is_some(),
             Key::FromIp => self.from_ip.is_some(),
             Key::Error => self.error.is_some(),
@@ -374,6 +383,7 @@ impl Terms {
             Key::Proofs => self.proofs == other.proofs,
             Key::Pins => self.pins == other.pins,
             Key::TlsMin => self.tls_min == other.tls_min,
+            Key::Roots => self.roots == other.roots,
             Key::Connect => self.connect == other.connect,
             Key::FromIp => self.from_ip == other.from_ip,
             Key::Error => self.error == other.error,
@@ -411,6 +421,7 @@ impl Terms {
             Key::Feature(class) => denies(self, class) && !denies(other, class),
             Key::Proofs
             | Key::Pins
+            | Key::Roots
             | Key::Connect
             | Key::FromIp
             | Key::Error
