@@ -51,8 +51,7 @@ if [ -z "${FEDGATE_BIN:-}" ]; then
     FEDGATE_BIN=${CARGO_TARGET_DIR:-target}/release/fedgate
 fi
 install -D "$FEDGATE_BIN" "$work/target/release/fedgate"
-strip "$work/target/release/fedgate"
-CARGO_TARGET_DIR=$work/target quietly cargo-deb --no-build --no-strip --output "$work/fedgate.deb"
+CARGO_TARGET_DIR=$work/target quietly examples/debian/build --no-build --output "$work/fedgate.deb"
 dpkg-deb --show --showformat '${Package} ${Version} for ${Architecture}, needs ${Depends}\n' "$work/fedgate.deb"
 # What only Debian's own archive asks for is left out.
 quietly lintian --allow-root --fail-on error \
