@@ -45,7 +45,7 @@ pub use decision::{Decision, Missing, Query, Shortfall};
 pub use explain::{Explanation, Matched};
 pub use list::List;
 pub use rule::{Denied, Place};
-pub use terms::{Connect, Level, Mode, Pin, Proofs};
+pub use terms::{Connect, Downgrade, Level, Mode, Pin, Proofs};
 
 pub(in crate::config) use list::ListEntry;
 pub(in crate::config) use rule::{AddressRule, Expiry, Pattern, Rule};
@@ -159,6 +159,11 @@ impl Policy {
     pub fn reported_address(&self, address: IpAddr, direction: Direction) -> Option<Denied> {
         let (denied, always) = self.judge(address, direction)?;
         (!always && self.mode == Mode::Report).then_some(denied)
+    }
+
+    /// The local domains that rules name: all others are judged alike.
+    pub fn named_locals(&self) -> impl Iterator<Item = &Domain> {
+        self.rules.iter().flat_map(|rule| &rule.local)
     }
 
     /// Whether refusals are carried out.

@@ -4,6 +4,7 @@
 mod ending;
 mod reading;
 mod returning;
+mod sighting;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -313,6 +314,7 @@ impl Leg {
                     let asker = Asker {
                         side: self.side,
                         address: self.address.ip(),
+                        tls: self.machine.tls().map(TlsFacts::version),
                         chain: self
                             .machine
                             .tls()
@@ -327,6 +329,7 @@ impl Leg {
                 Action::Renewed(pair) => {
                     debug!(pair = %pair, addr = %self.address.ip(), "proof renewed");
                     self.schedule();
+                    self.remember(&pair);
                 }
                 Action::Withdrawn(pair, detail) => {
                     info!(
@@ -383,6 +386,7 @@ impl Leg {
             cipher = tls.map(TlsFacts::cipher_suite),
             reached = Level::of(tls.is_some(), grant.proof().is_strong()).as_str(),
             proof,
+            strength = (self.side == Side::Peer).then(|| grant.proof().strength().as_str()),
             auth = how.as_str(),
             bidi = self.machine.is_bidirectional().then_some(true),
             ms = self.accepted.elapsed().as_millis() as u64,
@@ -392,8 +396,7 @@ impl Leg {
             let (address, version) = (Some(self.address.ip()), tls.map(TlsFacts::version));
             let (pair, proof) = (grant.pair(), Some(grant.proof()));
             self.gate.report(pair, Direction::Inbound, address, version, proof);
-        }
-        if self.side == Side::Peer {
+            self.remember(pair);
             // EXTERNAL cannot be held back until the legacy server takes the pair; so the way
             // there is opened before the first stanza comes.
             let lang = self.intake.lang();
@@ -462,6 +465,7 @@ impl Leg {
             self.live.withdrawn(&pair);
             info!(pair = %pair, "domain pair withdrawn by policy");
         }
+        self.judge_downgraded()?;
         self.judge_return();
         Ok(())
     }

@@ -25,6 +25,7 @@ use super::{
     live::{self, Flow, LiveStreams},
     pieces,
     questions::Questions,
+    remembering::Remembering,
     route::{NotTaken, Route},
     routes::Routes,
     services::Services,
@@ -62,6 +63,7 @@ pub(super) struct Gate {
     failures: Failures,
     events: Events,
     questions: Arc<Questions>,
+    memory: Remembering,
     no_certificate: DashMap<Domain, Instant>,
     started: u64,
     config_state: Mutex<ConfigState>,
@@ -92,6 +94,7 @@ impl<T> BySide<T> {
 impl Gate {
     /// A gate that runs on these services.
     pub(super) fn new(services: Services, keys: DialbackKeys) -> Arc<Self> {
+        let memory = Remembering::new(&services.config.state_dir);
         Arc::new(Self {
             services: ArcSwap::from_pointee(services),
             generation: watch::Sender::new(1),
@@ -105,6 +108,7 @@ impl Gate {
             failures: Failures::default(),
             events: Events::new(),
             questions: Questions::new(),
+            memory,
             no_certificate: DashMap::new(),
             started: report::now(),
             config_state: Mutex::new(ConfigState {
@@ -254,6 +258,11 @@ impl Gate {
 
     pub(super) fn questions(&self) -> &Arc<Questions> {
         &self.questions
+    }
+
+    /// What remote domains have reached so far.
+    pub(super) fn memory(&self) -> &Remembering {
+        &self.memory
     }
 
     /// Whether we show our certificate to this peer.

@@ -31,7 +31,8 @@ pub(crate) enum Unproven {
     /// No prooftype succeeded; what follows from that is policy.
     #[error("{0}")]
     Open(String),
-    /// DNS gave no answer that can be used, so nobody knows what the domain's records say.
+    /// DNS, or the web server of POSH, gave no answer that can be used, so nobody knows what the
+    /// domain publishes.
     #[error("{0}")]
     Unanswered(String),
 }
@@ -134,9 +135,11 @@ impl Services {
             // unknown: it proves nothing and forbids nothing
             Ok(Err(error)) => {
                 debug!(%domain, %error, "POSH material not known");
-                return Err(Unproven::Open(format!("{pkix}; POSH: {error}")));
+                return Err(Unproven::Unanswered(format!("{pkix}; POSH: {error}")));
             }
-            Err(_) => return Err(Unproven::Open(format!("{pkix}; POSH: no answer in time"))),
+            Err(_) => {
+                return Err(Unproven::Unanswered(format!("{pkix}; POSH: no answer in time")));
+            }
         };
         match posh::verify(chain, &material, domain, UnixTime::now()) {
             posh::Outcome::Match(proof) => Ok(proof),

@@ -23,6 +23,7 @@ mod pieces;
 mod prover;
 mod questions;
 mod reasons;
+mod remembering;
 mod route;
 mod routes;
 pub(crate) mod rules;

@@ -8,7 +8,7 @@ use super::without_places;
 use crate::{
     config::{
         model::TlsVersion,
-        policy::{Allow, Connect, Key, Level, Pin, Proofs, Terms},
+        policy::{Allow, Connect, Downgrade, Key, Level, Pin, Proofs, Terms},
         problem::{Reports, Wrong, quote},
         read::Section,
         value,
@@ -17,10 +17,22 @@ use crate::{
 };
 
 /// The keys of terms.
-pub(super) const TERM_KEYS: [&str; 10] =
-    ["allow", "level", "proofs", "pins", "tls", "connect", "from_ip", "error", "compat", "limits"];
+pub(super) const TERM_KEYS: [&str; 11] = [
+    "allow",
+    "level",
+    "proofs",
+    "pins",
+    "tls",
+    "downgrade",
+    "connect",
+    "from_ip",
+    "error",
+    "compat",
+    "limits",
+];
 /// Those that make sense for everybody.
-pub(super) const DEFAULT_KEYS: [&str; 5] = ["allow", "level", "proofs", "error", "compat"];
+pub(super) const DEFAULT_KEYS: [&str; 6] =
+    ["allow", "level", "proofs", "downgrade", "error", "compat"];
 
 pub(super) const TLS_KEYS: [&str; 1] = ["min"];
 pub(super) const CONNECT_KEYS: [&str; 2] = ["address", "tls"];
@@ -33,6 +45,7 @@ pub(super) fn read(section: &Section<'_>, out: &mut Reports<'_>) -> Terms {
         level: section.text("level", level, out),
         proofs: proofs(section, out),
         pins: section.one_or_list("pins", pin, out).map(|pins| without_places(pins).into()),
+        downgrade: section.text("downgrade", |t| value::word(t, "answer", &Downgrade::WORDS), out),
         from_ip: section
             .one_or_list("from_ip", value::network, out)
             .map(|networks| without_places(networks).into()),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::{
     model::{ListSource, ListUrl},
-    policy::{self, AddressRule, Guarded, Level, Policy, Proofs},
+    policy::{self, AddressRule, Downgrade, Guarded, Level, Policy, Proofs},
     value,
 };
 
@@ -15,6 +15,7 @@ use crate::config::{
 pub(super) struct Defaults<'p> {
     allow: &'static str,
     level: &'static str,
+    downgrade: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     proofs: Option<Vec<&'static str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,11 +26,12 @@ pub(super) struct Defaults<'p> {
 
 impl<'p> Defaults<'p> {
     pub(super) fn of(policy: &'p Policy) -> Self {
-        let Terms { allow, level, proofs, error, compat, .. } =
+        let Terms { allow, level, proofs, downgrade, error, compat, .. } =
             policy.defaults().map(|rule| Terms::of(&rule.terms)).unwrap_or_default();
         Self {
             allow: allow.unwrap_or("both"),
             level: level.unwrap_or(Level::Encrypted.as_str()),
+            downgrade: downgrade.unwrap_or(Downgrade::default().as_str()),
             proofs,
             error,
             compat,
@@ -116,6 +118,8 @@ struct Terms<'p> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<BTreeMap<&'static str, &'static str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    downgrade: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     connect: Option<BTreeMap<&'static str, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     from_ip: Option<Vec<String>>,
@@ -143,6 +147,7 @@ impl<'p> Terms<'p> {
             proofs,
             pins,
             tls_min,
+            downgrade,
             connect,
             from_ip,
             error,
@@ -165,6 +170,7 @@ impl<'p> Terms<'p> {
             proofs: proofs.map(|proofs: Proofs| proofs.words().collect()),
             pins: pins.as_deref().map(texts),
             tls: tls_min.map(|least| BTreeMap::from([("min", least.as_str())])),
+            downgrade: downgrade.map(Downgrade::as_str),
             connect: connect.as_deref().map(|connect| {
                 let tls = if connect.direct_tls { "direct" } else { "starttls" };
                 BTreeMap::from([("address", connect.address.to_string()), ("tls", tls.to_owned())])

@@ -63,6 +63,32 @@ pub enum Mode {
     Report,
 }
 
+/// What becomes of a remote domain that reaches less than it has reached before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Downgrade {
+    /// Nothing, and from then on the less is what is expected of it.
+    Allow,
+    /// It is logged.
+    #[default]
+    Alert,
+    /// Its stanzas are refused.
+    Refuse,
+}
+
+impl Downgrade {
+    /// The words of the configuration.
+    pub(in crate::config) const WORDS: [(&'static str, Self); 3] =
+        [("allow", Self::Allow), ("alert", Self::Alert), ("refuse", Self::Refuse)];
+
+    pub(in crate::config) fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Alert => "alert",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 /// A set of prooftypes that count.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Proofs(u8);
@@ -187,6 +213,7 @@ pub(in crate::config) struct Terms {
     pub(in crate::config) proofs: Option<Proofs>,
     pub(in crate::config) pins: Option<Arc<[Pin]>>,
     pub(in crate::config) tls_min: Option<TlsVersion>,
+    pub(in crate::config) downgrade: Option<Downgrade>,
     pub(in crate::config) connect: Option<Arc<Connect>>,
     pub(in crate::config) from_ip: Option<Arc<[IpNet]>>,
     pub(in crate::config) error: Option<StanzaCondition>,
@@ -212,6 +239,7 @@ pub(in crate::config) enum Key {
     Proofs,
     Pins,
     TlsMin,
+    Downgrade,
     Connect,
     FromIp,
     Error,
@@ -223,13 +251,14 @@ pub(in crate::config) enum Key {
 }
 
 impl Key {
-    pub(in crate::config) const ALL: [Self; 14] = [
+    pub(in crate::config) const ALL: [Self; 15] = [
         Self::Inbound,
         Self::Outbound,
         Self::Level,
         Self::Proofs,
         Self::Pins,
         Self::TlsMin,
+        Self::Downgrade,
         Self::Connect,
         Self::FromIp,
         Self::Error,
@@ -248,6 +277,7 @@ impl Key {
             Self::Proofs => "proofs",
             Self::Pins => "pins",
             Self::TlsMin => "tls.min",
+            Self::Downgrade => "downgrade",
             Self::Connect => "connect",
             Self::FromIp => "from_ip",
             Self::Error => "error",
@@ -276,6 +306,7 @@ impl Key {
                 terms.pins.as_ref().map(|pins| list(pins.iter().map(Pin::to_string).collect()))
             }
             Self::TlsMin => terms.tls_min.map(|version| version.as_str().to_owned()),
+            Self::Downgrade => terms.downgrade.map(|what| what.as_str().to_owned()),
             Self::Connect => terms.connect.as_ref().map(|connect| {
                 let tls = if connect.direct_tls { "direct" } else { "starttls" };
                 format!("{} ({tls})", connect.address)
@@ -302,6 +333,7 @@ impl Terms {
             Key::Proofs => self.proofs.is_some(),
             Key::Pins => self.pins.is_some(),
             Key::TlsMin => self.tls_min.is_some(),
+            Key::Downgrade => self.downgrade.is_some(),
             Key::Connect => self.connect.is_some(),
             Key::FromIp => self.from_ip.is_some(),
             Key::Error => self.error.is_some(),
@@ -327,6 +359,7 @@ impl Terms {
             Key::Proofs => self.proofs == other.proofs,
             Key::Pins => self.pins == other.pins,
             Key::TlsMin => self.tls_min == other.tls_min,
+            Key::Downgrade => self.downgrade == other.downgrade,
             Key::Connect => self.connect == other.connect,
             Key::FromIp => self.from_ip == other.from_ip,
             Key::Error => self.error == other.error,
@@ -347,6 +380,7 @@ impl Terms {
             Key::Outbound => shut(self, Direction::Outbound) && !shut(other, Direction::Outbound),
             Key::Level => self.level > other.level,
             Key::TlsMin => self.tls_min > other.tls_min,
+            Key::Downgrade => self.downgrade > other.downgrade,
             Key::Proofs
             | Key::Pins
             | Key::Connect

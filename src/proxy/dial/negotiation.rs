@@ -12,9 +12,9 @@ use crate::{
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
-    proxy::{dial, frames::Frames, judge::Unproven},
-    stream::{Failure, FailureKind, Initiating, Step},
-    xmpp::StreamCondition,
+    proxy::{dial, frames::Frames, judge::Unproven, remembering::Sight},
+    stream::{Failure, FailureKind, Initiating, Purpose, Step},
+    xmpp::{Side, StreamCondition},
 };
 
 impl Job<'_> {
@@ -37,8 +37,15 @@ impl Job<'_> {
             Wire::plain(socket)
         };
         let frames = Frames::new(&self.config.limits);
-        let mut live =
-            Live { wire, endpoint: endpoint.cloned(), proof: None, shown: None, frames, machine };
+        let mut live = Live {
+            wire,
+            endpoint: endpoint.cloned(),
+            proof: None,
+            is_unanswered: false,
+            shown: None,
+            frames,
+            machine,
+        };
         match self.negotiate(&mut live, endpoint, steps).await {
             Ok(reached) => Ok(Outcome::Reached(Box::new(live), reached)),
             Err(failure) => {
@@ -67,6 +74,8 @@ impl Job<'_> {
                         Step::Restart => live.frames = Frames::new(&self.config.limits),
                         Step::Judge => {
                             let verdict = self.judge(&live.machine, endpoint).await?;
+                            live.is_unanswered = matches!(verdict, Err(Unproven::Unanswered(_)));
+                            let verdict = verdict.map_err(|why| why.to_string());
                             live.machine.judged(verdict, &mut steps)?;
                         }
                         Step::Opened(authentication) => {
@@ -80,6 +89,9 @@ impl Job<'_> {
             }
             if let Some(reached) = reached {
                 live.proof = live.machine.proof().cloned();
+                if live.machine.tls().is_none() {
+                    self.recall(&live.sight(&self.setup.pair, self.way), false)?;
+                }
                 live.frames.authenticated(&self.config.limits);
                 return Ok(reached);
             }
@@ -105,6 +117,17 @@ impl Job<'_> {
         }
     }
 
+    /// Whether the peer is what it was, if stanzas are to be sent to it: those of a question are
+    /// judged by what comes of that.
+    fn recall(&self, sight: &Sight<'_>, is_unanswered: bool) -> Result<(), Failure> {
+        match (self.setup.side, &self.setup.purpose) {
+            (Side::Peer, Purpose::Send) => {
+                self.gate.recall(sight, is_unanswered).map_err(|why| dial::downgraded(&why))
+            }
+            (Side::Legacy, _) | (_, Purpose::Verify { .. }) => Ok(()),
+        }
+    }
+
     async fn starttls(&self, live: &mut Live, steps: &mut Vec<Step>) -> Result<(), Failure> {
         live.wire.flush().await.map_err(|error| self.gate.broken(&error, "writing"))?;
         // Protocol TLS-4: bytes between <proceed/> and the handshake are an injection.
@@ -125,9 +148,9 @@ impl Job<'_> {
         &self,
         machine: &Initiating,
         endpoint: Option<&Endpoint>,
-    ) -> Result<Result<Proof, String>, Failure> {
+    ) -> Result<Result<Proof, Unproven>, Failure> {
         let (Some(tls), Some(endpoint)) = (machine.tls(), endpoint) else {
-            return Ok(Err("no TLS".into()));
+            return Ok(Err(Unproven::Open("no TLS".into())));
         };
         let (chain, remote) = (tls.peer_chain(), &self.setup.pair.target);
         let decision = self.decision();
@@ -135,18 +158,23 @@ impl Job<'_> {
             self.gate.accept_endpoint(chain, &decision, remote, endpoint, self.deadline).await;
         let verdict = match judged {
             Ok(proof) => Ok(proof),
-            Err(Unproven::Open(detail) | Unproven::Unanswered(detail)) => {
-                let addr = endpoint.address.ip();
-                info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
-                Err(detail)
-            }
             Err(Unproven::Contradicted(why)) => {
                 return Err(Failure::new(FailureKind::NotProven, why));
+            }
+            Err(why) => {
+                let addr = endpoint.address.ip();
+                info!(pair = %self.setup.pair, detail = %why, addr = %addr, "peer not proven by its certificate");
+                Err(why)
             }
         };
         let enough = dial::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
         match (enough, &verdict) {
-            (Ok(()), _) => Ok(verdict),
+            (Ok(()), _) => {
+                let (pair, direction, proof) = (&self.setup.pair, self.way, verdict.as_ref().ok());
+                let sight = Sight { pair, direction, tls: Some(tls.version()), proof, chain };
+                self.recall(&sight, matches!(verdict, Err(Unproven::Unanswered(_))))?;
+                Ok(verdict)
+            }
             (Err(short), Ok(_)) => Err(short),
             (Err(short), Err(why)) => {
                 Err(Failure::new(FailureKind::NotProven, format!("{short}: {why}")))
