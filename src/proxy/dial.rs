@@ -21,6 +21,7 @@ use super::{
     events::About,
     frames::{Frame, Frames},
     gate::Gate,
+    judge::Silence,
     live::LiveStream,
     reasons,
     remembering::{Downgraded, Sight},
@@ -59,8 +60,8 @@ pub(super) struct Live {
     pub(super) endpoint: Option<Endpoint>,
     /// What proves the other end's domain.
     pub(super) proof: Option<Proof>,
-    /// Some answer is missing by which more might be proven.
-    pub(super) is_unanswered: bool,
+    /// Whose answer is missing, by which more might be proven.
+    pub(super) silence: Option<Silence>,
     /// What the operator sees of it, once it is open for stanzas.
     pub(super) shown: Option<LiveStream>,
     pub(super) frames: Frames,
@@ -85,8 +86,8 @@ pub(super) struct Asked {
     pub(super) proof: Option<Proof>,
     /// Whether DNSSEC-secure records led to it.
     pub(super) found_securely: bool,
-    /// Some answer is missing by which more might be proven.
-    pub(super) is_unanswered: bool,
+    /// Whose answer is missing, by which more might be proven.
+    pub(super) silence: Option<Silence>,
 }
 
 /// Where a peer is reached, and what DNS says of it.
@@ -201,12 +202,12 @@ pub(super) async fn ask(
     let Outcome::Reached(mut live, reached) = job.run(None).await? else {
         return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
     };
-    let (proof, is_unanswered) = (live.proof.take(), live.is_unanswered);
+    let (proof, silence) = (live.proof.take(), live.silence);
     let found_securely = live.endpoint.as_ref().is_some_and(Endpoint::is_found_securely);
     live.wire.put(writer::FOOTER.as_bytes());
     gate.tracker().spawn(live.wire.close(FAREWELL));
     match reached {
-        Reached::Verified(outcome) => Ok(Asked { outcome, proof, found_securely, is_unanswered }),
+        Reached::Verified(outcome) => Ok(Asked { outcome, proof, found_securely, silence }),
         Reached::Opened(_) => Err(Failure::new(FailureKind::Stream, "opened in place of verified")),
     }
 }

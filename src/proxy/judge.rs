@@ -31,10 +31,33 @@ pub(crate) enum Unproven {
     /// No prooftype succeeded; what follows from that is policy.
     #[error("{0}")]
     Open(String),
-    /// DNS, or the web server of POSH, gave no answer that can be used, so nobody knows what the
-    /// domain publishes.
+    /// DNS gave no answer that can be used, so nobody knows what the domain's records say.
     #[error("{0}")]
     Unanswered(String),
+    /// No prooftype succeeded, and what the domain publishes by POSH could not be fetched: for most
+    /// that is nothing.
+    #[error("{0}")]
+    Unfetched(String),
+}
+
+/// Whose answer is missing where nobody knows what could be proven.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Silence {
+    /// The web server's of POSH.
+    Web,
+    /// That of DNS.
+    Dns,
+}
+
+impl Unproven {
+    /// Whose answer is missing, if any.
+    pub(super) fn silence(&self) -> Option<Silence> {
+        match self {
+            Self::Contradicted(_) | Self::Open(_) => None,
+            Self::Unanswered(_) => Some(Silence::Dns),
+            Self::Unfetched(_) => Some(Silence::Web),
+        }
+    }
 }
 
 impl Gate {
@@ -135,10 +158,10 @@ impl Services {
             // unknown: it proves nothing and forbids nothing
             Ok(Err(error)) => {
                 debug!(%domain, %error, "POSH material not known");
-                return Err(Unproven::Unanswered(format!("{pkix}; POSH: {error}")));
+                return Err(Unproven::Unfetched(format!("{pkix}; POSH: {error}")));
             }
             Err(_) => {
-                return Err(Unproven::Unanswered(format!("{pkix}; POSH: no answer in time")));
+                return Err(Unproven::Unfetched(format!("{pkix}; POSH: no answer in time")));
             }
         };
         match posh::verify(chain, &material, domain, UnixTime::now()) {

@@ -7,7 +7,12 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use super::{dial, expiry, gate::Gate, judge::Unproven, remembering::Sight};
+use super::{
+    dial, expiry,
+    gate::Gate,
+    judge::{Silence, Unproven},
+    remembering::Sight,
+};
 use crate::{
     auth::Proof,
     config::model::{LocalTrust, Refusals, TlsVersion},
@@ -114,7 +119,7 @@ async fn peer_pair(
         Ok(proof) => proof,
         Err(why) => {
             let mut confirmed = dial_back(gate, asker, pair, key, id).await?;
-            confirmed.is_unanswered |= matches!(why, Unproven::Unanswered(_));
+            confirmed.silence = confirmed.silence.max(why.silence());
             if let (Unproven::Contradicted(why), false) = (why, confirmed.proof.is_strong()) {
                 return Err(Refusal::error(StanzaCondition::NotAcceptable, why));
             }
@@ -184,8 +189,8 @@ async fn legacy_pair(
 /// A key that the authoritative server knows.
 struct Confirmed {
     proof: Proof,
-    /// Some answer is missing by which the proof might be stronger.
-    is_unanswered: bool,
+    /// Whose answer is missing, by which the proof might be stronger.
+    silence: Option<Silence>,
 }
 
 impl Confirmed {
@@ -200,7 +205,7 @@ impl Confirmed {
         let proof = Some(&self.proof);
         let (tls, chain, direction) = (asker.tls, &*asker.chain, Direction::Inbound);
         let sight = Sight { pair, direction, tls, proof, chain };
-        match gate.recall(&sight, self.is_unanswered) {
+        match gate.recall(&sight, self.silence) {
             Ok(()) => Ok(self.proof),
             Err(why) if why.is_unanswered => {
                 let condition = StanzaCondition::RemoteServerTimeout;
@@ -240,7 +245,7 @@ async fn dial_back(
         VerifyOutcome::Valid => {
             let proof = Proof::dialback(pair.sender.clone(), asked.proof.as_ref());
             let proof = proof.found_securely(asked.found_securely);
-            Ok(Confirmed { proof, is_unanswered: asked.is_unanswered })
+            Ok(Confirmed { proof, silence: asked.silence })
         }
         VerifyOutcome::Invalid => Err(Refusal {
             outcome: VerifyOutcome::Invalid,

@@ -15,10 +15,10 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::{sync::Notify, time::sleep};
 use tracing::{debug, info, warn};
 
-use super::{gate::Gate, rules::decide};
+use super::{gate::Gate, judge::Silence, rules::decide};
 use crate::{
     auth::{
-        Proof, Strength,
+        Proof, Prooftype, Strength,
         memory::{Change, Memory, Reached, Shown},
         pkix,
     },
@@ -121,11 +121,15 @@ impl Gate {
     }
 
     /// Whether what a stream shows is what its peer has shown before, before it may carry a pair;
-    /// tells the operator if not. `is_unanswered`: some answer is missing by which it might be.
+    /// tells the operator if not. `silence`: whose answer is missing, by which it might be.
     ///
     /// # Errors
     /// [`Downgraded`] where the rules refuse it then.
-    pub(super) fn recall(&self, sight: &Sight<'_>, is_unanswered: bool) -> Result<(), Downgraded> {
+    pub(super) fn recall(
+        &self,
+        sight: &Sight<'_>,
+        silence: Option<Silence>,
+    ) -> Result<(), Downgraded> {
         let (remote, direction) = (sight.remote(), sight.direction.as_str());
         let shown = sight.shown();
         let change = self.memory().memory().compare(remote, sight.direction, &shown);
@@ -137,6 +141,12 @@ impl Gate {
             }
             Some(Change::Weaker(best)) => (best, true),
             Some(Change::OtherKey(best)) => (best, false),
+        };
+        let is_unanswered = match silence {
+            Some(Silence::Dns) => true,
+            // that of a domain which publishes nothing there may be silent for ever
+            Some(Silence::Web) => best.strong == Some(Prooftype::Posh),
+            None => false,
         };
         let config = self.config();
         let decision = decide(&config, sight.pair, sight.direction);

@@ -11,6 +11,7 @@ mod admin;
 mod bidi;
 mod check;
 mod claims;
+mod downgrade;
 mod l1_addresses;
 mod l1_dialback;
 mod l1_limits;

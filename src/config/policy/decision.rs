@@ -204,8 +204,21 @@ impl<'p> Decision<'p> {
         tls: Option<TlsVersion>,
         proof: Option<&Proof>,
     ) -> Result<(), Shortfall> {
+        self.suffices_by(tls, proof.map(Proof::prooftype), proof.and_then(Proof::strong))
+    }
+
+    /// The same by the prooftype, and that by which the certificate behind it is believed.
+    ///
+    /// # Errors
+    /// What is missing, and the rule that wants it.
+    pub fn suffices_by(
+        &self,
+        tls: Option<TlsVersion>,
+        prooftype: Option<Prooftype>,
+        strong: Option<Prooftype>,
+    ) -> Result<(), Shortfall> {
         match self.policy.mode {
-            Mode::Enforce => self.would_suffice(tls, proof),
+            Mode::Enforce => self.enough(tls, prooftype, strong),
             Mode::Report if self.level().needs_tls() && tls.is_none() => {
                 Err(self.short(Missing::Tls, Key::Level))
             }
@@ -225,12 +238,7 @@ impl<'p> Decision<'p> {
         self.enough(tls, proof.map(Proof::prooftype), proof.and_then(Proof::strong))
     }
 
-    /// The same by the prooftype, and that by which the certificate behind it is believed,
-    /// whatever the mode.
-    ///
-    /// # Errors
-    /// What is missing, and the rule that wants it.
-    pub fn enough(
+    pub(super) fn enough(
         &self,
         tls: Option<TlsVersion>,
         prooftype: Option<Prooftype>,

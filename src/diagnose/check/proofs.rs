@@ -83,7 +83,9 @@ pub(super) async fn judge(
     }
     let verdict = match verdict {
         Ok(proof) => Ok(Ok(proof)),
-        Err(Unproven::Open(why) | Unproven::Unanswered(why)) => Ok(Err(why)),
+        Err(Unproven::Open(why) | Unproven::Unanswered(why) | Unproven::Unfetched(why)) => {
+            Ok(Err(why))
+        }
         Err(Unproven::Contradicted(why)) => Err(Failure::new(FailureKind::NotProven, why)),
     };
     Judgement { proofs, verdict }

@@ -12,7 +12,12 @@ use crate::{
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
-    proxy::{dial, frames::Frames, judge::Unproven, remembering::Sight},
+    proxy::{
+        dial,
+        frames::Frames,
+        judge::{Silence, Unproven},
+        remembering::Sight,
+    },
     stream::{Failure, FailureKind, Initiating, Purpose, Step},
     xmpp::{Side, StreamCondition},
 };
@@ -41,7 +46,7 @@ impl Job<'_> {
             wire,
             endpoint: endpoint.cloned(),
             proof: None,
-            is_unanswered: false,
+            silence: None,
             shown: None,
             frames,
             machine,
@@ -74,7 +79,7 @@ impl Job<'_> {
                         Step::Restart => live.frames = Frames::new(&self.config.limits),
                         Step::Judge => {
                             let verdict = self.judge(&live.machine, endpoint).await?;
-                            live.is_unanswered = matches!(verdict, Err(Unproven::Unanswered(_)));
+                            live.silence = verdict.as_ref().err().and_then(Unproven::silence);
                             let verdict = verdict.map_err(|why| why.to_string());
                             live.machine.judged(verdict, &mut steps)?;
                         }
@@ -90,7 +95,7 @@ impl Job<'_> {
             if let Some(reached) = reached {
                 live.proof = live.machine.proof().cloned();
                 if live.machine.tls().is_none() {
-                    self.recall(&live.sight(&self.setup.pair, self.way), false)?;
+                    self.recall(&live.sight(&self.setup.pair, self.way), None)?;
                 }
                 live.frames.authenticated(&self.config.limits);
                 return Ok(reached);
@@ -119,10 +124,10 @@ impl Job<'_> {
 
     /// Whether the peer is what it was, if stanzas are to be sent to it: those of a question are
     /// judged by what comes of that.
-    fn recall(&self, sight: &Sight<'_>, is_unanswered: bool) -> Result<(), Failure> {
+    fn recall(&self, sight: &Sight<'_>, silence: Option<Silence>) -> Result<(), Failure> {
         match (self.setup.side, &self.setup.purpose) {
             (Side::Peer, Purpose::Send) => {
-                self.gate.recall(sight, is_unanswered).map_err(|why| dial::downgraded(&why))
+                self.gate.recall(sight, silence).map_err(|why| dial::downgraded(&why))
             }
             (Side::Legacy, _) | (_, Purpose::Verify { .. }) => Ok(()),
         }
@@ -172,7 +177,7 @@ impl Job<'_> {
             (Ok(()), _) => {
                 let (pair, direction, proof) = (&self.setup.pair, self.way, verdict.as_ref().ok());
                 let sight = Sight { pair, direction, tls: Some(tls.version()), proof, chain };
-                self.recall(&sight, matches!(verdict, Err(Unproven::Unanswered(_))))?;
+                self.recall(&sight, verdict.as_ref().err().and_then(Unproven::silence))?;
                 Ok(verdict)
             }
             (Err(short), Ok(_)) => Err(short),
