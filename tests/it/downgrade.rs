@@ -215,7 +215,8 @@ async fn a_restart_forgets_nothing_and_a_broken_file_is_put_aside() {
     let mut world = world.restarted().await;
     fs::write(&file, "nonsense").unwrap();
     let aside = file.with_extension("jsonl.broken");
-    let app = std::mem::replace(&mut world.app, App::start(world.config()).unwrap());
+    let other = App::start(world.config()).unwrap();
+    let app = std::mem::replace(&mut world.app, other);
     assert_eq!(fs::read_to_string(aside).unwrap(), "nonsense");
     app.shutdown().await;
     world.legacy.steer(world.local());
