@@ -5,6 +5,7 @@ pub mod admin;
 pub mod auth;
 pub mod config;
 pub mod diagnose;
+pub mod features;
 pub mod net;
 pub mod ops;
 pub mod proxy;

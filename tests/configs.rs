@@ -1,6 +1,6 @@
 //! Every configuration under `tests/configs/valid` loads, every one under `invalid` is refused,
 //! and what is said about it is exactly its `expected.txt`. The samples of `conf.d` load as they
-//! are, and so they do with all that is commented out. Whatever loads can be written down and loads
+//! are, and so they do with all that is commented out; so do the examples. Whatever loads can be written down and loads
 //! as the same again.
 //!
 //! `UPDATE_EXPECTED=1` writes the files instead of comparing them.
@@ -48,6 +48,23 @@ fn the_samples_load_as_they_are() {
     let loaded = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("conf.d")).unwrap();
     assert_eq!(shown(&loaded.warnings), "");
     assert_eq!(loaded.config.legacy.len(), 1);
+}
+
+#[test]
+fn the_examples_load_without_a_warning() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut directories =
+        vec![root.join("docker/fedgate/conf.d"), root.join("docker/fedgate/redirect.d")];
+    for guide in fs::read_dir(root.join("examples")).unwrap() {
+        let directory = guide.unwrap().path().join("conf.d");
+        directories.extend(directory.exists().then_some(directory));
+    }
+    assert!(directories.len() > 5, "{directories:?}");
+    for directory in directories {
+        let loaded = load(&directory)
+            .unwrap_or_else(|problems| panic!("{}:\n{problems}", directory.display()));
+        assert_eq!(shown(&loaded.warnings), "", "{}", directory.display());
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Passes the tests: unit, integration, and interoperability with real servers.
+# Passes the tests: unit, integration, the status page in a browser, the alerts, and
+# interoperability with real servers.
 # Installs what it needs with apt-get when run as root on Debian. Fails if anything was skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,14 +18,22 @@ command -v cargo >/dev/null || {
     echo "tests/run.sh: cargo is missing: install Rust (rust-version in Cargo.toml)" >&2
     exit 1
 }
-if [ "$(id -u)" = 0 ] && ! command -v cc >/dev/null; then
+if [ "$(id -u)" = 0 ] && ! { command -v cc && command -v chromedriver && command -v promtool; } >/dev/null; then
     apt-get update
 fi
 need cc build-essential
+need python3 python3
+need chromium chromium
+need chromedriver chromium-driver
+need promtool prometheus
 
 cargo build --locked --bins --examples
 cargo test --locked
 "${CARGO_TARGET_DIR:-target}"/debug/examples/demo
+python3 -m tests.page "${CARGO_TARGET_DIR:-target}"/debug/fedgate
+promtool check rules examples/prometheus/fedgate.rules.yml
+promtool test rules examples/prometheus/fedgate.test.yml
+promtool check config --syntax-only examples/prometheus/prometheus.yml
 
 if [ "$(id -u)" != 0 ]; then
     echo "tests/run.sh: the interoperability tests need root (network namespaces)" >&2

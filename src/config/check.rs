@@ -19,6 +19,7 @@ use super::{
 };
 
 mod admin;
+mod features;
 mod legacy;
 mod limits;
 mod lists;
@@ -42,7 +43,8 @@ pub(super) fn check(
     let listen = check_listen(&top, out);
     let (legacy, local_domains) = legacy::check(&top, &listen, missing, out);
     let lists = lists::check(&top, directory, out);
-    let policy = rules::check(&top, &lists, &local_domains, now, out);
+    let roles = features::roles(&top, &local_domains, out);
+    let policy = rules::check(&top, &lists, &roles, &local_domains, now, out);
     let path = |text: &str| value::path(text, directory);
     let state_dir = top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into());
     Config {
@@ -57,6 +59,7 @@ pub(super) fn check(
         posh: check_posh(&top, out),
         steer: check_steer(&top, &listen, out),
         lists: lists.sources,
+        roles: roles.into_iter().map(|(name, role)| (name, role.members)).collect(),
         policy,
         limits: limits::check(&top, out),
         log: check_log(&top, out),
@@ -267,7 +270,7 @@ fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
     values.into_iter().map(|(value, _)| value).collect()
 }
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "version",
     "state_dir",
     "dialback",
@@ -281,6 +284,7 @@ const KEYS: [&str; 19] = [
     "mode",
     "defaults",
     "lists",
+    "roles",
     "rules",
     "networks",
     "limits",

@@ -60,6 +60,7 @@ struct Config<'c> {
     mode: &'static str,
     defaults: rules::Defaults<'c>,
     lists: BTreeMap<&'c str, rules::List<'c>>,
+    roles: BTreeMap<&'c str, Vec<String>>,
     rules: Vec<rules::Rule<'c>>,
     networks: rules::Networks,
 }
@@ -79,6 +80,7 @@ impl<'c> Config<'c> {
             posh,
             steer,
             lists,
+            roles,
             policy,
             limits,
             log,
@@ -103,6 +105,7 @@ impl<'c> Config<'c> {
             mode: rules::mode(policy),
             defaults: rules::Defaults::of(policy),
             lists: lists.iter().map(|(name, from)| (&**name, rules::List::of(from))).collect(),
+            roles: roles.iter().map(|(name, members)| (&**name, texts(members))).collect(),
             rules: rules::rules(policy),
             networks: rules::Networks::of(policy),
         }

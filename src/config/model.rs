@@ -13,7 +13,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::policy::Policy;
-use crate::xmpp::Domain;
+use crate::{features::Member, xmpp::Domain};
 
 /// The whole configuration of one fedgate.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +40,8 @@ pub struct Config {
     pub steer: Steer,
     /// Named lists of domains and networks, which rules refer to.
     pub lists: BTreeMap<Arc<str>, ListSource>,
+    /// Local addresses by name, which rules refer to.
+    pub roles: BTreeMap<Arc<str>, Arc<[Member]>>,
     /// Who may federate, and how well proven.
     pub policy: Policy,
     /// Bounds on what one stream, one peer and the whole may use.
@@ -332,7 +334,7 @@ impl Default for Limits {
             connections_per_address: 32,
             connections: 10_000,
             pending_verifications: 32,
-            pairs_per_stream: 1000,
+            pairs_per_stream: 10_000,
             queue: 4 << 20,
             negotiation: Duration::from_secs(60),
             connect: Duration::from_secs(30),

@@ -34,6 +34,7 @@ use crate::{
 
 mod decision;
 mod explain;
+mod features;
 mod list;
 mod network;
 mod ranges;
@@ -43,10 +44,12 @@ mod tiers;
 
 pub use decision::{Decision, Missing, Query, Shortfall};
 pub use explain::{Explanation, Matched};
+pub use features::{Guard, Refused, Role};
 pub use list::List;
 pub use rule::{Denied, Place};
 pub use terms::{Connect, Downgrade, Level, Mode, Pin, Proofs};
 
+pub(in crate::config) use features::{FeatureTerms, Whom};
 pub(in crate::config) use list::ListEntry;
 pub(in crate::config) use rule::{AddressRule, Expiry, Pattern, Rule};
 pub(in crate::config) use terms::{Allow, Key, LimitTerms, Terms};
@@ -69,6 +72,8 @@ pub struct Policy {
     addresses: Vec<AddressRule>,
     networks: Networks<Entry>,
     guarded: Vec<Guarded>,
+    /// Whether any rule refuses stanzas for what they carry.
+    features: bool,
 }
 
 /// A list that rules name, and what they say of it.
@@ -172,6 +177,12 @@ impl Policy {
         self.mode
     }
 
+    /// Whether any rule refuses stanzas for what they carry.
+    #[must_use]
+    pub fn has_features(&self) -> bool {
+        self.features
+    }
+
     /// Whether there is a rule by which streams of somebody may go without TLS.
     #[must_use]
     pub fn has_clear(&self) -> bool {
@@ -259,6 +270,7 @@ impl Policy {
     pub(in crate::config) fn set_defaults(&mut self, rule: Rule) {
         let number = self.rules.len();
         self.clear |= is_clear(&rule);
+        self.features |= features::refuses(&rule);
         self.rules.push(rule);
         // one rule alone conflicts with nothing
         self.defaults = Tier::default();
@@ -271,6 +283,7 @@ impl Policy {
         let number = self.rules.len();
         let patterns = rule.patterns.clone();
         self.clear |= is_clear(&rule);
+        self.features |= features::refuses(&rule);
         self.rules.push(rule);
         let mut conflicts = Vec::new();
         for (at, pattern) in patterns.into_iter().enumerate() {

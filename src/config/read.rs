@@ -115,16 +115,25 @@ impl<'n> Section<'n> {
         parse: impl FnMut(&str) -> Result<T, Wrong>,
         out: &mut Reports<'_>,
     ) -> Option<Vec<(T, At)>> {
-        let node = self.get(key)?;
-        let values = match &node.kind {
-            Kind::Text(_) => std::slice::from_ref(node),
-            Kind::Null | Kind::List(_) | Kind::Map(_) => items(node, key, out),
-        };
-        if let Some(at) = self.empty_list(key) {
-            out.error(at, Wrong::new(format!("\"{key}\" is empty")));
-        }
-        Some(texts(values, key, parse, out))
+        Some(one_or_list(self.get(key)?, key, parse, out))
     }
+}
+
+/// The right ones of a list, which need not be one for a single value, and their places.
+pub(super) fn one_or_list<T>(
+    node: &Node,
+    what: &str,
+    parse: impl FnMut(&str) -> Result<T, Wrong>,
+    out: &mut Reports<'_>,
+) -> Vec<(T, At)> {
+    let values = match &node.kind {
+        Kind::Text(_) => std::slice::from_ref(node),
+        Kind::Null | Kind::List(_) | Kind::Map(_) => items(node, what, out),
+    };
+    if matches!(&node.kind, Kind::List(items) if items.is_empty()) {
+        out.error(node.at, Wrong::new(format!("\"{what}\" is empty")));
+    }
+    texts(values, what, parse, out)
 }
 
 /// The values of a list.
@@ -148,7 +157,8 @@ fn texts<T>(
     nodes.iter().filter_map(read).collect()
 }
 
-fn text<T>(
+/// A single value, if it is right.
+pub(super) fn text<T>(
     node: &Node,
     what: &str,
     parse: impl FnOnce(&str) -> Result<T, Wrong>,

@@ -18,7 +18,10 @@ use prometheus_client::{
 };
 
 pub use self::gauges::{Gauges, StreamKind};
-use crate::xmpp::{Direction, Side, StanzaCondition};
+use crate::{
+    features::Class,
+    xmpp::{Direction, Side, StanzaCondition},
+};
 
 /// Upper bounds of the time from the beginning of a stream to its first authorized pair, in seconds.
 const NEGOTIATION_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -60,9 +63,11 @@ pub struct Metrics {
     bytes: ByDirection,
     bounced: Family<Bounced, Counter>,
     unanswered: Counter,
+    refused: Family<RefusedStanza, Counter>,
     lost: Counter,
     reloads: Family<ResultOnly, Counter>,
     bounced_total: AtomicU64,
+    refused_total: AtomicU64,
 }
 
 /// Two counters that are found without a lock.
@@ -85,6 +90,8 @@ pub struct Totals {
     pub undeliverable: u64,
     /// Errors that could not be returned.
     pub lost_errors: u64,
+    /// Stanzas that rules refuse for what they carry.
+    pub refused: u64,
     /// Bytes of the stanzas taken from the legacy servers.
     pub bytes_from_legacy: u64,
     /// Bytes of the stanzas taken from peers.
@@ -114,6 +121,7 @@ labels! {
     ResultOnly { result }
     DirectionOnly { direction }
     Bounced { direction, condition, reason }
+    RefusedStanza { direction, class }
 }
 
 impl Metrics {
@@ -152,9 +160,11 @@ impl Metrics {
             bytes: by_direction(r, "stanza_bytes", "Bytes of the stanzas taken"),
             bounced: add(r, "stanzas_bounced", "Stanzas returned with an error"),
             unanswered: add(r, "stanzas_dropped", "Undeliverable stanzas that want no error"),
+            refused: add(r, "stanzas_refused", "Stanzas refused by rule for what they carry"),
             lost: add(r, "errors_lost", "Errors that could not be returned"),
             reloads: add(r, "config_reloads", "Configurations read again"),
             bounced_total: AtomicU64::new(0),
+            refused_total: AtomicU64::new(0),
             registry,
         }
     }
@@ -252,6 +262,17 @@ impl Metrics {
         self.unanswered.inc_by(silent.into());
     }
 
+    /// A stanza for that side was refused for what it carries.
+    pub fn refused(&self, side: Side, class: Class) {
+        let direction = match side {
+            Side::Legacy => Direction::Inbound,
+            Side::Peer => Direction::Outbound,
+        };
+        let labels = RefusedStanza { direction: direction.as_str(), class: class.as_str() };
+        self.refused.get_or_create(&labels).inc();
+        self.refused_total.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Errors could not be returned.
     pub fn lost(&self, errors: u32) {
         self.lost.inc_by(errors.into());
@@ -272,6 +293,7 @@ impl Metrics {
             bounced: self.bounced_total.load(Ordering::Relaxed),
             undeliverable: self.unanswered.get(),
             lost_errors: self.lost.get(),
+            refused: self.refused_total.load(Ordering::Relaxed),
             bytes_from_legacy: self.bytes.outbound.get(),
             bytes_from_peers: self.bytes.inbound.get(),
         }

@@ -2,6 +2,7 @@
 //! [`Receiving`] machine, does what the machine says, and hands admitted stanzas to their routes.
 
 mod ending;
+mod granting;
 mod reading;
 mod returning;
 mod sighting;
@@ -24,26 +25,23 @@ use self::{
 };
 use super::{
     admission::Permit,
-    events::About,
     expiry,
-    failures::{Attempt, Key},
     frames::Frames,
     gate::Gate,
     intake::Intake,
-    live::{self, Flow, LiveStream},
+    live::LiveStream,
     prover::{self, Asker},
 };
 use crate::{
-    auth::{TlsFacts, ledger::AuthorizedPair},
-    config::policy::Level,
+    auth::TlsFacts,
     net::{
         tls::Accept,
         wire::{Event, Wire},
     },
     ops::metrics::Origin,
-    stream::{Action, Authentication, Fault, Receiving, Verdict},
+    stream::{Action, Fault, Receiving, Verdict},
     xml::writer,
-    xmpp::{Direction, Domain, DomainPair, Side, StreamCondition},
+    xmpp::{Direction, Domain, Side, StreamCondition},
 };
 
 /// How a connection came in.
@@ -355,81 +353,6 @@ impl Leg {
         self.renewal = self.machine.expires().map(expiry::look_at);
     }
 
-    fn granted(&mut self, grant: &AuthorizedPair, how: Authentication) {
-        self.frames.authenticated(&self.gate.config().limits);
-        self.used = Instant::now();
-        self.schedule();
-        let tls = self.machine.tls();
-        let proof = grant.proof().prooftype().as_str();
-        let metrics = self.gate.metrics();
-        metrics.authorized(self.side, proof);
-        if !self.live.was_authorized() {
-            let seconds = self.accepted.elapsed().as_secs_f64();
-            metrics.negotiated(self.side, Origin::Accepted, seconds);
-        }
-        self.live.authorized(grant.pair(), Flow::In, Some(grant.proof()));
-        if self.side == Side::Peer {
-            self.gate.failures().succeeded(self.direction(), &self.key(grant.pair()));
-        }
-        self.gate.events().tell("authorized", self.about(grant.pair()), || {
-            let tls = tls.map_or("no TLS", TlsFacts::version_str);
-            format!("{proof}, {tls}, {}", self.address.ip())
-        });
-        info!(
-            stream = self.live.id(),
-            side = self.side.as_str(),
-            direction = self.direction().as_str(),
-            pair = %grant.pair(),
-            addr = %self.address.ip(),
-            tls = tls.map(TlsFacts::version_str),
-            entry = self.entry.as_str(),
-            cipher = tls.map(TlsFacts::cipher_suite),
-            reached = Level::of(tls.is_some(), grant.proof().is_strong()).as_str(),
-            proof,
-            strength = (self.side == Side::Peer).then(|| grant.proof().strength().as_str()),
-            auth = how.as_str(),
-            bidi = self.machine.is_bidirectional().then_some(true),
-            ms = self.accepted.elapsed().as_millis() as u64,
-            "stream negotiated"
-        );
-        if self.side == Side::Peer {
-            let (address, version) = (Some(self.address.ip()), tls.map(TlsFacts::version));
-            let (pair, proof) = (grant.pair(), Some(grant.proof()));
-            self.gate.report(pair, Direction::Inbound, address, version, proof);
-            self.remember(pair);
-            // EXTERNAL cannot be held back until the legacy server takes the pair; so the way
-            // there is opened before the first stanza comes.
-            let lang = self.intake.lang();
-            drop(self.gate.routes().get(&self.gate, self.intake.onward(), grant.pair(), lang));
-            self.offer_return(grant);
-        }
-    }
-
-    fn refused(&self, pair: &DomainPair, detail: String) {
-        info!(pair = %pair, detail, addr = %self.address.ip(), "domain pair refused");
-        self.gate.metrics().not_negotiated(self.side, Origin::Accepted, "refused");
-        self.gate.events().tell("refused", self.about(pair), || detail.clone());
-        // What the legacy server is refused failed towards the peer, which has its own record.
-        if self.side == Side::Peer {
-            let attempt = Attempt::new("auth", "rejected", detail);
-            self.gate.failures().refused(self.direction(), self.key(pair), attempt);
-        }
-    }
-
-    /// Which way the stanzas go that come in on this stream.
-    fn direction(&self) -> Direction {
-        live::direction(self.side, Flow::In)
-    }
-
-    /// A pair of this stream, as the operator sees it.
-    fn key(&self, pair: &DomainPair) -> Key {
-        Key::of(pair, self.direction())
-    }
-
-    fn about<'a>(&self, pair: &'a DomainPair) -> About<'a> {
-        About::stream(self.live.id(), self.direction()).of(pair)
-    }
-
     async fn starttls(&mut self, to: Option<Domain>) -> Result<(), End> {
         let config = self.gate.config();
         let deadline = self.accepted + config.limits.negotiation;
@@ -453,6 +376,7 @@ impl Leg {
     }
 
     fn reconfigure(&mut self) -> Result<(), End> {
+        self.intake.reconfigure();
         let config = self.gate.config();
         if self.side == Side::Peer
             && let Some(denied) = config.policy.address(self.address.ip(), Direction::Inbound)

@@ -159,6 +159,7 @@ impl App {
             bounced = totals.bounced,
             undeliverable = totals.undeliverable,
             lost_errors = totals.lost_errors,
+            refused = totals.refused,
             "ended"
         );
     }

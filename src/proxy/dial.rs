@@ -1,8 +1,12 @@
 //! Opening a stream: to a peer over the targets that its domain publishes, or to the legacy server
 //! at its configured address; until stanzas may flow, or a dialback question is answered.
 
+mod again;
 mod fixed;
 mod negotiation;
+mod telling;
+
+pub(super) use again::prove_again;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use rustls::pki_types::CertificateDer;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
@@ -23,11 +26,11 @@ use super::{
     gate::Gate,
     judge::Silence,
     live::LiveStream,
-    reasons,
-    remembering::{Downgraded, Sight},
-    rules::{decide, may_return},
+    remembering::Sight,
+    rules::{allowed, decide, may_return, stanzas},
     services::Services,
     sharing::Join,
+    steps::Steps,
 };
 use crate::{
     auth::{
@@ -35,8 +38,8 @@ use crate::{
         dane::{DanePlan, Security, SrvState},
     },
     config::{
-        model::{Config, HeaderVersion, TlsVersion},
-        policy::{Decision, Level, Missing},
+        model::{Config, HeaderVersion},
+        policy::{Decision, Level},
     },
     net::{
         connector::{Connected, Connector, connect_legacy},
@@ -130,11 +133,12 @@ pub(super) async fn open(
     pair: &DomainPair,
     lang: Option<Arc<str>>,
     join: Option<&mut Join>,
+    steps: &Steps,
 ) -> Result<Way, Failure> {
     // While the legacy server checks our key, its own wish for the reverse pair must not wait.
     let _checking = (side == Side::Legacy).then(|| gate.checking().enter(pair.clone()));
     let began = Instant::now();
-    let job = Job::new(gate, side, pair, Purpose::Send, lang)?;
+    let job = Job::new(gate, side, pair, Purpose::Send, lang, steps)?;
     let (mut live, reached) = match job.run(join).await? {
         Outcome::Reached(live, reached) => (live, reached),
         Outcome::Joined => return Ok(Way::Joined),
@@ -198,7 +202,8 @@ pub(super) async fn ask(
     id: String,
     key: String,
 ) -> Result<Asked, Failure> {
-    let job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None)?;
+    let steps = Steps::new();
+    let job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None, &steps)?;
     let Outcome::Reached(mut live, reached) = job.run(None).await? else {
         return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
     };
@@ -212,115 +217,11 @@ pub(super) async fn ask(
     }
 }
 
-/// Judges the certificates of an open connection again: does DNS still send those who look for
-/// the pair's target to this endpoint, and do they still prove it?
-///
-/// # Errors
-/// Why not; [`FailureKind::Resolution`] where nobody knows.
-pub(super) async fn prove_again(
-    gate: &Arc<Gate>,
-    pair: &DomainPair,
-    endpoint: &Endpoint,
-    chain: &[CertificateDer<'static>],
-) -> Result<Proof, Failure> {
-    let (services, config, domain) = (gate.services(), gate.config(), &pair.target);
-    let decision = decide(&config, pair, Direction::Outbound);
-    let deadline = Instant::now() + config.limits.connect;
-    if decision.connect().is_some() {
-        let judged = gate.accept_endpoint(chain, &decision, domain, endpoint, deadline).await;
-        return judged.map_err(|why| Failure::new(FailureKind::NotProven, why.to_string()));
-    }
-    let late = |_| Failure::new(FailureKind::Resolution, "name resolution took too long");
-    let found = timeout_at(deadline, services.resolver.service(domain)).await.map_err(late)?;
-    let rules = Services::rules(&config, &services.own);
-    let mut connector = Connector::new(services.resolver.clone(), found?, rules);
-    let mut why = None;
-    while let Some(at) = timeout_at(deadline, connector.upcoming()).await.map_err(late)? {
-        if at.target.tls == endpoint.target.tls && at.addresses.contains(&endpoint.address) {
-            let endpoint = Endpoint {
-                address: endpoint.address,
-                target: at.target.clone(),
-                plan: at.plan.clone(),
-                security: at.security,
-            };
-            match gate.accept_endpoint(chain, &decision, domain, &endpoint, deadline).await {
-                Ok(proof) => return Ok(proof),
-                Err(unproven) => why = Some(unproven.to_string()),
-            }
-        }
-        connector.skip();
-    }
-    let unconnected = connector.into_error();
-    Err(match why {
-        Some(why) => Failure::new(FailureKind::NotProven, why),
-        None if !unconnected.failures.is_empty() => Failure::from(unconnected),
-        None => {
-            let detail = format!("{domain} is no longer reached at {}", endpoint.address);
-            Failure::new(FailureKind::NotProven, detail)
-        }
-    })
-}
-
 /// Which way stanzas go on streams that we open on that side.
 fn direction(side: Side) -> Direction {
     match side {
         Side::Peer => Direction::Outbound,
         Side::Legacy => Direction::Inbound,
-    }
-}
-
-/// Whether policy allows the stanzas of a pair.
-pub(super) fn allowed(
-    config: &Config,
-    pair: &DomainPair,
-    direction: Direction,
-) -> Result<(), Failure> {
-    let decision = decide(config, pair, direction);
-    let remote = match direction {
-        Direction::Inbound => &pair.sender,
-        Direction::Outbound => &pair.target,
-    };
-    match decision.denied() {
-        None => Ok(()),
-        Some(denied) => Err(reasons::denied(remote, &denied, decision.error())),
-    }
-}
-
-/// Whether policy allows to connect to an address.
-pub(super) fn address_allowed(config: &Config, address: IpAddr) -> Result<(), Failure> {
-    match config.policy.address(address, Direction::Outbound) {
-        None => Ok(()),
-        Some(denied) => Err(reasons::denied(address, &denied, None)),
-    }
-}
-
-/// Whether TLS and what was proven are enough.
-pub(super) fn sufficient(
-    decision: &Decision<'_>,
-    tls: Option<TlsVersion>,
-    proof: Option<&Proof>,
-) -> Result<(), Failure> {
-    decision.suffices(tls, proof).map_err(|short| {
-        let kind = match short.missing {
-            Missing::Tls | Missing::TlsVersion(_) => FailureKind::Tls,
-            Missing::Pin | Missing::Proof => FailureKind::NotProven,
-        };
-        Failure::new(kind, short.to_string())
-    })
-}
-
-/// Why a peer that is not what it was is not sent to.
-pub(super) fn downgraded(why: &Downgraded) -> Failure {
-    let kind = if why.is_unanswered { FailureKind::Resolution } else { FailureKind::NotProven };
-    Failure::new(kind, why.to_string())
-}
-
-/// The pair whose stanzas a stream for `pair` is about: a question to a peer is about those that
-/// come from it.
-fn stanzas(pair: &DomainPair, side: Side, way: Direction) -> DomainPair {
-    match (side, way) {
-        (Side::Peer, Direction::Inbound) => pair.reversed(),
-        (Side::Peer, Direction::Outbound) | (Side::Legacy, _) => pair.clone(),
     }
 }
 
@@ -331,6 +232,8 @@ struct Job<'a> {
     /// The direction of stanzas that policy is asked for.
     way: Direction,
     deadline: Instant,
+    /// What is done.
+    steps: &'a Steps,
 }
 
 impl<'a> Job<'a> {
@@ -340,6 +243,7 @@ impl<'a> Job<'a> {
         pair: &DomainPair,
         purpose: Purpose,
         lang: Option<Arc<str>>,
+        steps: &'a Steps,
     ) -> Result<Self, Failure> {
         let config = gate.config();
         let (local, remote) = match side {
@@ -377,7 +281,12 @@ impl<'a> Job<'a> {
         let patience =
             decide(&config, &stanzas(pair, side, way), way).connect_limit(&config.limits);
         let deadline = Instant::now() + patience;
-        Ok(Self { gate, config, setup, way, deadline })
+        steps.say(format!(
+            "{way} stanzas need the level {level}",
+            way = way.as_str(),
+            level = setup.level.as_str()
+        ));
+        Ok(Self { gate, config, setup, way, deadline, steps })
     }
 
     /// What the rules say of the stanzas that the stream is about.
@@ -403,6 +312,7 @@ impl<'a> Job<'a> {
                 let detail = format!("connect to {} at {}: {error}", legacy.name, legacy.address);
                 Failure::new(FailureKind::Unreachable, detail)
             })?;
+        self.steps.say(format!("connected to {} at {}", legacy.name, legacy.address));
         self.attempt(socket, None).await
     }
 
@@ -422,6 +332,7 @@ impl<'a> Job<'a> {
                 return Err(Failure::new(FailureKind::Resolution, "name resolution took too long"));
             }
         };
+        self.steps.say(telling::found(&targets));
         let rules = Services::rules(&self.config, &services.own);
         let mut connector = Connector::new(services.resolver.clone(), targets, rules);
         let mut failures = Vec::new();
@@ -445,11 +356,15 @@ impl<'a> Job<'a> {
                 Err(failure) if is_final(failure.kind()) => return Err(failure),
                 Err(failure) => {
                     debug!(reason = failure.reason(), detail = %failure, "target given up");
+                    self.steps.say(format!("given up: {failure}"));
                     failures.push(failure);
                 }
             }
         }
         let unconnected = connector.into_error();
+        for failure in &unconnected.failures {
+            self.steps.say(failure.to_string());
+        }
         if failures.is_empty() || !unconnected.failures.is_empty() {
             failures.insert(0, Failure::from(unconnected));
         }
@@ -458,6 +373,7 @@ impl<'a> Job<'a> {
 
     async fn target(&mut self, connected: Connected) -> Result<Outcome, Failure> {
         let Connected { stream, target, address, plan, security } = connected;
+        self.steps.say(format!("connected to {} at {address}", target.host));
         let endpoint = Endpoint { address, target, plan, security };
         self.setup.external = self.gate.offers_certificate(&self.setup.pair.target);
         match self.attempt(stream, Some(&endpoint)).await {
@@ -465,6 +381,7 @@ impl<'a> Job<'a> {
                 // Protocol EKU-3: servers that want clientAuth in our certificate end the
                 // connection. Without a certificate dialback is left.
                 self.gate.suppress_certificate(&self.setup.pair.target);
+                self.steps.say(format!("{failure}: once more without our certificate"));
                 self.setup.external = false;
                 let again = timeout(self.config.limits.tcp_connect, TcpStream::connect(address));
                 let Ok(Ok(stream)) = again.await else { return Err(failure) };

@@ -10,7 +10,9 @@ use super::{
     lanes::{Boarding, Returned},
     opened,
     route::Route,
+    rules,
     sharing::Join,
+    steps::Steps,
 };
 use crate::{
     stream::{Failure, FailureKind},
@@ -18,7 +20,7 @@ use crate::{
 };
 
 /// Gets the pair of `route` onto a stream, one of its own if `alone`. What is returned resolves
-/// when it is carried no more.
+/// when it is carried no more. What was done on the way is told to `steps`.
 ///
 /// # Errors
 /// Why no stream comes about.
@@ -26,12 +28,13 @@ pub(super) async fn embark(
     gate: &Arc<Gate>,
     route: &Arc<Route>,
     alone: bool,
+    steps: &Steps,
 ) -> Result<oneshot::Receiver<Returned>, Failure> {
     let (side, pair, lang) = (route.side(), route.pair(), route.lang().cloned());
     let (back, returned) = oneshot::channel();
     let boarding = Boarding { route: Arc::clone(route), proof: None, back };
     let boarding = if side == Side::Peer && !alone {
-        dial::allowed(&gate.config(), pair, Direction::Outbound)?;
+        rules::allowed(&gate.config(), pair, Direction::Outbound)?;
         match gate.sharing().board_return(boarding) {
             Ok(()) => return Ok(returned),
             Err(boarding) => boarding,
@@ -41,7 +44,7 @@ pub(super) async fn embark(
     };
     let mut join = Join::new(gate, pair, lang.clone(), boarding);
     let may_join = (side == Side::Peer && !alone).then_some(&mut join);
-    match dial::open(gate, side, pair, lang, may_join).await? {
+    match dial::open(gate, side, pair, lang, may_join, steps).await? {
         Way::Joined => {}
         Way::Own(live) => opened::launch(gate, side, live, join)
             .ok_or_else(|| Failure::new(FailureKind::Stream, "nothing to carry"))?,

@@ -22,6 +22,7 @@ use super::{
     checking::Checking,
     events::Events,
     failures::{Failures, Key},
+    features::Refusals,
     live::{self, Flow, LiveStreams},
     pieces,
     questions::Questions,
@@ -34,13 +35,15 @@ use super::{
 use crate::{
     auth::{dialback_key::DialbackKeys, ledger::Routable},
     config::model::Config,
+    features::Class,
     net::tls::{ClientCertificate, Connect, HandshakeError, Secured, is_certificate_alert},
     ops::{
         metrics::{Metrics, Origin},
         report::{self, ConfigState},
     },
     stream::{Failure, FailureKind, Setup},
-    xmpp::{Domain, DomainPair, Side},
+    xml::{ElementName, Tag, bounce},
+    xmpp::{Domain, DomainPair, Side, StanzaCondition},
 };
 
 /// How long a peer that ended TLS because of our certificate is not shown it again (EKU-3).
@@ -62,6 +65,7 @@ pub(super) struct Gate {
     live: Arc<LiveStreams>,
     failures: Failures,
     events: Events,
+    refusals: Refusals,
     questions: Arc<Questions>,
     memory: Remembering,
     no_certificate: DashMap<Domain, Instant>,
@@ -107,6 +111,7 @@ impl Gate {
             live: Arc::default(),
             failures: Failures::default(),
             events: Events::new(),
+            refusals: Refusals::default(),
             questions: Questions::new(),
             memory,
             no_certificate: DashMap::new(),
@@ -216,6 +221,11 @@ impl Gate {
     /// For whoever watches.
     pub(super) fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// What was refused lately for what it carries.
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// The owner of all tasks but accepted streams and routes.
@@ -360,7 +370,26 @@ impl Gate {
             reason = failure.reason(),
             "stanzas bounced"
         );
-        let Some(replies) = replies else { return };
+        if let Some(replies) = replies {
+            self.give_back(side, replies);
+        }
+    }
+
+    /// A stanza may not go to `side` for what it carries: its sender gets an error, on the way back.
+    pub(super) fn refuse(self: &Arc<Self>, side: Side, stanza: &Routable, tag: &Tag, class: Class) {
+        self.metrics.refused(side, class);
+        // clients take it that the other end does not know such requests, and do without
+        let condition = match tag.name {
+            ElementName::Iq => StanzaCondition::ServiceUnavailable,
+            _ => StanzaCondition::PolicyViolation,
+        };
+        if let Some(reply) = bounce::refusal(stanza.bytes(), tag, condition, class.refusal()) {
+            self.give_back(side, stanza.reply(reply.into(), 1));
+        }
+    }
+
+    /// Sends errors to those whose stanzas did not get to `side`.
+    fn give_back(self: &Arc<Self>, side: Side, replies: Routable) {
         let lost = match self.routes.get(self, side.other(), replies.pair(), None) {
             Ok(route) => match route.try_send(replies) {
                 Ok(()) => return,

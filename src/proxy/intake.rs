@@ -6,6 +6,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use bytes::BytesMut;
 
 use super::{
+    features::Guards,
     gate::Gate,
     live::{LiveStream, Meter},
     route::Route,
@@ -24,6 +25,8 @@ pub(super) struct Intake {
     onward: Side,
     /// The language that the stream's header declares.
     lang: Option<Arc<str>>,
+    /// What the rules refuse for what it carries.
+    guards: Guards,
     batch: Option<Batch>,
     /// A batch that waits for room in its route.
     delivery: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -52,12 +55,18 @@ impl Intake {
             gate: Arc::clone(gate),
             onward,
             lang: None,
+            guards: Guards::new(&gate.config(), onward),
             batch: None,
             delivery: None,
             stanzas: 0,
             live,
             meter: None,
         }
+    }
+
+    /// The configuration changed.
+    pub(super) fn reconfigure(&mut self) {
+        self.guards.reconfigure(&self.gate.config());
     }
 
     /// The side that stanzas go to.
@@ -109,6 +118,15 @@ impl Intake {
         grant: &AuthorizedPair,
     ) {
         self.stanzas += 1;
+        let at = self.offset();
+        let stanza = input.get(at..at + len).unwrap_or_default();
+        if let Some(class) = self.guards.judge(&self.gate, grant, stanza, tag, header) {
+            self.hand_over(input);
+            let refused = Routable::new(grant, input.split_to(len).freeze(), 1);
+            self.count(&refused);
+            self.gate.refuse(self.onward, &refused, tag, class);
+            return;
+        }
         if let Some(batch) = &mut self.batch
             && batch.grant.is(grant)
             && relay::is_verbatim(tag, header, batch.stamp.as_deref())

@@ -11,7 +11,7 @@ use tracing::debug;
 use super::{gate::Gate, services::Services};
 use crate::{
     auth::{
-        Proof,
+        Proof, Prooftype,
         dane::{self, DanePlan},
         pkix, posh,
     },
@@ -49,6 +49,17 @@ pub(super) enum Silence {
     Dns,
 }
 
+impl Silence {
+    /// Whether a proof of this type, which held before, might hold but for that.
+    pub(super) fn hides(self, before: Prooftype) -> bool {
+        match self {
+            Self::Dns => true,
+            // A certificate that CAs vouched for does not need it.
+            Self::Web => before == Prooftype::Posh,
+        }
+    }
+}
+
 impl Unproven {
     /// Whose answer is missing, if any.
     pub(super) fn silence(&self) -> Option<Silence> {
@@ -57,6 +68,11 @@ impl Unproven {
             Self::Unanswered(_) => Some(Silence::Dns),
             Self::Unfetched(_) => Some(Silence::Web),
         }
+    }
+
+    /// Whether it says nothing against a proof of this type that held until now.
+    pub(crate) fn leaves_open(&self, before: Prooftype) -> bool {
+        self.silence().is_some_and(|silence| silence.hides(before))
     }
 }
 
@@ -160,9 +176,7 @@ impl Services {
                 debug!(%domain, %error, "POSH material not known");
                 return Err(Unproven::Unfetched(format!("{pkix}; POSH: {error}")));
             }
-            Err(_) => {
-                return Err(Unproven::Unfetched(format!("{pkix}; POSH: no answer in time")));
-            }
+            Err(_) => return Err(Unproven::Unfetched(format!("{pkix}; POSH: no answer in time"))),
         };
         match posh::verify(chain, &material, domain, UnixTime::now()) {
             posh::Outcome::Match(proof) => Ok(proof),

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::{Proof, TlsFacts, pkix::CertificateInfo},
+    config::policy::Level,
     ops::{
         metrics::{Origin, StreamKind},
         report,
@@ -390,12 +391,7 @@ pub(super) fn direction(side: Side, flow: Flow) -> Direction {
 /// The level that is reached (XEP-0238): `strong` tells whether a certificate stands behind the
 /// proof, and is none before there is a pair.
 fn level(strong: Option<bool>, tls: bool) -> &'static str {
-    match (strong, tls) {
-        (None, _) => "none",
-        (Some(true), true) => "trusted",
-        (Some(false), true) => "encrypted",
-        (Some(_), false) => "verified",
-    }
+    strong.map_or("none", |strong| Level::of(tls, strong).as_str())
 }
 
 #[cfg(test)]

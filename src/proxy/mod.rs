@@ -9,6 +9,7 @@ mod embark;
 mod events;
 mod expiry;
 mod failures;
+mod features;
 pub(crate) mod frames;
 mod gate;
 mod intake;
@@ -29,6 +30,7 @@ mod routes;
 pub(crate) mod rules;
 pub(crate) mod services;
 mod sharing;
+mod steps;
 
 pub use app::{Addresses, App, AppError};
 pub use listeners::ListenError;

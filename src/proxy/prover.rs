@@ -12,9 +12,10 @@ use super::{
     gate::Gate,
     judge::{Silence, Unproven},
     remembering::Sight,
+    rules,
 };
 use crate::{
-    auth::Proof,
+    auth::{Proof, Prooftype},
     config::model::{LocalTrust, Refusals, TlsVersion},
     stream::{Challenge, Failure, FailureKind, Question, Refusal, Verdict, VerifyOutcome},
     xmpp::{Direction, DomainPair, Side, StanzaCondition},
@@ -52,8 +53,8 @@ pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -
                 }
             }
         }
-        Question::Renewal { pair, dialback } => {
-            prove_again(&gate, &asker, &pair, dialback.as_ref()).await
+        Question::Renewal { pair, before, dialback } => {
+            prove_again(&gate, &asker, &pair, before, dialback.as_ref()).await
         }
         Question::Pair { pair, key, id } => match asker.side {
             Side::Peer => peer_pair(&gate, &asker, &pair, key, id).await,
@@ -69,12 +70,17 @@ async fn prove_again(
     gate: &Arc<Gate>,
     asker: &Asker,
     pair: &DomainPair,
+    before: Prooftype,
     dialback: Option<&(String, String)>,
 ) -> Result<Proof, Refusal> {
     let mut unanswered = 0;
     loop {
         let (refusal, is_answer) = match dialback {
             Some((key, id)) => match dial_back(gate, asker, pair, key.clone(), id.clone()).await {
+                Ok(confirmed) if confirmed.hides(before) => {
+                    let detail = "by its server's certificate nobody can say";
+                    (Refusal::error(StanzaCondition::RemoteServerTimeout, detail), false)
+                }
                 Ok(confirmed) => match confirmed.recalled(gate, asker, pair) {
                     Ok(proof) => return Ok(proof),
                     Err((refusal, is_unanswered)) => (refusal, !is_unanswered),
@@ -89,7 +95,7 @@ async fn prove_again(
                 match gate.accept_client(&asker.chain, Some(&pair.target), &pair.sender).await {
                     Ok(proof) => return Ok(proof),
                     Err(why) => {
-                        let is_answer = !matches!(why, Unproven::Unanswered(_));
+                        let is_answer = !why.leaves_open(before);
                         let refusal =
                             Refusal::error(StanzaCondition::NotAuthorized, why.to_string());
                         (refusal, is_answer)
@@ -165,7 +171,7 @@ async fn legacy_pair(
         drop(gate.routes().get(gate, Side::Peer, pair, asker.lang.as_ref()));
         return Ok(proof);
     }
-    if let Err(failure) = dial::allowed(&config, pair, Direction::Outbound) {
+    if let Err(failure) = rules::allowed(&config, pair, Direction::Outbound) {
         gate.memory().refused(&pair.target, Direction::Outbound);
         return Err(refusal(&failure));
     }
@@ -194,6 +200,11 @@ struct Confirmed {
 }
 
 impl Confirmed {
+    /// Whether it might be a stronger one, but for a missing answer, where there was one.
+    fn hides(&self, before: Prooftype) -> bool {
+        !self.proof.is_strong() && self.silence.is_some_and(|silence| silence.hides(before))
+    }
+
     /// The proof, if a peer may come by it that has come before: else the refusal, and whether that
     /// rests on a missing answer.
     fn recalled(

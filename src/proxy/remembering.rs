@@ -24,6 +24,7 @@ use crate::{
     },
     config::{model::TlsVersion, policy::Downgrade},
     net::memory::MemoryFile,
+    stream::{Failure, FailureKind},
     xmpp::{Direction, Domain, DomainPair},
 };
 
@@ -57,6 +58,13 @@ pub(super) struct Downgraded {
     detail: String,
     /// Some answer is missing by which it might have been as before.
     pub(super) is_unanswered: bool,
+}
+
+impl From<Downgraded> for Failure {
+    fn from(why: Downgraded) -> Self {
+        let kind = if why.is_unanswered { FailureKind::Resolution } else { FailureKind::NotProven };
+        Self::new(kind, why.to_string())
+    }
 }
 
 impl Remembering {
@@ -142,12 +150,8 @@ impl Gate {
             Some(Change::Weaker(best)) => (best, true),
             Some(Change::OtherKey(best)) => (best, false),
         };
-        let is_unanswered = match silence {
-            Some(Silence::Dns) => true,
-            // that of a domain which publishes nothing there may be silent for ever
-            Some(Silence::Web) => best.strong == Some(Prooftype::Posh),
-            None => false,
-        };
+        let before = best.strong.unwrap_or(Prooftype::Dialback);
+        let is_unanswered = silence.is_some_and(|silence| silence.hides(before));
         let config = self.config();
         let decision = decide(&config, sight.pair, sight.direction);
         let rule = decision.downgrade_rule();

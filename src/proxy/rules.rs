@@ -7,15 +7,16 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{dial::Endpoint, gate::Gate, judge::Unproven, services::Services};
+use super::{dial::Endpoint, gate::Gate, judge::Unproven, reasons, services::Services};
 use crate::{
     auth::{Proof, dane::DanePlan, pin},
     config::{
         model::{Config, TlsVersion},
-        policy::{Decision, Mode, Query},
+        policy::{Decision, Missing, Mode, Query},
     },
     net::targets::Target,
-    xmpp::{Direction, Domain, DomainPair},
+    stream::{Failure, FailureKind},
+    xmpp::{Direction, Domain, DomainPair, Side},
 };
 
 /// What the rules say of a pair's stanzas, for all addresses.
@@ -29,6 +30,55 @@ pub(crate) fn decide<'c>(
         Direction::Outbound => (&pair.sender, &pair.target),
     };
     config.policy.decide(&Query { local: Some(local), remote, direction, address: None })
+}
+
+/// The pair whose stanzas a stream for `pair` is about: a question to a peer is about those that
+/// come from it.
+pub(super) fn stanzas(pair: &DomainPair, side: Side, way: Direction) -> DomainPair {
+    match (side, way) {
+        (Side::Peer, Direction::Inbound) => pair.reversed(),
+        (Side::Peer, Direction::Outbound) | (Side::Legacy, _) => pair.clone(),
+    }
+}
+
+/// Whether policy allows the stanzas of a pair.
+pub(super) fn allowed(
+    config: &Config,
+    pair: &DomainPair,
+    direction: Direction,
+) -> Result<(), Failure> {
+    let decision = decide(config, pair, direction);
+    let remote = match direction {
+        Direction::Inbound => &pair.sender,
+        Direction::Outbound => &pair.target,
+    };
+    match decision.denied() {
+        None => Ok(()),
+        Some(denied) => Err(reasons::denied(remote, &denied, decision.error())),
+    }
+}
+
+/// Whether policy allows to connect to an address.
+pub(super) fn address_allowed(config: &Config, address: IpAddr) -> Result<(), Failure> {
+    match config.policy.address(address, Direction::Outbound) {
+        None => Ok(()),
+        Some(denied) => Err(reasons::denied(address, &denied, None)),
+    }
+}
+
+/// Whether TLS and what was proven are enough.
+pub(super) fn sufficient(
+    decision: &Decision<'_>,
+    tls: Option<TlsVersion>,
+    proof: Option<&Proof>,
+) -> Result<(), Failure> {
+    decision.suffices(tls, proof).map_err(|short| {
+        let kind = match short.missing {
+            Missing::Tls | Missing::TlsVersion(_) => FailureKind::Tls,
+            Missing::Pin | Missing::Proof => FailureKind::NotProven,
+        };
+        Failure::new(kind, short.to_string())
+    })
 }
 
 /// Whether a stream that we open for a pair may carry its answers too (XEP-0288).

@@ -5,7 +5,7 @@
 
 use super::dialback::VerifyOutcome;
 use crate::{
-    auth::Proof,
+    auth::{Proof, Prooftype},
     xmpp::{Domain, DomainPair, StanzaCondition},
 };
 
@@ -36,6 +36,8 @@ pub enum Question {
     Renewal {
         /// Sender and target.
         pair: DomainPair,
+        /// By what the certificate behind its proof was believed.
+        before: Prooftype,
         /// The dialback key by which it was granted, and the id of its stream; none for a pair
         /// that a certificate proved.
         dialback: Option<(String, String)>,

@@ -30,6 +30,34 @@ pub fn error_reply(
         ) => "presence",
         _ => return None,
     };
+    reply(name, stanza, tag, condition, text)
+}
+
+/// The answer to a stanza that is refused for what it carries. As [`error_reply`], but there is one
+/// to presence without a type too: who joins a room waits for it (XEP-0045 §7.2). There is none to
+/// a headline, to which no reply is expected (RFC 6121 §5.2.2).
+#[must_use]
+pub fn refusal(
+    stanza: &[u8],
+    tag: &Tag,
+    condition: StanzaCondition,
+    text: &str,
+) -> Option<Vec<u8>> {
+    let kind = tag.type_.map(|span| span.text(stanza));
+    match (tag.name, kind.as_deref()) {
+        (ElementName::Message, Some("headline")) => None,
+        (ElementName::Presence, None) => reply("presence", stanza, tag, condition, Some(text)),
+        _ => error_reply(stanza, tag, condition, Some(text)),
+    }
+}
+
+fn reply(
+    name: &str,
+    stanza: &[u8],
+    tag: &Tag,
+    condition: StanzaCondition,
+    text: Option<&str>,
+) -> Option<Vec<u8>> {
     let (from, to) = (tag.from?.text(stanza), tag.to?.text(stanza));
     let mut out = Vec::new();
     out.push(b'<');

@@ -139,7 +139,7 @@ impl Element {
 }
 
 /// Puts the header's declarations in scope.
-fn declare(reader: &mut NsReader<&[u8]>, header: &Header) -> Result<(), ElementError> {
+pub(super) fn declare(reader: &mut NsReader<&[u8]>, header: &Header) -> Result<(), ElementError> {
     let default = match header.default_namespace {
         DefaultNamespace::None => "",
         DefaultNamespace::Server => ns::SERVER,

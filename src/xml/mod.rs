@@ -13,6 +13,7 @@ mod oracle;
 pub mod relay;
 mod scan;
 mod token;
+pub mod walk;
 pub mod writer;
 
 pub use element::{Element, ElementError};

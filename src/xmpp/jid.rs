@@ -1,4 +1,9 @@
-//! Addresses, split only as far as routing needs: the domainpart exact, the rest opaque.
+//! Addresses, split only as far as routing needs: the domainpart exact, the rest opaque but to
+//! those who compare localparts.
+
+use std::borrow::Cow;
+
+use icu_normalizer::uts46::Uts46MapperBorrowed;
 
 /// The longest localpart, domainpart or resourcepart in bytes (RFC 7622 §3.1).
 const PART_MAX: usize = 1023;
@@ -19,9 +24,62 @@ pub fn domainpart(jid: &str) -> Option<&str> {
     (fits(domain) && local.is_none_or(fits) && resource.is_none_or(fits)).then_some(domain)
 }
 
+/// The localpart of an address, as it is written; none if it has none.
+#[must_use]
+pub fn localpart(jid: &str) -> Option<&str> {
+    let bare = jid.split_once('/').map_or(jid, |(bare, _)| bare);
+    bare.split_once('@').map(|(local, _)| local).filter(|local| !local.is_empty())
+}
+
+/// A localpart in the form in which two that an old server takes for one are equal: case folded
+/// and compatibility characters replaced, as nodeprep has it (RFC 6122 Appendix A) and, but for the
+/// latter, RFC 7622 §3.3. For comparing only.
+#[must_use]
+pub fn folded(localpart: &str) -> Cow<'_, str> {
+    if localpart.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
+        return Cow::Borrowed(localpart);
+    }
+    if localpart.is_ascii() {
+        return Cow::Owned(localpart.to_ascii_lowercase());
+    }
+    // UTS 46 maps as nodeprep does, but for these two (deviation characters)
+    let mapper = Uts46MapperBorrowed::new();
+    let mut text = String::with_capacity(localpart.len());
+    for c in mapper.map_normalize(localpart.chars()) {
+        match c {
+            'ß' => text.push_str("ss"),
+            'ς' => text.push('σ'),
+            c => text.push(c),
+        }
+    }
+    Cow::Owned(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn localparts_are_cut_out_and_compared_as_old_servers_do() {
+        for (jid, local) in [
+            ("a.example", None),
+            ("a.example/b@c", None),
+            ("@a.example", None),
+            ("ann@a.example", Some("ann")),
+            ("ann@a.example/b@c", Some("ann")),
+        ] {
+            assert_eq!(localpart(jid), local, "{jid}");
+        }
+        for spelling in ["guest", "GuEsT", "ｇｕｅｓｔ", "gu\u{ad}est", "ⓖuest", "𝓰uest", "gueſt"]
+        {
+            assert_eq!(folded(spelling), "guest", "{spelling}");
+        }
+        for (a, b) in [("Jürgen", "ju\u{308}rgen"), ("STRASSE", "straße"), ("ΣΑΣ", "σας")] {
+            assert_eq!(folded(a), folded(b));
+        }
+        assert_ne!(folded("guest"), folded("guest1"));
+        assert_ne!(folded("jurgen"), folded("jürgen"));
+    }
 
     #[test]
     fn the_domain_is_cut_out_as_rfc_7622_says() {

@@ -231,6 +231,58 @@ async fn a_failure_is_told_until_it_is_forgotten() {
 }
 
 #[tokio::test]
+async fn what_goes_out_is_counted_for_its_peer() {
+    let mut world = World::start().await;
+    let desk = Desk::at(&world);
+    world.is_alive().await;
+    let is_out = |d: &Domain| d.domain == "good.test" && d.stanzas_out == 1;
+    let domains: Vec<Domain> =
+        desk.until("/api/domains", |all: &Vec<Domain>| all.iter().any(is_out)).await;
+    let domain = domains.iter().find(|d| d.domain == "good.test").unwrap();
+    assert!(domain.outbound && domain.bytes_out > 50, "{domain:?}");
+    assert_eq!(domain.level, "trusted");
+    assert!(domain.certificate_expires.is_some());
+    let streams: Vec<Stream> = desk.json("/api/streams").await;
+    let opened = streams.iter().find(|s| s.side == "peer" && s.origin == "opened").unwrap();
+    assert_eq!(opened.address, Some(world.good.address.to_string()));
+    assert_eq!((opened.stanzas_out, &*opened.pairs[0].direction), (1, "outbound"));
+    let body = format!("{{\"stream\":{}}}", opened.id);
+    assert_eq!(desk.post("/api/close", &body).await.status, 200);
+    desk.until("/api/streams", |all: &Vec<Stream>| all.iter().all(|s| s.id != opened.id)).await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_failure_tells_how_far_it_came_step_by_step() {
+    let mut world = World::with(BOUNCE).await;
+    let desk = Desk::at(&world);
+    world.reload("rules: [{ match: evil.test, level: trusted }]").unwrap();
+    // TLS comes about, with a certificate of another name
+    let identity = world.authority.issue(&["other.test"]);
+    let host = crate::world::Host::bind("evil.test", identity);
+    world.dns.publish("evil.test", crate::world::Service::StartTls, &[host.address]);
+    let _stream = world.sends("evil.test").await;
+    let _conn = host.accept_secured().await;
+    let failures: Vec<Failure> =
+        desk.until("/api/failures", |all: &Vec<Failure>| !all.is_empty()).await;
+    let failure = &failures[0];
+    assert_eq!((&*failure.stage, &*failure.reason, failure.returned), ("proof", "not-proven", 1));
+    let steps: Vec<_> = failure.attempts[0].steps.iter().map(|step| &*step.text).collect();
+    let begins = [
+        "outbound stanzas need the level trusted",
+        "DNS names ",
+        "connected to ",
+        "STARTTLS: TLSv1.3 ",
+        "not proven: ",
+        "given up: ",
+    ];
+    assert!(steps.iter().zip(begins).all(|(step, begin)| step.starts_with(begin)), "{steps:#?}");
+    assert!(steps[3].contains("certificate of other.test"), "{steps:#?}");
+    world.bounced("evil.test", "remote-server-timeout").await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn a_refused_peer_is_a_failure_inbound() {
     let world = World::start().await;
     let desk = Desk::at(&world);

@@ -197,4 +197,10 @@ async def open_stage(
     stage = Stage(scene, authority, legacy, peer, gate, domain)
     stage.publish(stage.host, "A", PEER_ADDRESS)
     stage.delegate(domain, stage.host)
+    service = f"_xmpp-server._tcp.{domain}"
+    await until(
+        lambda: f"{stage.host}." in scene.world.dns.ask(service, "SRV"),
+        DELIVERY_SECONDS,
+        "the peer's records in the DNS",
+    )
     return stage, own

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use ipnet::IpNet;
 
 use super::{
+    features::{self, Roles},
     lists::Lists,
     networks,
     terms::{self, DEFAULT_KEYS, TERM_KEYS},
@@ -28,6 +29,7 @@ use crate::{
 pub(super) fn check(
     top: &Section<'_>,
     lists: &Lists,
+    roles: &Roles,
     local_domains: &BTreeMap<Domain, Arc<Legacy>>,
     now: Instant,
     out: &mut Reports<'_>,
@@ -44,13 +46,13 @@ pub(super) fn check(
             patterns: Vec::new(),
             local: Vec::new(),
             direction: None,
-            terms: terms::read(&section, out),
+            terms: terms::read(&section, roles, out),
             reason: None,
             expires: None,
             place: out.place(at),
         });
     }
-    let mut rules = Rules { policy, lists, local_domains, now, below: Vec::new() };
+    let mut rules = Rules { policy, lists, roles, local_domains, now, below: Vec::new() };
     if let Some(node) = top.get("rules") {
         for item in items(node, "rules", out) {
             rules.rule(item, out);
@@ -58,6 +60,8 @@ pub(super) fn check(
     }
     let Rules { mut policy, below, .. } = rules;
     unused_lists(top, &policy, lists, out);
+    let said = policy.rules().chain(policy.defaults());
+    features::unused(top, said.filter_map(|rule| rule.terms.features.as_deref()), out);
     networks::check(top, &mut policy, out);
     for (parent, allow, at) in below {
         warn_of_parent(&policy, &parent, allow, at, out);
@@ -71,6 +75,7 @@ pub(super) fn check(
 struct Rules<'c> {
     policy: Policy,
     lists: &'c Lists,
+    roles: &'c Roles,
     local_domains: &'c BTreeMap<Domain, Arc<Legacy>>,
     now: Instant,
     /// What rules for `*.parent` allow.
@@ -135,7 +140,7 @@ impl Rules<'_> {
     }
 
     fn for_domains(&mut self, section: &Section<'_>, frame: Frame, out: &mut Reports<'_>) {
-        let terms = terms::read(section, out);
+        let terms = terms::read(section, self.roles, out);
         let says = terms::says_something(&terms);
         if !says && TERM_KEYS.iter().all(|key| section.get(key).is_none()) {
             let wrong = Wrong::new("a rule that says nothing");

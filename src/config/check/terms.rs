@@ -4,7 +4,10 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::without_places;
+use super::{
+    features::{self, Roles},
+    without_places,
+};
 use crate::{
     config::{
         model::TlsVersion,
@@ -17,7 +20,7 @@ use crate::{
 };
 
 /// The keys of terms.
-pub(super) const TERM_KEYS: [&str; 11] = [
+pub(super) const TERM_KEYS: [&str; 12] = [
     "allow",
     "level",
     "proofs",
@@ -29,17 +32,18 @@ pub(super) const TERM_KEYS: [&str; 11] = [
     "error",
     "compat",
     "limits",
+    "features",
 ];
 /// Those that make sense for everybody.
-pub(super) const DEFAULT_KEYS: [&str; 6] =
-    ["allow", "level", "proofs", "downgrade", "error", "compat"];
+pub(super) const DEFAULT_KEYS: [&str; 7] =
+    ["allow", "level", "proofs", "downgrade", "error", "compat", "features"];
 
 pub(super) const TLS_KEYS: [&str; 1] = ["min"];
 pub(super) const CONNECT_KEYS: [&str; 2] = ["address", "tls"];
 pub(super) const COMPAT_KEYS: [&str; 2] = ["bidi", "multiplex"];
 pub(super) const LIMIT_KEYS: [&str; 3] = ["queue", "connect", "idle"];
 
-pub(super) fn read(section: &Section<'_>, out: &mut Reports<'_>) -> Terms {
+pub(super) fn read(section: &Section<'_>, roles: &Roles, out: &mut Reports<'_>) -> Terms {
     let mut terms = Terms {
         allow: section.text("allow", |text| value::word(text, "direction", &Allow::WORDS), out),
         level: section.text("level", level, out),
@@ -49,6 +53,7 @@ pub(super) fn read(section: &Section<'_>, out: &mut Reports<'_>) -> Terms {
         from_ip: section
             .one_or_list("from_ip", value::network, out)
             .map(|networks| without_places(networks).into()),
+        features: features::read(section, roles, out),
         error: section.text("error", |text| value::word(text, "stanza error", &ERRORS), out),
         ..Terms::default()
     };

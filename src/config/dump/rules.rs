@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde::Serialize;
 
-use crate::config::{
-    model::{ListSource, ListUrl},
-    policy::{self, AddressRule, Downgrade, Guarded, Level, Policy, Proofs},
-    value,
+use crate::{
+    config::{
+        model::{ListSource, ListUrl},
+        policy::{self, AddressRule, Downgrade, Guarded, Level, Policy, Proofs, Role},
+        value,
+    },
+    features::Class,
 };
 
 #[derive(Serialize)]
@@ -22,11 +25,13 @@ pub(super) struct Defaults<'p> {
     error: Option<&'p str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     compat: Option<Compat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<Features<'p>>,
 }
 
 impl<'p> Defaults<'p> {
     pub(super) fn of(policy: &'p Policy) -> Self {
-        let Terms { allow, level, proofs, downgrade, error, compat, .. } =
+        let Terms { allow, level, proofs, downgrade, error, compat, features, .. } =
             policy.defaults().map(|rule| Terms::of(&rule.terms)).unwrap_or_default();
         Self {
             allow: allow.unwrap_or("both"),
@@ -35,6 +40,7 @@ impl<'p> Defaults<'p> {
             proofs,
             error,
             compat,
+            features,
         }
     }
 }
@@ -129,6 +135,8 @@ struct Terms<'p> {
     compat: Option<Compat>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<BTreeMap<&'static str, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<Features<'p>>,
 }
 
 #[derive(Serialize)]
@@ -154,6 +162,7 @@ impl<'p> Terms<'p> {
             bidi,
             multiplex,
             limits,
+            features,
         } = terms;
         let policy::LimitTerms { queue, connect: connect_time, idle } = limits;
         let switch = |on: &Option<bool>| on.map(|on| if on { "auto" } else { "off" });
@@ -180,6 +189,41 @@ impl<'p> Terms<'p> {
             compat: (bidi.is_some() || multiplex.is_some())
                 .then(|| Compat { bidi: switch(bidi), multiplex: switch(multiplex) }),
             limits: (!limits.is_empty()).then_some(limits),
+            features: features.as_deref().map(Features::of),
+        }
+    }
+}
+
+/// What a rule says of what stanzas carry.
+#[derive(Serialize)]
+pub(super) struct Features<'p> {
+    #[serde(flatten)]
+    switches: BTreeMap<&'static str, &'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payloads: Option<BTreeMap<String, &'static str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    only: Vec<&'p str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    except: Vec<&'p str>,
+}
+
+impl<'p> Features<'p> {
+    fn of(terms: &'p policy::FeatureTerms) -> Self {
+        let policy::FeatureTerms { spoken, denied, payloads, whom } = terms;
+        let policy::Whom { only, except } = whom;
+        let word = |denied| if denied { "deny" } else { "allow" };
+        let switches = Class::ALL.into_iter().filter(|class| *class != Class::Payloads);
+        let names = |roles: &'p [Role]| roles.iter().map(|role| &*role.name).collect();
+        Self {
+            switches: switches
+                .filter(|class| spoken.contains(*class))
+                .map(|class| (class.as_str(), word(denied.contains(class))))
+                .collect(),
+            payloads: payloads.as_ref().map(|payloads| {
+                payloads.iter().map(|(pattern, denied)| (pattern, word(denied))).collect()
+            }),
+            only: names(only),
+            except: names(except),
         }
     }
 }

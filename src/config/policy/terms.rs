@@ -4,9 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
+use super::features::FeatureTerms;
 use crate::{
     auth::Prooftype,
     config::model::{HostPort, TlsVersion},
+    features::Class,
     xmpp::{Direction, StanzaCondition},
 };
 
@@ -220,6 +222,7 @@ pub(in crate::config) struct Terms {
     pub(in crate::config) bidi: Option<bool>,
     pub(in crate::config) multiplex: Option<bool>,
     pub(in crate::config) limits: LimitTerms,
+    pub(in crate::config) features: Option<Arc<FeatureTerms>>,
 }
 
 /// Bounds for what a rule matches, in place of those for all.
@@ -248,10 +251,11 @@ pub(in crate::config) enum Key {
     Queue,
     ConnectTime,
     Idle,
+    Feature(Class),
 }
 
 impl Key {
-    pub(in crate::config) const ALL: [Self; 15] = [
+    pub(in crate::config) const ALL: [Self; 21] = [
         Self::Inbound,
         Self::Outbound,
         Self::Level,
@@ -267,7 +271,18 @@ impl Key {
         Self::Queue,
         Self::ConnectTime,
         Self::Idle,
+        Self::Feature(Class::Muc),
+        Self::Feature(Class::FileTransfer),
+        Self::Feature(Class::Subscriptions),
+        Self::Feature(Class::Presence),
+        Self::Feature(Class::Pubsub),
+        Self::Feature(Class::Payloads),
     ];
+
+    /// Its place among [`Self::ALL`].
+    pub(in crate::config) fn index(self) -> usize {
+        Self::ALL.iter().position(|key| *key == self).unwrap_or(Self::ALL.len())
+    }
 
     /// As it is written in a rule.
     pub(in crate::config) fn as_str(self) -> &'static str {
@@ -286,6 +301,12 @@ impl Key {
             Self::Queue => "limits.queue",
             Self::ConnectTime => "limits.connect",
             Self::Idle => "limits.idle",
+            Self::Feature(Class::Muc) => "features.muc",
+            Self::Feature(Class::FileTransfer) => "features.file_transfer",
+            Self::Feature(Class::Subscriptions) => "features.subscriptions",
+            Self::Feature(Class::Presence) => "features.presence",
+            Self::Feature(Class::Pubsub) => "features.pubsub",
+            Self::Feature(Class::Payloads) => "features.payloads",
         }
     }
 
@@ -320,6 +341,7 @@ impl Key {
             Self::Queue => terms.limits.queue.map(show_size),
             Self::ConnectTime => terms.limits.connect.map(show_duration),
             Self::Idle => terms.limits.idle.map(show_duration),
+            Self::Feature(class) => terms.features.as_ref()?.show(class),
         }
     }
 }
@@ -342,6 +364,7 @@ impl Terms {
             Key::Queue => self.limits.queue.is_some(),
             Key::ConnectTime => self.limits.connect.is_some(),
             Key::Idle => self.limits.idle.is_some(),
+            Key::Feature(class) => self.features.as_ref().is_some_and(|terms| terms.has(class)),
         }
     }
 
@@ -368,6 +391,11 @@ impl Terms {
             Key::Queue => self.limits.queue == other.limits.queue,
             Key::ConnectTime => self.limits.connect == other.limits.connect,
             Key::Idle => self.limits.idle == other.limits.idle,
+            Key::Feature(class) => match (&self.features, &other.features) {
+                (Some(own), Some(other)) => own.agrees(other, class),
+                (Some(one), None) | (None, Some(one)) => !one.has(class),
+                (None, None) => true,
+            },
         }
     }
 
@@ -375,12 +403,16 @@ impl Terms {
     pub(in crate::config) fn is_stricter(&self, other: &Self, key: Key) -> bool {
         let shut =
             |terms: &Self, direction| terms.allow.is_some_and(|allow| !allow.is_open(direction));
+        let denies = |terms: &Self, class| {
+            terms.features.as_ref().is_some_and(|terms| terms.denied.contains(class))
+        };
         match key {
             Key::Inbound => shut(self, Direction::Inbound) && !shut(other, Direction::Inbound),
             Key::Outbound => shut(self, Direction::Outbound) && !shut(other, Direction::Outbound),
             Key::Level => self.level > other.level,
             Key::TlsMin => self.tls_min > other.tls_min,
             Key::Downgrade => self.downgrade > other.downgrade,
+            Key::Feature(class) => denies(self, class) && !denies(other, class),
             Key::Proofs
             | Key::Pins
             | Key::Connect

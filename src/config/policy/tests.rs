@@ -234,7 +234,7 @@ proptest! {
     ) {
         let quoted: Vec<_> = deny_out.iter().map(|network| format!("'{network}'")).collect();
         let deny_out = format!("networks: {{ deny_out: [{}] }}\n", quoted.join(", "));
-        if let Ok(config) = read(&[with_server(&format!("{}{deny_out}", in_file(&rules)))]) {
+        if let Ok(config) = read(&[with_server(&format!("{}{deny_out}{LISTS}", in_file(&rules)))]) {
             let text = dump(&config).unwrap();
             let again = read(std::slice::from_ref(&text)).unwrap();
             prop_assert_eq!(verdicts(&again.policy), verdicts(&config.policy), "{}", text);
@@ -246,28 +246,50 @@ proptest! {
 fn rule() -> impl Strategy<Value = String> {
     let allow = prop::sample::select(vec!["both", "inbound", "outbound", "none"]);
     let reason = prop::option::of(prop::sample::select(vec!["x", "y"]));
-    let pattern =
-        prop::sample::select(vec!["*", "*.test", "*.a.test", "a.test", "A.test", "b.a.test"]);
+    let pattern = prop::sample::select(vec![
+        "*",
+        "*.test",
+        "*.a.test",
+        "a.test",
+        "A.test",
+        "b.a.test",
+        "list(one)",
+        "list(two)",
+    ]);
     let address =
         prop::sample::select(vec!["10.0.0.0/8", "10.0.0.1", "0.0.0.0/0", "::1", "fd00::/8"]);
-    let level = prop::option::weighted(0.2, prop::sample::select(vec!["trusted", "encrypted"]));
-    (any::<bool>(), pattern, address, allow, level, reason).prop_map(
-        |(by_name, p, a, allow, level, reason)| {
-            let level =
-                level.filter(|_| by_name).map(|l| format!(", level: {l}")).unwrap_or_default();
+    let levels =
+        vec!["level: trusted", "level: verified", "error: forbidden", "error: not-allowed"];
+    let level = prop::option::weighted(0.2, prop::sample::select(levels));
+    let scopes = vec!["local: hr.test", "local: [hr.test, legacy.test]", "direction: inbound"];
+    let scope = prop::option::weighted(0.3, prop::sample::select(scopes));
+    (any::<bool>(), pattern, address, allow, level, scope, reason).prop_map(
+        |(by_name, p, a, allow, level, scope, reason)| {
+            let more: String = [level, scope]
+                .into_iter()
+                .flatten()
+                .filter(|_| by_name)
+                .map(|more| format!(", {more}"))
+                .collect();
             let reason = reason.map(|r| format!(", reason: {r}")).unwrap_or_default();
             let what = if by_name { format!("match: '{p}'") } else { format!("address: '{a}'") };
-            format!("{{ {what}, allow: {allow}{level}{reason} }}")
+            format!("{{ {what}, allow: {allow}{more}{reason} }}")
         },
     )
 }
 
-/// The reason of a refusal, and the level.
-type Judged = (Option<Option<Arc<str>>>, Option<Level>);
+/// The lists that the rules name.
+const LISTS: &str = "lists: { one: { domains: [b.a.test, '*.example', 10.0.0.0/9] }, \
+     two: { domains: ['*.a.test', xa.test, '::1'] } }\n";
+
+/// The reason of a refusal, the level, and what senders are told.
+type Judged = (Option<Option<Arc<str>>>, Option<Level>, Option<StanzaCondition>);
 
 /// What the rules, in files, say of everything; none if they conflict.
 fn judged(files: &[&[String]]) -> Option<Vec<Judged>> {
-    let policy = build(&files.iter().map(|rules| in_file(rules)).collect::<Vec<_>>()).ok()?;
+    let mut texts: Vec<_> = files.iter().map(|rules| in_file(rules)).collect();
+    texts.push(LISTS.to_owned());
+    let policy = build(&texts).ok()?;
     Some(verdicts(&policy))
 }
 
@@ -280,12 +302,17 @@ fn verdicts(policy: &Policy) -> Vec<Judged> {
     let addresses = ["10.0.0.1", "10.0.0.2", "192.0.2.1", "::1", "fd00::1", "::ffff:10.0.0.1"];
     let mut all = Vec::new();
     for direction in [Inbound, Outbound] {
-        for name in names {
-            let verdict = policy.domain(&domain(name), direction);
-            all.push((verdict.denied.map(|d| d.reason), Some(verdict.level)));
+        for (name, local) in
+            names.iter().flat_map(|name| [(name, "hr.test"), (name, "legacy.test")])
+        {
+            let (local, remote) = (domain(local), domain(name));
+            let query = Query { local: Some(&local), remote: &remote, direction, address: None };
+            let decision = policy.decide(&query);
+            let reason = decision.denied().map(|d| d.reason);
+            all.push((reason, Some(decision.level()), decision.error()));
         }
         for address in addresses {
-            all.push((policy.address(ip(address), direction).map(|d| d.reason), None));
+            all.push((policy.address(ip(address), direction).map(|d| d.reason), None, None));
         }
     }
     all

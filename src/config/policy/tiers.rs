@@ -12,12 +12,12 @@ pub(super) struct Merged([u32; Key::ALL.len()]);
 
 impl Merged {
     pub(super) fn rule(&self, key: Key) -> Option<usize> {
-        let number = self.0.get(key as usize).copied()?;
+        let number = self.0.get(key.index()).copied()?;
         usize::try_from(number.checked_sub(1)?).ok()
     }
 
     fn set(&mut self, key: Key, rule: usize) {
-        if let (Some(slot), Ok(number)) = (self.0.get_mut(key as usize), u32::try_from(rule + 1)) {
+        if let (Some(slot), Ok(number)) = (self.0.get_mut(key.index()), u32::try_from(rule + 1)) {
             *slot = number;
         }
     }

@@ -18,6 +18,7 @@ fn rendered() -> String {
     metrics.asked("valid");
     metrics.accepted(Side::Peer, 2, 300);
     metrics.bounced(Side::Peer, StanzaCondition::Forbidden, "denied", 1, 1);
+    metrics.refused(Side::Legacy, Class::Muc);
     metrics.lost(1);
     metrics.reloaded(true);
     let kind = StreamKind {
@@ -93,6 +94,7 @@ fn values_are_what_was_counted() {
         "fedgate_stanzas_total{direction=\"outbound\"} 0",
         "fedgate_stanza_bytes_total{direction=\"inbound\"} 300",
         "fedgate_stanzas_bounced_total{direction=\"outbound\",condition=\"forbidden\",reason=\"denied\"} 1",
+        "fedgate_stanzas_refused_total{direction=\"inbound\",class=\"muc\"} 1",
         "fedgate_negotiation_seconds_bucket{le=\"0.5\",side=\"peer\",origin=\"accepted\"} 1",
         "fedgate_negotiation_seconds_bucket{le=\"0.25\",side=\"peer\",origin=\"accepted\"} 0",
         "fedgate_negotiations_total{side=\"peer\",origin=\"opened\",result=\"tls\"} 1",

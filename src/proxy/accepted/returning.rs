@@ -10,9 +10,8 @@ use crate::{
     auth::{Proof, TlsFacts, ledger::AuthorizedPair},
     net::wire::Wire,
     proxy::{
-        dial,
         lanes::{Boarding, Call, End, Lanes},
-        rules::decide,
+        rules::{self, decide},
         sharing::Offer,
     },
     stream::{Failure, FailureKind},
@@ -126,18 +125,18 @@ impl Leg {
 
     fn may_return(&self, pair: &DomainPair, proof: &Proof) -> Result<(), Failure> {
         let config = self.gate.config();
-        dial::allowed(&config, pair, Direction::Outbound)?;
-        dial::address_allowed(&config, self.address.ip().to_canonical())?;
+        rules::allowed(&config, pair, Direction::Outbound)?;
+        rules::address_allowed(&config, self.address.ip().to_canonical())?;
         let tls = self.machine.tls().map(TlsFacts::version);
         let proof = Some(proof).filter(|proof| proof.is_strong());
         let decision = decide(&config, pair, Direction::Outbound);
         if !decision.bidi() {
             return Err(Failure::new(FailureKind::Denied, "bidi is off for the peer"));
         }
-        dial::sufficient(&decision, tls, proof)?;
+        rules::sufficient(&decision, tls, proof)?;
         match self.gate.is_downgraded(&self.sight_back(pair, proof)) {
             None => Ok(()),
-            Some(why) => Err(dial::downgraded(&why)),
+            Some(why) => Err(why.into()),
         }
     }
 }

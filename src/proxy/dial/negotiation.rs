@@ -13,10 +13,10 @@ use crate::{
         wire::{Event, Wire},
     },
     proxy::{
-        dial,
         frames::Frames,
         judge::{Silence, Unproven},
         remembering::Sight,
+        rules,
     },
     stream::{Failure, FailureKind, Initiating, Purpose, Step},
     xmpp::{Side, StreamCondition},
@@ -35,6 +35,7 @@ impl Job<'_> {
         let wire = if is_direct {
             let Secured { stream, facts } =
                 self.gate.connect_tls(socket, &self.setup, Connect::Direct, self.deadline).await?;
+            self.tell_tls("direct TLS", &facts);
             machine.tls_up(facts, &mut steps);
             Wire::tls(stream)
         } else {
@@ -126,9 +127,7 @@ impl Job<'_> {
     /// judged by what comes of that.
     fn recall(&self, sight: &Sight<'_>, silence: Option<Silence>) -> Result<(), Failure> {
         match (self.setup.side, &self.setup.purpose) {
-            (Side::Peer, Purpose::Send) => {
-                self.gate.recall(sight, silence).map_err(|why| dial::downgraded(&why))
-            }
+            (Side::Peer, Purpose::Send) => self.gate.recall(sight, silence).map_err(Failure::from),
             (Side::Legacy, _) | (_, Purpose::Verify { .. }) => Ok(()),
         }
     }
@@ -141,6 +140,7 @@ impl Job<'_> {
         };
         let Secured { stream, facts } =
             self.gate.connect_tls(socket, &self.setup, Connect::StartTls, self.deadline).await?;
+        self.tell_tls("STARTTLS", &facts);
         live.machine.tls_up(facts, steps);
         live.wire = Wire::tls(stream);
         live.frames = Frames::new(&self.config.limits);
@@ -161,6 +161,10 @@ impl Job<'_> {
         let decision = self.decision();
         let judged =
             self.gate.accept_endpoint(chain, &decision, remote, endpoint, self.deadline).await;
+        self.steps.say(match &judged {
+            Ok(proof) => format!("proven by {}", proof.prooftype().as_str()),
+            Err(unproven) => format!("not proven: {unproven}"),
+        });
         let verdict = match judged {
             Ok(proof) => Ok(proof),
             Err(Unproven::Contradicted(why)) => {
@@ -172,7 +176,7 @@ impl Job<'_> {
                 Err(why)
             }
         };
-        let enough = dial::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
+        let enough = rules::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
         match (enough, &verdict) {
             (Ok(()), _) => {
                 let (pair, direction, proof) = (&self.setup.pair, self.way, verdict.as_ref().ok());

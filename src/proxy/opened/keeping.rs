@@ -14,7 +14,7 @@ use crate::{
         dial, expiry,
         lanes::{End, LaneId, Stage},
         remembering::Sight,
-        rules::{decide, may_come},
+        rules::{self, decide, may_come},
     },
     stream::{Failure, FailureKind},
     xmpp::{Direction, DomainPair, Side, StreamCondition},
@@ -98,7 +98,8 @@ impl Opened {
     /// Has the proof of a lane found out again, if it has expired (protocol §9.5).
     fn renew(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get(id) else { return };
-        let Some(expires) = lane.proof.as_ref().and_then(Proof::expires) else { return };
+        let Some(proof) = &lane.proof else { return };
+        let Some(expires) = proof.expires() else { return };
         if !expiry::is_past(expires) {
             self.lanes.look_at(id, Some(expiry::look_at(expires)));
             return;
@@ -107,11 +108,12 @@ impl Opened {
         else {
             return;
         };
-        let pair = lane.route.pair().clone();
+        let (pair, before) = (lane.route.pair().clone(), proof.prooftype());
         let (gate, chain) = (Arc::clone(&self.gate), Arc::clone(tls.peer_chain()));
         self.lanes.look_at(id, None);
-        self.renewals
-            .spawn(async move { (id, dial::prove_again(&gate, &pair, &endpoint, &chain).await) });
+        self.renewals.spawn(async move {
+            (id, dial::prove_again(&gate, &pair, &endpoint, &chain, before).await)
+        });
     }
 
     pub(super) fn renewed(&mut self, id: LaneId, outcome: Result<Proof, Failure>) {
@@ -156,6 +158,7 @@ impl Opened {
 
     /// Judges all pairs by the configuration of now (protocol AB-2).
     pub(super) fn judge(&mut self) {
+        self.intake.reconfigure();
         let verdicts: Vec<_> = self
             .lanes
             .iter()
@@ -193,16 +196,16 @@ impl Opened {
         if self.side == Side::Legacy {
             return Ok(());
         }
-        dial::allowed(&config, pair, Direction::Outbound)?;
+        rules::allowed(&config, pair, Direction::Outbound)?;
         let decision = decide(&config, pair, Direction::Outbound);
         // where a rule sends us we go
         if let (Some(address), None) = (self.live.address(), decision.connect()) {
-            dial::address_allowed(&config, address)?;
+            rules::address_allowed(&config, address)?;
         }
-        dial::sufficient(&decision, self.tls(), proof)?;
+        rules::sufficient(&decision, self.tls(), proof)?;
         match self.gate.is_downgraded(&self.sight(pair, proof)) {
             None => Ok(()),
-            Some(why) => Err(dial::downgraded(&why)),
+            Some(why) => Err(why.into()),
         }
     }
 

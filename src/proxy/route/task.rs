@@ -16,6 +16,7 @@ use crate::{
         lanes::{End, Returned},
         live::{self, Flow},
         routes::RouteId,
+        steps::Steps,
     },
     stream::{Failure, FailureKind},
     xmpp::Side,
@@ -39,18 +40,19 @@ impl Task {
         let mut redials = 0;
         let mut alone = false;
         loop {
+            let steps = Steps::new();
             let embarked = tokio::select! {
                 // Opening takes memory that the long life after it need not hold.
-                embarked = Box::pin(embark::embark(&self.gate, &self.route, alone)) => embarked,
+                embarked = Box::pin(embark::embark(&self.gate, &self.route, alone, &steps)) => embarked,
                 () = self.given_up() => Err(shutdown()),
             };
             let back = match embarked {
                 Ok(back) => back,
-                Err(failure) => return self.fail(failure),
+                Err(failure) => return self.fail(failure, steps),
             };
             let Ok(Returned { end, progress }) = back.await else {
                 let failure = Failure::new(FailureKind::Stream, "the stream's task broke down");
-                return self.fail(failure);
+                return self.fail(failure, steps);
             };
             if progress {
                 redials = 0;
@@ -64,12 +66,12 @@ impl Task {
                     }
                     continue;
                 }
-                End::Denied(failure) => return self.fail(failure),
+                End::Denied(failure) => return self.fail(failure, steps),
                 End::Refused(failure) if failure.kind() == FailureKind::Resource && !alone => {
                     alone = true;
                     failure
                 }
-                End::Refused(failure) => return self.fail(failure),
+                End::Refused(failure) => return self.fail(failure, steps),
                 End::Missed => Failure::new(FailureKind::Stream, "the stream ended too early"),
                 End::Broken(failure) | End::Withdrawn(failure) => {
                     if self.route.is_empty() && self.finish() {
@@ -80,7 +82,7 @@ impl Task {
             };
             redials += 1;
             if redials > REDIALS {
-                return self.fail(failure);
+                return self.fail(failure, steps);
             }
         }
     }
@@ -105,7 +107,7 @@ impl Task {
     }
 
     /// Remembers for the operator that the pair did not come about.
-    fn record(&self, failure: &Failure, waiting: u32) {
+    fn record(&self, failure: &Failure, waiting: u32, steps: Steps) {
         if failure.kind() == FailureKind::Shutdown {
             return;
         }
@@ -117,13 +119,14 @@ impl Task {
         self.gate.events().tell("failed", about, || format!("{reason}: {failure}"));
         let attempt = Attempt {
             returned: waiting.into(),
+            steps: steps.into_steps(),
             ..Attempt::new(failures::stage(failure.kind()), reason, failure.detail().to_owned())
         };
         self.gate.failures().failed(direction, Key::of(pair, direction), attempt);
     }
 
     /// The route ends: what waits goes back to its senders.
-    fn fail(self, failure: Failure) {
+    fn fail(self, failure: Failure, steps: Steps) {
         let Route { side, pair, .. } = &*self.route;
         let failure = Arc::new(failure);
         self.gate.routes().ended(self.id, *side, pair, Some(&failure));
@@ -136,7 +139,7 @@ impl Task {
             }
             Side::Peer => info!(pair = %pair, reason, detail, waiting, "peer not reached"),
         }
-        self.record(&failure, waiting);
+        self.record(&failure, waiting, steps);
         for queued in unsent {
             self.gate.bounce(*side, &queued.stanzas, &failure);
         }

@@ -26,19 +26,22 @@ impl Receiving {
 
     /// Asks for all proofs again that have expired by `now`. Their pairs go on until it is known.
     pub fn renew(&mut self, now: UnixTime, out: &mut Vec<Action>) {
-        let expired: Vec<DomainPair> = self
+        let expired: Vec<(DomainPair, Prooftype)> = self
             .ledger
             .iter()
             .filter(|grant| grant.proof().expires().is_some_and(|expires| expires <= now))
-            .map(|grant| grant.pair().clone())
+            .map(|grant| {
+                let proof = grant.proof();
+                (grant.pair().clone(), proof.strong().unwrap_or_else(|| proof.prooftype()))
+            })
             .collect();
-        for pair in expired {
+        for (pair, before) in expired {
             if !self.renewing.insert(pair.clone()) {
                 continue;
             }
             let key = self.dialback_keys.get(&pair).cloned();
             let dialback = key.map(|key| (key, self.id.clone()));
-            out.push(self.challenge(Question::Renewal { pair, dialback }));
+            out.push(self.challenge(Question::Renewal { pair, before, dialback }));
         }
     }
 

@@ -8,11 +8,14 @@ use crate::xml::{
 };
 
 fn reply(stanza: &str, text: Option<&str>) -> Option<String> {
+    answer(stanza, |bytes, tag| error_reply(bytes, tag, StanzaCondition::RemoteServerTimeout, text))
+}
+
+fn answer(stanza: &str, make: impl Fn(&[u8], &Tag) -> Option<Vec<u8>>) -> Option<String> {
     let (tokens, fault) = run(LIMITS, format!("{HEADER}{stanza}").as_bytes(), []);
     assert_eq!(fault, None, "{stanza}");
     let Some((TokenKind::Element(tag), bytes)) = tokens.last() else { panic!("{tokens:?}") };
-    let out = error_reply(bytes, tag, StanzaCondition::RemoteServerTimeout, text)?;
-    Some(String::from_utf8(out).unwrap())
+    Some(String::from_utf8(make(bytes, tag)?).unwrap())
 }
 
 #[test]
@@ -65,4 +68,35 @@ fn only_what_may_be_answered_is_answered() {
     }
     assert_eq!(reply("<message to='b@b.example'/>", None), None);
     assert_eq!(reply("<message from='b@b.example'/>", None), None);
+}
+
+#[test]
+fn a_refusal_is_answered_where_somebody_waits_for_it() {
+    for (start, answered) in [
+        ("<message", true),
+        ("<message type='groupchat'", true),
+        ("<message type='headline'", false),
+        ("<message type='error'", false),
+        ("<iq type='get'", true),
+        ("<iq type='set'", true),
+        ("<iq type='result'", false),
+        ("<iq", false),
+        ("<presence", true),
+        ("<presence type='subscribe'", true),
+        ("<presence type='subscribed'", true),
+        ("<presence type='unavailable'", false),
+        ("<presence type='error'", false),
+        ("<presence type='nobody-knows'", false),
+    ] {
+        let stanza = format!("{start} from='a@a.example' to='b@b.example' id='1'/>");
+        let refuse = |bytes: &[u8], tag: &Tag| {
+            refusal(bytes, tag, StanzaCondition::PolicyViolation, "not here")
+        };
+        let refused = answer(&stanza, refuse);
+        assert_eq!(refused.is_some(), answered, "{stanza}");
+        let Some(refused) = refused else { continue };
+        assert!(refused.contains(" from='b@b.example' to='a@a.example' id='1' type='error'>"));
+        assert!(refused.contains("<error type='modify'><policy-violation "), "{refused}");
+        assert_eq!(answer(&refused, refuse), None, "an answer to an answer");
+    }
 }

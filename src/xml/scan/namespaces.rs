@@ -136,7 +136,7 @@ impl Scanner {
             }
         };
         match &*namespace {
-            "" | CLIENT => Err(Fault::ContentNamespace),
+            "" | ns::CLIENT => Err(Fault::ContentNamespace),
             ns::SERVER if prefix.is_some() => Err(Fault::PrefixedStanza),
             ns::SERVER => Ok(ElementName::content(local)),
             // it would be an element that never ends
@@ -240,6 +240,3 @@ fn bit(index: usize) -> u64 {
 
 /// Namespace declarations in scope at once, those of the header included (protocol rule XML-5).
 const MAX_DECLARATIONS: usize = 64;
-
-/// Content namespace of client-to-server streams (RFC 6120 §4.8.2), which has no place here.
-const CLIENT: &str = "jabber:client";

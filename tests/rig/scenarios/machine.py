@@ -14,10 +14,10 @@ from ..client import Client
 from ..gate import PUBLIC_PORT, Steering
 from ..net import CommandFailed, Node, command
 from ..plan import LEGACY, LEGACY_ADDRESS, UNBOUND
-from ..process import Process
+from ..process import Died, Process
 from ..scene import Failed, Scene
 from ..servers.base import CLIENT_PORT, PASSWORD
-from ..wait import until
+from ..wait import TimedOut, until
 from .base import Scenario
 from .federation import STEERINGS
 
@@ -33,6 +33,25 @@ REGISTER = {
 }
 DOMAIN = "legacy.example"  # in README.md
 BOOT_SECONDS = 60
+LOOKS = ("dig ", "ejabberdctl ", "prosodyctl shell ", "tail ")  # a person is slower than servers start
+PATIENCE = 20
+# the package neither enables nor starts the service, and leaves no configuration behind
+INSTALL = (
+    "dpkg -i /var/tmp/fedgate.deb; test $(systemctl is-enabled fedgate) = disabled;"
+    " test $(systemctl is-active fedgate) = inactive"
+)
+REMOVE = (
+    "! dpkg -s fedgate 2> /dev/null"
+    " || { dpkg --purge fedgate; test ! -e /etc/fedgate/conf.d/50-rules.yaml; }"
+)
+UNPACKED = "/root/fedgate"
+UNPACK = f"""
+dpkg-deb -x /var/tmp/fedgate.deb {UNPACKED}; cd {UNPACKED}
+mkdir -p target/release; cp usr/bin/fedgate target/release; cp -r usr/share/doc/fedgate/* .
+cp usr/lib/systemd/system/fedgate.service examples/systemd
+cp usr/lib/sysusers.d/fedgate.conf examples/systemd/fedgate.sysusers
+"""
+TO_BUILD = ("apt-get ", "cargo ")
 STEP_SECONDS = 50
 
 
@@ -69,6 +88,14 @@ class Machine:
         """Writes a file."""
         self.run(f"cat > {path} <<'EOF'\n{text}EOF\n")
 
+    async def listens(self, port: int) -> None:
+        """Waits until somebody in it does."""
+
+        async def listening() -> bool:
+            return await self.node.listens(port)
+
+        await self.process.ready(listening, BOOT_SECONDS)
+
     async def halt(self) -> None:
         """Shuts it down."""
         await self.process.stop(30)
@@ -91,10 +118,24 @@ class Machine:
 
 async def from_the_readme(scene: Scene) -> str:
     """The section of README.md, but for the build, which the package stands for."""
+    _, guide = _section()
+    return await _install(scene, "jabberd2", DOCUMENTS, _steps(guide, "dns"))
+
+
+async def by_hand(scene: Scene) -> str:
+    """The same without the package: what it holds lies where the sources would."""
+    install, guide = _section()
+    first = install.partition("Or as a Debian package")[0]
+    steps = [step for step in _steps(first + guide, "dns") if not step.startswith(TO_BUILD)]
+    return await _install(scene, "jabberd2", UNPACKED, steps, UNPACK)
+
+
+def _section() -> tuple[str, str]:
+    """How to install, and all that follows."""
     text = (SOURCE / "README.md").read_text()
     section = text.partition("\n## Five minutes, without docker\n")[2].partition("\n## ")[0]
-    guide = section.partition("\n**2.")[2]
-    return await _install(scene, "jabberd2", DOCUMENTS, _steps(guide, "dns"))
+    install, _, guide = section.partition("\n**2.")
+    return install, guide
 
 
 async def from_the_guide(scene: Scene, kind: str, steering: Steering) -> str:
@@ -102,10 +143,18 @@ async def from_the_guide(scene: Scene, kind: str, steering: Steering) -> str:
     text = (SOURCE / "examples" / kind / "README.md").read_text()
     other = "3b" if steering == "dns" else "3a"
     guide = re.sub(rf"^## {other}\..*?(?=^## )", "", text, flags=re.MULTILINE | re.DOTALL)
-    return await _install(scene, kind, f"{DOCUMENTS}/examples/{kind}", _steps(guide, steering))
+    # what README.md says once for all
+    certificate = [
+        f"install -m 0640 -g fedgate fullchain.pem /etc/fedgate/{LEGACY}.crt",
+        f"install -m 0640 -g fedgate privkey.pem /etc/fedgate/{LEGACY}.key",
+    ]
+    steps = certificate + _steps(guide, steering)
+    return await _install(scene, kind, f"{DOCUMENTS}/examples/{kind}", steps)
 
 
-async def _install(scene: Scene, kind: str, place: str, steps: list[str]) -> str:
+async def _install(
+    scene: Scene, kind: str, place: str, steps: list[str], unpack: str = INSTALL
+) -> str:
     peer = await scene.peer("prosody")
     node = scene.bare("machine", LEGACY_ADDRESS)
     # as on any machine; the rig allows more
@@ -119,33 +168,58 @@ async def _install(scene: Scene, kind: str, place: str, steps: list[str]) -> str
     # the legacy server as it was before
     machine.run(f"systemctl enable --now {UNITS[kind]}")
     for port in (CLIENT_PORT, PUBLIC_PORT):
-        await _listening(node, port)
+        await machine.listens(port)
     machine.run(REGISTER[kind])
 
     began = time.monotonic()
-    machine.run("dpkg -i /var/tmp/fedgate.deb")
-    states = machine.run("systemctl is-enabled fedgate || true; systemctl is-active fedgate || true")
-    if states.split() != ["disabled", "inactive"]:
-        raise Failed(f"the package leaves the service {states}")
+    machine.run(unpack)
     _certify(scene, machine, place)
     for step in steps:
-        try:
-            machine.run(f"cd {place}\n{step}")
-        except CommandFailed as problem:
-            journal = machine.run(f"journalctl --no-pager -o cat -u fedgate -u {UNITS[kind]} -n 20")
-            raise Failed(f"{step}: {problem}\n{journal}") from problem
+        await _carry_out(machine, place, step)
     installed = time.monotonic() - began
 
-    await _listening(node, CLIENT_PORT)
+    await machine.listens(CLIENT_PORT)
     bob = await scene.login(peer, "bob")
-    alice = await Client.launch(node, "alice", LEGACY, scene.directory)
-    scene.cleanup(alice.end)
-    await alice.online()
+    alice = await _login(scene, node)
     await deliver(alice, bob, 10)
     await deliver(bob, alice, 10)
     seconds = time.monotonic() - began
     verdict = _inspect(machine)
     return f"{len(steps)} steps in {installed:.0f} s, messages both ways after {seconds:.0f} s; {verdict}"
+
+
+async def _login(scene: Scene, node: Node) -> Client:
+    """alice at the machine's server, whose port may be open before its parts have found each other."""
+    deadline = time.monotonic() + BOOT_SECONDS
+    while True:
+        alice = await Client.launch(node, "alice", LEGACY, scene.directory)
+        scene.cleanup(alice.end)
+        try:
+            await alice.online()
+        except Died:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return alice
+
+
+async def _carry_out(machine: Machine, place: str, step: str) -> None:
+    """One step; raises `Failed` with the end of the journal."""
+    problems = []
+
+    def done() -> bool:
+        try:
+            machine.run(f"cd {place}\n{step}")
+        except CommandFailed as problem:
+            problems.append(problem)
+            return False
+        return True
+
+    try:
+        await until(done, PATIENCE if step.startswith(LOOKS) else 0, step)
+    except TimedOut as late:
+        journal = machine.run("journalctl --no-pager -o cat -n 20")
+        raise Failed(f"{problems[-1]}\n{journal}") from late
 
 
 def _inspect(machine: Machine) -> str:
@@ -157,23 +231,15 @@ def _inspect(machine: Machine) -> str:
     verdict = machine.run("systemd-analyze security --no-pager fedgate.service | tail -n 1")
     machine.run("systemctl reload fedgate; systemctl is-active fedgate")
     machine.run("systemctl stop fedgate; test $(systemctl show -P Result fedgate) = success")
-    machine.run("dpkg --purge fedgate; test ! -e /etc/fedgate/conf.d/50-rules.yaml")
+    machine.run(REMOVE)
     return verdict.strip("→ \n")
 
 
 def _certify(scene: Scene, machine: Machine, place: str) -> None:
-    """The certificate, as a tool leaves it, and as README.md has it put in place."""
+    """The certificate, as a tool leaves it."""
     pair = scene.world.authority.issue(LEGACY, LEGACY)
-    for name, file, end in (("fullchain.pem", pair.cert, "crt"), ("privkey.pem", pair.key, "key")):
+    for name, file in (("fullchain.pem", pair.cert), ("privkey.pem", pair.key)):
         machine.write(f"{place}/{name}", file.read_text())
-        machine.run(f"install -m 0640 -g fedgate {place}/{name} /etc/fedgate/{LEGACY}.{end}")
-
-
-async def _listening(node: Node, port: int) -> None:
-    deadline = time.monotonic() + BOOT_SECONDS
-    while not await node.listens(port):
-        if time.monotonic() > deadline:
-            raise Failed(f"nobody listens on {port}")
 
 
 def _steps(guide: str, steering: Steering) -> list[str]:
@@ -223,6 +289,7 @@ def _guide(kind: str, steering: Steering) -> Scenario:
 
 SCENARIOS = [
     Scenario("machine-readme", "a new machine, from the package and README.md", from_the_readme),
+    Scenario("machine-by-hand", "a new machine, from a build and README.md", by_hand),
     *(_guide(kind, steering) for kind in UNITS for steering in STEERINGS),
 ]
 if not ROOT:

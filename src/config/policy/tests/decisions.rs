@@ -321,3 +321,27 @@ fn a_hundred_thousand_lines_take_little_memory_and_one_hash_a_label() {
     assert!(policy.address(ip("2001:db8:1:86a0::1"), Inbound).is_none());
     assert!(policy.address(ip("2001:db8:1:869f::1"), Inbound).is_some());
 }
+
+/// Prints what 100,000 lines cost: `cargo test --release --lib what_a_hundred -- --ignored --nocapture`.
+#[test]
+#[ignore = "it measures"]
+fn what_a_hundred_thousand_lines_cost() {
+    use std::{hint::black_box, time::Instant};
+    let text: String = (0..100_000).map(|n| format!("spam-domain-number-{n}.example\n")).collect();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("spam.txt"), text).unwrap();
+    let rules = "lists: { spam: { file: spam.txt } }\nrules: [{ match: list(spam), allow: none }]";
+    std::fs::write(directory.path().join("a.yaml"), with_server(rules)).unwrap();
+    let began = Instant::now();
+    let config = crate::config::load(directory.path()).unwrap().config;
+    eprintln!("loaded in {:?}", began.elapsed());
+    for name in ["spam-domain-number-77777.example", "im.some.other.example"] {
+        let remote = domain(name);
+        let query = Query { local: None, remote: &remote, direction: Inbound, address: None };
+        let began = Instant::now();
+        for _ in 0..100_000 {
+            black_box(config.policy.decide(black_box(&query)));
+        }
+        eprintln!("{name}: {:?} a lookup", began.elapsed() / 100_000);
+    }
+}

@@ -1,0 +1,155 @@
+//! The commands against a running fedgate: what they print, and the exit statuses that scripts and
+//! monitoring rely on.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_fedgate");
+
+/// A fedgate whose legacy server and name server are not there.
+struct Running {
+    home: TempDir,
+    child: Child,
+}
+
+impl Running {
+    fn start() -> Self {
+        let home = TempDir::new().unwrap();
+        let config = home.path().join("conf.d");
+        fs::create_dir(&config).unwrap();
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let text = format!(
+            "version: 1
+state_dir: {}/state
+listen: {{ public: ['127.0.0.1:0'], local: ['127.0.0.1:0'] }}
+legacy: {{ old: {{ address: '{nobody}', domains: [old.example] }} }}
+resolver: {{ servers: ['{nobody}'], timeout: 300ms }}
+",
+            home.path().display()
+        );
+        fs::write(config.join("10.yaml"), text).unwrap();
+        let child = Command::new(BINARY)
+            .args(["run", "--config"])
+            .arg(&config)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let running = Self { home, child };
+        let end = Instant::now() + Duration::from_secs(20);
+        while !running.socket().exists() {
+            assert!(Instant::now() < end, "it does not run");
+            sleep(Duration::from_millis(20));
+        }
+        running
+    }
+
+    fn config(&self) -> PathBuf {
+        self.home.path().join("conf.d")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.home.path().join("state/admin.sock")
+    }
+
+    fn ask(&self, words: &[&str]) -> (Option<i32>, String) {
+        told(words, &self.config())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn told(words: &[&str], config: &Path) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } =
+        Command::new(BINARY).args(words).env("FEDGATE_CONFIG", config).output().unwrap();
+    (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
+}
+
+#[test]
+fn commands_say_what_is_so_and_exit_by_it() {
+    let running = Running::start();
+    let (code, text) = running.ask(&["status"]);
+    assert_eq!(code, Some(2), "{text}");
+    for part in ["BAD  legacy", "BAD  resolver", "ok   listeners", "old.example", "self-signed"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains('\u{1b}'), "piped output is plain: {text}");
+    for (words, code, part) in [
+        (&["streams"][..], 0, "PAIRS"),
+        (&["failures"], 0, "nothing fails"),
+        (&["failures", "a.example"], 0, "nothing fails"),
+        (&["status", "a.example"], 3, "nothing is known of a.example"),
+        (&["show", "7"], 3, "no open stream has that number"),
+        (&["close", "7"], 2, "no open stream has that number"),
+        (&["close", "a.example"], 2, "0 closed"),
+        (&["retry", "a.example"], 0, "0 tried again"),
+        (&["forget", "--all"], 0, "0 forgotten"),
+        (&["log-level", "debug"], 0, "until the configuration is read again"),
+        (&["log-level", "loud"], 2, "unknown log level \"loud\""),
+        (&["reload"], 0, "configuration reloaded"),
+    ] {
+        let (found, text) = running.ask(words);
+        assert!(found == Some(code) && text.contains(part), "{words:?}: {found:?} {text}");
+    }
+    // as JSON, with the same statuses
+    for (words, code) in [
+        (&["status", "--json"][..], 2),
+        (&["streams", "--json"], 0),
+        (&["close", "7", "--json"], 2),
+    ] {
+        let (found, text) = running.ask(words);
+        assert_eq!(found, Some(code), "{words:?}");
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    }
+    // a configuration that cannot be used is told with its place
+    fs::write(running.config().join("20.yaml"), "version: 1\nlimitz: {}\n").unwrap();
+    let (code, text) = running.ask(&["reload", "--socket", running.socket().to_str().unwrap()]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("the old one stays") && text.contains("20.yaml:2:1"), "{text}");
+    fs::remove_file(running.config().join("20.yaml")).unwrap();
+    let (code, text) = running.ask(&["drain"]);
+    assert!(code == Some(0) && text.contains("draining"), "{text}");
+    let (code, text) = running.ask(&["reload"]);
+    assert!(code == Some(2) && text.contains("fedgate is draining"), "{text}");
+}
+
+#[test]
+fn without_a_running_fedgate_nothing_is_found_out() {
+    let home = TempDir::new().unwrap();
+    let socket = home.path().join("none.sock");
+    let (code, text) = told(&["status", "--socket", socket.to_str().unwrap()], home.path());
+    assert!(code == Some(3) && text.contains("does it run"), "{text}");
+    let (code, text) = told(&["failures"], &home.path().join("no-such-directory"));
+    assert!(code == Some(3) && text.contains("--socket"), "{text}");
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let home = TempDir::new().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish"] {
+        let (code, text) = told(&["completions", shell], home.path());
+        assert!(code == Some(0) && text.contains("log-level"), "{shell}");
+    }
+    let (code, page) = told(&["man"], home.path());
+    assert!(code == Some(0) && page.starts_with(".ie"), "{}", &page[..40]);
+    let pages = home.path().join("man");
+    let (code, text) = told(&["man", "--dir", pages.to_str().unwrap()], home.path());
+    assert_eq!(code, Some(0), "{text}");
+    for page in ["fedgate.1", "fedgate-status.1", "fedgate-check-config.1"] {
+        assert!(pages.join(page).exists(), "{page}");
+    }
+}
