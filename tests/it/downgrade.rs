@@ -1,9 +1,10 @@
 //! Peers that come back weaker than they were, or with another key: let in, or refused, in both
 //! directions, on open streams, after a restart, and when it only seems so.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use fedgate::proxy::App;
+use serde_json::{Value, json};
 
 use crate::world::{
     BOUNCE, Conn, EXTERNAL, FEATURES_END, Host, Identity, PeerTls, Service, Station, Style, World,
@@ -224,4 +225,50 @@ async fn a_restart_forgets_nothing_and_a_broken_file_is_put_aside() {
     peer.steer(world.public());
     drop(peer.open("old.test").await);
     world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_new_policy_is_simulated_on_what_is_remembered() {
+    let mut world = World::start().await;
+    world.reload("rules: [{ match: no.test, allow: none }]").unwrap();
+    was_trusted(&mut world).await;
+    let peer = weak(&world).await;
+    drop(peer.open("old.test").await);
+    let mut conn = world.connect().await;
+    conn.say(header("no.test", "old.test")).await;
+    conn.ends_with("policy-violation").await;
+    let world = world.restarted().await;
+
+    let new = world.path().with_file_name("new.d");
+    let with = |rules: &str| {
+        fs::create_dir_all(&new).unwrap();
+        fs::copy(world.path().join("10.yaml"), new.join("10.yaml")).unwrap();
+        fs::write(new.join("20.yaml"), format!("version: 1\n{rules}")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fedgate"));
+        command.args(["policy", "simulate", "--json", "--config"]).arg(&new);
+        command.env("FEDGATE_CONFIG", world.path());
+        let ran = command.output().unwrap();
+        (ran.status.code().unwrap(), String::from_utf8(ran.stdout).unwrap())
+    };
+    let same = "rules: [{ match: no.test, allow: none }]";
+    let (code, text) = with(same);
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &report["refused"], &report["admitted"]), (0, &json!([]), &json!([])));
+    let (code, text) = with("rules: [{ match: evil.test, level: trusted }]");
+    assert_eq!(code, 1, "{text}");
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let refused = &report["refused"][0];
+    assert_eq!(refused["domain"], "evil.test");
+    assert_eq!(refused["direction"], "inbound");
+    assert_eq!(
+        (&refused["level"], &refused["proof"]),
+        (&json!("encrypted"), &json!("dialback-weak"))
+    );
+    assert!(refused["rule"].as_str().unwrap().ends_with("/20.yaml:2"), "{text}");
+    assert_eq!(report["refused"].as_array().unwrap().len(), 1, "{text}");
+    assert_eq!(report["admitted"][0]["domain"], "no.test");
+    assert_eq!(with("rules: [{ match: evil.test, lvl: trusted }]").0, 64);
+    // nobody knows
+    fs::remove_file(world.config().state_dir.join("memory.jsonl")).unwrap();
+    assert_eq!(with(same).0, 3);
 }
