@@ -44,7 +44,7 @@ pub(super) fn check(
     let (legacy, local_domains) = legacy::check(&top, &listen, missing, out);
     let lists = lists::check(&top, directory, out);
     let roles = features::roles(&top, &local_domains, out);
-    let policy = rules::check(&top, &lists, &roles, &local_domains, now, out);
+    let policy = rules::check(&top, directory, &lists, &roles, &local_domains, now, out);
     let path = |text: &str| value::path(text, directory);
     let state_dir = top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into());
     Config {
@@ -88,7 +88,7 @@ fn check_version(top: &Section<'_>, missing: Option<&str>, out: &mut Reports<'_>
 }
 
 fn check_listen(top: &Section<'_>, out: &mut Reports<'_>) -> Listen {
-    let section = top.section("listen", &["public", "direct_tls", "local", "dns"], out);
+    let section = top.section("listen", &LISTEN_KEYS, out);
     // a default has no place
     let mut all: Vec<(SocketAddr, Option<At>)> = Vec::new();
     let mut read = |key: &str, default: &[SocketAddr], out: &mut Reports<'_>| {
@@ -105,6 +105,10 @@ fn check_listen(top: &Section<'_>, out: &mut Reports<'_>) -> Listen {
         direct_tls: read("direct_tls", &[], out),
         local: read("local", &[SocketAddr::from(([127, 0, 0, 1], 5268))], out),
         dns: read("dns", &[], out),
+        proxy_protocol: section
+            .as_ref()
+            .and_then(|section| section.list("proxy_protocol", value::network, out))
+            .map_or_else(Vec::new, without_places),
     };
     for (n, (address, place)) in all.iter().enumerate() {
         let mut before = all.iter().take(n);
@@ -162,15 +166,7 @@ fn check_certificates(
 
 fn check_tls(top: &Section<'_>, directory: &Path, out: &mut Reports<'_>) -> Tls {
     let section = top.section("tls", &["roots", "min_version"], out);
-    let root = |text: &str| match text {
-        "system" => Ok(Roots::System),
-        // a bare word is a misspelt word sooner than a file
-        _ if !text.contains(['/', '.']) => {
-            Err(Wrong::new(format!("unknown trust roots {}", quote(text)))
-                .hint("expected \"system\" or the path of a PEM file"))
-        }
-        _ => value::path(text, directory).map(Roots::File),
-    };
+    let root = |text: &str| root(text, directory);
     let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
     let version = |text: &str| value::word(text, "TLS version", &versions);
     let given = section.as_ref().and_then(|s| s.list("roots", root, out));
@@ -179,6 +175,18 @@ fn check_tls(top: &Section<'_>, directory: &Path, out: &mut Reports<'_>) -> Tls 
         min_version: section
             .and_then(|s| s.text("min_version", version, out))
             .unwrap_or(TlsVersion::V1_2),
+    }
+}
+
+fn root(text: &str, directory: &Path) -> Result<Roots, Wrong> {
+    match text {
+        "system" => Ok(Roots::System),
+        // a bare word is a misspelt word sooner than a file
+        _ if !text.contains(['/', '.']) => {
+            Err(Wrong::new(format!("unknown trust roots {}", quote(text)))
+                .hint("expected \"system\" or the path of a PEM file"))
+        }
+        _ => value::path(text, directory).map(Roots::File),
     }
 }
 
@@ -269,6 +277,8 @@ fn check_log(top: &Section<'_>, out: &mut Reports<'_>) -> Log {
 fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
     values.into_iter().map(|(value, _)| value).collect()
 }
+
+const LISTEN_KEYS: [&str; 5] = ["public", "direct_tls", "local", "dns", "proxy_protocol"];
 
 const KEYS: [&str; 20] = [
     "version",

@@ -28,7 +28,7 @@ use self::{
     tiers::{Merged, Tier, fill_from_lists},
 };
 use crate::{
-    config::civil::Instant,
+    config::{civil::Instant, model::Roots},
     xmpp::{Direction, Domain},
 };
 
@@ -360,6 +360,15 @@ impl Policy {
     /// The rules for domains but for the defaults, as they were written.
     pub(in crate::config) fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().filter(|rule| !rule.patterns.is_empty())
+    }
+
+    /// The sets of trust roots that rules name, and for each the place of one of these rules.
+    #[must_use]
+    pub fn roots(&self) -> BTreeMap<Arc<[Roots]>, Place> {
+        let named =
+            |rule: &Rule| Some((Arc::clone(rule.terms.roots.as_ref()?), rule.place.clone()));
+        // the first rule of several speaks
+        self.rules.iter().rev().filter_map(named).collect()
     }
 
     /// The rules for addresses, as they were written.

@@ -11,6 +11,7 @@ pub mod fetch;
 pub mod memory;
 pub mod own;
 pub mod posh;
+pub mod proxy_header;
 pub mod resolver;
 pub mod roots;
 pub mod secret;

@@ -8,12 +8,13 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tracing::debug;
 
-use super::{gate::Gate, services::Services};
+use super::services::Services;
 use crate::{
     auth::{
         Proof, Prooftype,
         dane::{self, DanePlan},
-        pkix, posh,
+        pkix::{self, TrustRoots},
+        posh,
     },
     config::model::Dnssec,
     net::{resolver::ResolveError, targets::Target},
@@ -76,7 +77,7 @@ impl Unproven {
     }
 }
 
-impl Gate {
+impl Services {
     /// Judges the certificate chain of a client that claims a domain, as of now: where DNSSEC is
     /// used by what it says of the domain's own servers, which show the same certificates (protocol
     /// DA-11, DA-12), by PKIX, and by POSH.
@@ -87,15 +88,12 @@ impl Gate {
         &self,
         chain: &[CertificateDer<'static>],
         domain: &Domain,
+        roots: &TrustRoots,
     ) -> Result<Proof, Unproven> {
-        if chain.is_empty() {
-            return Err(Unproven::Open("no certificate".into()));
-        }
-        let services = self.services();
         let mut ids = vec![pkix::ReferenceIds::of(domain)];
         let mut targets = Vec::new();
-        if services.config.resolver.dnssec != Dnssec::Off {
-            let published = timeout(WAIT, services.resolver.published(domain)).await;
+        if self.config.resolver.dnssec != Dnssec::Off {
+            let published = timeout(WAIT, self.resolver.published(domain)).await;
             let published =
                 published.map_err(|_| Unproven::Unanswered("DNS took too long".to_owned()))?;
             let published = published.map_err(unanswered)?;
@@ -111,7 +109,7 @@ impl Gate {
                 return Err(unanswered(error));
             }
             // In the resolver's memory by now.
-            targets = services.resolver.service(domain).await.unwrap_or_default();
+            targets = self.resolver.service(domain).await.unwrap_or_default();
         }
         for target in &targets {
             if let Some(until) = target.delegation.until() {
@@ -121,20 +119,18 @@ impl Gate {
         }
         let mut why = String::new();
         for id in ids {
-            match pkix::verify(chain, &services.roots, id, UnixTime::now()) {
+            match pkix::verify(chain, roots, id, UnixTime::now()) {
                 Ok(proof) => return Ok(proof),
                 Err(error) => why = error.to_string(),
             }
         }
         // nothing is fetched at the wish of those who may not send
-        if services.config.policy.domain(domain, Direction::Inbound).denied.is_some() {
+        if self.config.policy.domain(domain, Direction::Inbound).denied.is_some() {
             return Err(Unproven::Open(why));
         }
-        services.judge_by_posh(chain, domain, why, Instant::now() + WAIT).await
+        self.judge_by_posh(chain, domain, why, Instant::now() + WAIT).await
     }
-}
 
-impl Services {
     /// Judges the certificate chain of a peer's endpoint, as of now. What the domain publishes by
     /// POSH is fetched only where DANE has no say and PKIX does not prove it.
     ///
@@ -146,11 +142,12 @@ impl Services {
         domain: &Domain,
         target: &Target,
         plan: &DanePlan,
+        roots: &TrustRoots,
         deadline: Instant,
     ) -> Result<Proof, Unproven> {
         let delegated = target.delegation.until();
         let now = UnixTime::now();
-        match plan.judge(chain, domain, &target.host, delegated, &self.roots, now) {
+        match plan.judge(chain, domain, &target.host, delegated, roots, now) {
             Ok(proof) => Ok(proof),
             Err(dane::Unproven::Dane(why)) => Err(Unproven::Contradicted(why.to_string())),
             Err(dane::Unproven::Pkix(why)) => {

@@ -1,13 +1,16 @@
 //! What is made from one configuration: TLS material, trust roots, the resolver. A reload makes a
 //! new one, whole, before the old one is let go.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use tracing::warn;
 
 use crate::{
     auth::pkix::TrustRoots,
-    config::model::{CertificateFiles, Config},
+    config::{
+        model::{CertificateFiles, Config, Roots},
+        policy::{Decision, Place},
+    },
     net::{
         certificates::{CertificateError, CertificateStore, CertificateWarning},
         connector::Rules,
@@ -26,7 +29,10 @@ use crate::{
 pub(crate) struct Services {
     pub(crate) config: Arc<Config>,
     pub(crate) tls: TlsContext,
+    /// The trust roots for all.
     pub(crate) roots: TrustRoots,
+    /// Those that rules name in their place, by where they come from.
+    of_rules: BTreeMap<Arc<[Roots]>, TrustRoots>,
     pub(crate) resolver: Resolver,
     /// What domains publish over HTTPS; none: it is not asked for.
     pub(crate) posh: Option<PoshClient>,
@@ -52,6 +58,9 @@ pub enum ServicesError {
     /// Trust roots.
     #[error(transparent)]
     Roots(#[from] RootsError),
+    /// Trust roots of a rule.
+    #[error("trust roots of the rule at {0:#}")]
+    RuleRoots(Place, #[source] RootsError),
     /// Name servers.
     #[error(transparent)]
     Servers(#[from] ServersError),
@@ -81,6 +90,15 @@ impl Services {
         for warning in warnings {
             warn!("{warning}");
         }
+        let mut of_rules = BTreeMap::new();
+        for (sources, rule) in config.policy.roots() {
+            let (roots, warnings) = roots::load(&sources)
+                .map_err(|error| ServicesError::RuleRoots(rule.clone(), error))?;
+            for warning in warnings {
+                warn!(%rule, "{warning}");
+            }
+            of_rules.insert(sources, roots);
+        }
         let tls = TlsContext::new(store, config.tls.min_version).map_err(ServicesError::Tls)?;
         let listen = &config.listen;
         let own = [&listen.public, &listen.direct_tls, &listen.local];
@@ -91,7 +109,16 @@ impl Services {
         let fetcher = Fetcher::new(resolver.clone(), &roots, config.tls.min_version, rules);
         let fetcher = Arc::new(fetcher.map_err(ServicesError::Tls)?);
         let posh = config.posh.fetch.then(|| PoshClient::new(Arc::clone(&fetcher), config.posh));
-        Ok(Self { config, tls, roots, resolver, posh, fetcher, own })
+        Ok(Self { config, tls, roots, of_rules, resolver, posh, fetcher, own })
+    }
+
+    /// The trust roots by which a decision has certificates judged; none if it is of another
+    /// configuration.
+    pub(crate) fn roots_for(&self, decision: &Decision<'_>) -> Option<&TrustRoots> {
+        match decision.roots() {
+            None => Some(&self.roots),
+            Some(sources) => self.of_rules.get(sources),
+        }
     }
 
     /// What holds for every connection to an address that a stranger named.

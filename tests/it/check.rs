@@ -18,7 +18,7 @@ use fedgate::{
 use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
-use crate::world::{Host, Identity, Manner, Plan, Service, World, soon};
+use crate::world::{Authority, Host, Identity, Manner, Plan, Service, World, soon};
 
 fn options(domain: &str) -> Options {
     let domain = domain.parse().unwrap();
@@ -200,6 +200,30 @@ rules: [{ match: bank.test, level: trusted }]";
         assert!(!said.contains("<db:"), "{said}");
     }
     world.is_alive().await;
+}
+
+#[tokio::test]
+async fn the_trust_roots_of_a_rule_are_asked_in_place_of_those_for_all() {
+    let world = World::start().await;
+    let partner = Authority::new();
+    partner.write(&world.path().with_file_name("partner.pem"));
+    world.configure("rules: [{ match: evil.test, tls: { roots: ../partner.pem } }]");
+    let mut host = world.host("evil.test").await;
+    for (identity, result) in [
+        (world.authority.issue(&["evil.test"]), ProofResult::Fails),
+        (partner.issue(&["evil.test"]), ProofResult::Holds),
+    ] {
+        host.identity = identity;
+        let wanted = options("evil.test");
+        let (report, _) = tokio::join!(world.check(&wanted), offers(&host, DIALBACK));
+        let text = report.to_text(false);
+        assert!(proofs(&report).contains(&("pkix", result)), "{text}");
+        assert_eq!(
+            report.outcome.proven_by == Some("pkix"),
+            result == ProofResult::Holds,
+            "{text}"
+        );
+    }
 }
 
 /// The result of each prooftype on the only connection.

@@ -5,8 +5,8 @@ use fedgate::config;
 use tokio::time::{Duration, sleep};
 
 use crate::world::{
-    BOUNCE, EXTERNAL, FEATURES_END, Host, Identity, MECHANISMS, Plan, Service, Station, Style,
-    World, header, message_to, soon,
+    Authority, BOUNCE, EXTERNAL, FEATURES_END, Host, Identity, MECHANISMS, Plan, Service, Station,
+    Style, World, header, message_to, soon,
 };
 
 const STANZA: &str = "<message from='m@plain.test' to='bob@old.test'><body>x</body></message>";
@@ -170,6 +170,65 @@ async fn a_prooftype_that_does_not_count_proves_nothing() {
     let stanza = "<message from='m@new.test' to='bob@old.test'/>";
     conn.say(stanza).await;
     assert_eq!(world.legacy.arrival().await, stanza);
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn the_trust_roots_of_a_rule_stand_in_place_of_those_for_all() {
+    let config = "limits: { connect: 3s, tcp_connect: 1s }";
+    let mut world = World::with(Plan { config, ..BOUNCE }).await;
+    let partner = Authority::new();
+    partner.write(&world.path().with_file_name("partner.pem"));
+    let rules = "rules: [{ match: evil.test, level: trusted, tls: { roots: ../partner.pem } }]";
+    world.reload(rules).unwrap();
+    for (authority, domain, expected) in [
+        (&world.authority, "evil.test", false),
+        (&partner, "evil.test", true),
+        (&world.authority, "other.test", true),
+        (&partner, "other.test", false),
+    ] {
+        let mut conn = world.secured(Some(&authority.issue(&[domain]))).await;
+        conn.say(header(domain, "old.test")).await;
+        let features = conn.until(FEATURES_END).await;
+        assert_eq!(features.contains("EXTERNAL"), expected, "{domain}");
+    }
+    let common = world.host("evil.test").await;
+    let stream = world.sends("evil.test").await;
+    common.accept_secured().await.ends_silently().await;
+    world.bounced("evil.test", "remote-server-timeout").await;
+    drop(stream);
+    world.reload(rules).unwrap();
+    let host = Host::bind("evil.test", partner.issue(&["evil.test"]));
+    world.dns.publish("evil.test", Service::StartTls, &[host.address]);
+    let _stream = world.sends("evil.test").await;
+    let mut conn = host.accept_open().await;
+    conn.until(&message_to("evil.test")).await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn in_mode_report_the_trust_roots_for_all_count_too() {
+    let mut world = World::start().await;
+    Authority::new().write(&world.path().with_file_name("partner.pem"));
+    let rules = "mode: report\nrules: [{ match: evil.test, tls: { roots: ../partner.pem } }]";
+    world.reload(rules).unwrap();
+    let mut conn = world.authenticated("evil.test").await;
+    let stanza = "<message from='m@evil.test' to='bob@old.test'/>";
+    conn.say(stanza).await;
+    assert_eq!(world.legacy.arrival().await, stanza);
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn trust_roots_of_a_rule_that_cannot_be_read_change_nothing() {
+    let mut world = World::start().await;
+    world.configure("rules:\n- match: evil.test\n  tls: { roots: [system, ../missing.pem] }");
+    let config = world.config();
+    let error = world.app.reload(config).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap();
+    assert!(error.to_string().ends_with("20.yaml:3:3"), "{error}");
+    assert!(source.to_string().contains("missing.pem"), "{source}");
+    world.authenticated("evil.test").await;
     world.is_alive().await;
 }
 

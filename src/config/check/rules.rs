@@ -1,6 +1,6 @@
 //! Defaults, rules and guarded networks become the policy.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -28,6 +28,7 @@ use crate::{
 
 pub(super) fn check(
     top: &Section<'_>,
+    directory: &Path,
     lists: &Lists,
     roles: &Roles,
     local_domains: &BTreeMap<Domain, Arc<Legacy>>,
@@ -46,13 +47,14 @@ pub(super) fn check(
             patterns: Vec::new(),
             local: Vec::new(),
             direction: None,
-            terms: terms::read(&section, roles, out),
+            terms: terms::read(&section, directory, roles, out),
             reason: None,
             expires: None,
             place: out.place(at),
         });
     }
-    let mut rules = Rules { policy, lists, roles, local_domains, now, below: Vec::new() };
+    let mut rules =
+        Rules { policy, directory, lists, roles, local_domains, now, below: Vec::new() };
     if let Some(node) = top.get("rules") {
         for item in items(node, "rules", out) {
             rules.rule(item, out);
@@ -74,6 +76,7 @@ pub(super) fn check(
 
 struct Rules<'c> {
     policy: Policy,
+    directory: &'c Path,
     lists: &'c Lists,
     roles: &'c Roles,
     local_domains: &'c BTreeMap<Domain, Arc<Legacy>>,
@@ -140,7 +143,7 @@ impl Rules<'_> {
     }
 
     fn for_domains(&mut self, section: &Section<'_>, frame: Frame, out: &mut Reports<'_>) {
-        let terms = terms::read(section, self.roles, out);
+        let terms = terms::read(section, self.directory, self.roles, out);
         let says = terms::says_something(&terms);
         if !says && TERM_KEYS.iter().all(|key| section.get(key).is_none()) {
             let wrong = Wrong::new("a rule that says nothing");

@@ -1,12 +1,13 @@
 //! What a rule says, and what it cannot say together.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
     features::{self, Roles},
-    without_places,
+    limits::CONNECTIONS,
+    root, without_places,
 };
 use crate::{
     config::{
@@ -38,12 +39,18 @@ pub(super) const TERM_KEYS: [&str; 12] = [
 pub(super) const DEFAULT_KEYS: [&str; 7] =
     ["allow", "level", "proofs", "downgrade", "error", "compat", "features"];
 
-pub(super) const TLS_KEYS: [&str; 1] = ["min"];
+pub(super) const TLS_KEYS: [&str; 2] = ["min", "roots"];
 pub(super) const CONNECT_KEYS: [&str; 2] = ["address", "tls"];
 pub(super) const COMPAT_KEYS: [&str; 2] = ["bidi", "multiplex"];
-pub(super) const LIMIT_KEYS: [&str; 3] = ["queue", "connect", "idle"];
+pub(super) const LIMIT_KEYS: [&str; 7] =
+    ["stanza", "queue", "connect", "idle", "rate", "stanza_rate", "connections_per_domain"];
 
-pub(super) fn read(section: &Section<'_>, roles: &Roles, out: &mut Reports<'_>) -> Terms {
+pub(super) fn read(
+    section: &Section<'_>,
+    directory: &Path,
+    roles: &Roles,
+    out: &mut Reports<'_>,
+) -> Terms {
     let mut terms = Terms {
         allow: section.text("allow", |text| value::word(text, "direction", &Allow::WORDS), out),
         level: section.text("level", level, out),
@@ -60,6 +67,14 @@ pub(super) fn read(section: &Section<'_>, roles: &Roles, out: &mut Reports<'_>) 
     if let Some(tls) = section.section("tls", &TLS_KEYS, out) {
         let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
         terms.tls_min = tls.text("min", |text| value::word(text, "TLS version", &versions), out);
+        let roots = tls.one_or_list("roots", |text| root(text, directory), out);
+        terms.roots = roots.map(|given| {
+            let mut roots = without_places(given);
+            roots.sort();
+            roots.dedup();
+            roots.into()
+        });
+        trusted_in_vain(&tls, &terms, out);
     }
     if let Some(connect) = section.section("connect", &CONNECT_KEYS, out) {
         let address = connect.required("address", value::host_port, out);
@@ -80,6 +95,11 @@ pub(super) fn read(section: &Section<'_>, roles: &Roles, out: &mut Reports<'_>) 
         own.queue = limits.text("queue", |text| value::size(text, &QUEUE), out);
         own.connect = limits.text("connect", |text| value::duration(text, &CONNECT), out);
         own.idle = limits.text("idle", |text| value::duration(text, &IDLE), out);
+        own.stanza = limits.text("stanza", |text| value::size(text, &STANZA), out);
+        own.rate = limits.text("rate", value::size_rate, out);
+        own.stanza_rate = limits.text("stanza_rate", value::count_rate, out);
+        let connections = |text: &str| value::count(text, &CONNECTIONS);
+        own.connections_per_domain = limits.text("connections_per_domain", connections, out);
     }
     cannot_be(section, &terms, out);
     terms
@@ -108,6 +128,22 @@ fn cannot_be(section: &Section<'_>, terms: &Terms, out: &mut Reports<'_>) {
     if let Some(level) = terms.level.filter(|level| !level.needs_tls()) {
         let wrong = format!("\"pins\" with \"level: {}\"", level.as_str());
         out.error(pins.at, Wrong::new(wrong).hint("a stream without TLS shows no certificate"));
+    }
+}
+
+/// Trust roots that nothing asks.
+fn trusted_in_vain(tls: &Section<'_>, terms: &Terms, out: &mut Reports<'_>) {
+    let Some(roots) = tls.pair("roots") else { return };
+    let proofs = terms.proofs.unwrap_or(Proofs::ALL);
+    // TLSA records may ask for a trusted CA too
+    if !proofs.contains(Proofs::PKIX) && !proofs.contains(Proofs::DANE) {
+        let wrong =
+            Wrong::new("\"tls.roots\" with \"proofs\" that have neither \"pkix\" nor \"dane\"");
+        out.error(roots.at, wrong.hint("no CA is asked for then"));
+    }
+    if terms.pins.is_some() {
+        let wrong = Wrong::new("\"tls.roots\" with \"pins\"");
+        out.error(roots.at, wrong.hint("with pins nothing else counts: leave one out"));
     }
 }
 
@@ -170,6 +206,7 @@ pub(super) const ERRORS: [(&str, StanzaCondition); 6] = [
 ];
 
 // the same ranges as of the limits for all
+const STANZA: RangeInclusive<usize> = 10_000..=16 << 20;
 const QUEUE: RangeInclusive<usize> = 10_000..=1 << 30;
 const CONNECT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 const IDLE: RangeInclusive<Duration> = Duration::from_mins(15)..=Duration::from_hours(168);

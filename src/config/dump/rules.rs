@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     config::{
-        model::{ListSource, ListUrl},
+        model::{ListSource, ListUrl, TlsVersion},
         policy::{self, AddressRule, Downgrade, Guarded, Level, Policy, Proofs, Role},
         value,
     },
@@ -122,7 +122,7 @@ struct Terms<'p> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pins: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<BTreeMap<&'static str, &'static str>>,
+    tls: Option<Tls>,
     #[serde(skip_serializing_if = "Option::is_none")]
     downgrade: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,6 +137,14 @@ struct Terms<'p> {
     limits: Option<BTreeMap<&'static str, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     features: Option<Features<'p>>,
+}
+
+#[derive(Serialize)]
+struct Tls {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roots: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]
@@ -155,6 +163,7 @@ impl<'p> Terms<'p> {
             proofs,
             pins,
             tls_min,
+            roots,
             downgrade,
             connect,
             from_ip,
@@ -164,12 +173,24 @@ impl<'p> Terms<'p> {
             limits,
             features,
         } = terms;
-        let policy::LimitTerms { queue, connect: connect_time, idle } = limits;
+        let policy::LimitTerms {
+            stanza,
+            queue,
+            connect: connect_time,
+            idle,
+            rate,
+            stanza_rate,
+            connections_per_domain,
+        } = limits;
         let switch = |on: &Option<bool>| on.map(|on| if on { "auto" } else { "off" });
         let limits = [
+            ("stanza", stanza.map(value::show_size)),
             ("queue", queue.map(value::show_size)),
             ("connect", connect_time.map(value::show_duration)),
             ("idle", idle.map(value::show_duration)),
+            ("rate", rate.map(value::show_size_rate)),
+            ("stanza_rate", stanza_rate.map(value::show_count_rate)),
+            ("connections_per_domain", connections_per_domain.map(|n| n.to_string())),
         ];
         let limits: BTreeMap<_, _> =
             limits.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
@@ -178,7 +199,10 @@ impl<'p> Terms<'p> {
             level: level.map(Level::as_str),
             proofs: proofs.map(|proofs: Proofs| proofs.words().collect()),
             pins: pins.as_deref().map(texts),
-            tls: tls_min.map(|least| BTreeMap::from([("min", least.as_str())])),
+            tls: (tls_min.is_some() || roots.is_some()).then(|| Tls {
+                min: tls_min.map(TlsVersion::as_str),
+                roots: roots.as_deref().map(texts),
+            }),
             downgrade: downgrade.map(Downgrade::as_str),
             connect: connect.as_deref().map(|connect| {
                 let tls = if connect.direct_tls { "direct" } else { "starttls" };

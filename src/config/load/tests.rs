@@ -44,6 +44,22 @@ fn relative_paths_are_relative_to_the_directory() {
 }
 
 #[test]
+fn the_trust_roots_of_rules_are_files_of_the_configuration() {
+    let text = "tls: { roots: [ca.pem] }\nrules:\n\
+                - { match: a.test, tls: { roots: [own.pem, system] } }\n\
+                - { match: b.test, tls: { roots: [system, own.pem, own.pem] } }\n\
+                - { match: c.test, tls: { roots: ca.pem } }\n";
+    let directory = directory(&[("a.yaml", MINIMAL), ("b.yaml", text)]);
+    let config = load(directory.path()).unwrap().config;
+    let at = |path: &str| directory.path().join(path);
+    assert_eq!(config.files(), [at("ca.pem"), at("own.pem")]);
+    // one set for both rules
+    let places: Vec<_> = config.policy.roots().into_values().map(|at| at.to_string()).collect();
+    assert_eq!(places.len(), 2);
+    assert!(places.iter().any(|place| place.ends_with("b.yaml:3")), "{places:?}");
+}
+
+#[test]
 fn files_reached_through_links_as_kubernetes_makes_them_are_read() {
     let directory = directory(&[]);
     let root = directory.path();

@@ -8,7 +8,7 @@ use super::answer::Downgrade;
 use super::features::FeatureTerms;
 use crate::{
     auth::Prooftype,
-    config::model::{HostPort, TlsVersion},
+    config::model::{HostPort, Rate, Roots, TlsVersion},
     features::Class,
     xmpp::{Direction, StanzaCondition},
 };
@@ -179,6 +179,8 @@ pub(in crate::config) struct Terms {
     pub(in crate::config) proofs: Option<Proofs>,
     pub(in crate::config) pins: Option<Arc<[Pin]>>,
     pub(in crate::config) tls_min: Option<TlsVersion>,
+    /// Sorted, each once: equal sets are the same.
+    pub(in crate::config) roots: Option<Arc<[Roots]>>,
     pub(in crate::config) downgrade: Option<Downgrade>,
     pub(in crate::config) connect: Option<Arc<Connect>>,
     pub(in crate::config) from_ip: Option<Arc<[IpNet]>>,
@@ -195,6 +197,10 @@ pub(in crate::config) struct LimitTerms {
     pub(in crate::config) queue: Option<usize>,
     pub(in crate::config) connect: Option<Duration>,
     pub(in crate::config) idle: Option<Duration>,
+    pub(in crate::config) stanza: Option<usize>,
+    pub(in crate::config) rate: Option<Rate>,
+    pub(in crate::config) stanza_rate: Option<Rate>,
+    pub(in crate::config) connections_per_domain: Option<usize>,
 }
 
 /// What is decided on its own.
@@ -206,6 +212,7 @@ pub(in crate::config) enum Key {
     Proofs,
     Pins,
     TlsMin,
+    Roots,
     Downgrade,
     Connect,
     FromIp,
@@ -215,17 +222,22 @@ pub(in crate::config) enum Key {
     Queue,
     ConnectTime,
     Idle,
+    Stanza,
+    Rate,
+    StanzaRate,
+    Connections,
     Feature(Class),
 }
 
 impl Key {
-    pub(in crate::config) const ALL: [Self; 21] = [
+    pub(in crate::config) const ALL: [Self; 26] = [
         Self::Inbound,
         Self::Outbound,
         Self::Level,
         Self::Proofs,
         Self::Pins,
         Self::TlsMin,
+        Self::Roots,
         Self::Downgrade,
         Self::Connect,
         Self::FromIp,
@@ -241,6 +253,10 @@ impl Key {
         Self::Feature(Class::Presence),
         Self::Feature(Class::Pubsub),
         Self::Feature(Class::Payloads),
+        Self::Stanza,
+        Self::Rate,
+        Self::StanzaRate,
+        Self::Connections,
     ];
 
     /// Its place among [`Self::ALL`].
@@ -256,6 +272,7 @@ impl Key {
             Self::Proofs => "proofs",
             Self::Pins => "pins",
             Self::TlsMin => "tls.min",
+            Self::Roots => "tls.roots",
             Self::Downgrade => "downgrade",
             Self::Connect => "connect",
             Self::FromIp => "from_ip",
@@ -271,12 +288,16 @@ impl Key {
             Self::Feature(Class::Presence) => "features.presence",
             Self::Feature(Class::Pubsub) => "features.pubsub",
             Self::Feature(Class::Payloads) => "features.payloads",
+            Self::Stanza => "limits.stanza",
+            Self::Rate => "limits.rate",
+            Self::StanzaRate => "limits.stanza_rate",
+            Self::Connections => "limits.connections_per_domain",
         }
     }
 
     /// What the terms say of it, for people; none if nothing.
     pub(in crate::config) fn show(self, terms: &Terms) -> Option<String> {
-        use crate::config::value::{show_duration, show_size};
+        use crate::config::value::{show_count_rate, show_duration, show_size, show_size_rate};
         let open = |allow: &Option<Allow>, direction| {
             allow.map(|allow| if allow.is_open(direction) { "yes" } else { "no" }.to_owned())
         };
@@ -291,6 +312,9 @@ impl Key {
                 terms.pins.as_ref().map(|pins| list(pins.iter().map(Pin::to_string).collect()))
             }
             Self::TlsMin => terms.tls_min.map(|version| version.as_str().to_owned()),
+            Self::Roots => {
+                terms.roots.as_ref().map(|roots| list(roots.iter().map(Roots::to_string).collect()))
+            }
             Self::Downgrade => terms.downgrade.map(|what| what.as_str().to_owned()),
             Self::Connect => terms.connect.as_ref().map(|connect| {
                 let tls = if connect.direct_tls { "direct" } else { "starttls" };
@@ -306,6 +330,10 @@ impl Key {
             Self::ConnectTime => terms.limits.connect.map(show_duration),
             Self::Idle => terms.limits.idle.map(show_duration),
             Self::Feature(class) => terms.features.as_ref()?.show(class),
+            Self::Stanza => terms.limits.stanza.map(show_size),
+            Self::Rate => terms.limits.rate.map(show_size_rate),
+            Self::StanzaRate => terms.limits.stanza_rate.map(show_count_rate),
+            Self::Connections => terms.limits.connections_per_domain.map(|n| n.to_string()),
         }
     }
 }
@@ -319,6 +347,7 @@ impl Terms {
             Key::Proofs => self.proofs.is_some(),
             Key::Pins => self.pins.is_some(),
             Key::TlsMin => self.tls_min.is_some(),
+            Key::Roots => self.roots.is_some(),
             Key::Downgrade => self.downgrade.is_some(),
             Key::Connect => self.connect.is_some(),
             Key::FromIp => self.from_ip.is_some(),
@@ -329,6 +358,10 @@ impl Terms {
             Key::ConnectTime => self.limits.connect.is_some(),
             Key::Idle => self.limits.idle.is_some(),
             Key::Feature(class) => self.features.as_ref().is_some_and(|terms| terms.has(class)),
+            Key::Stanza => self.limits.stanza.is_some(),
+            Key::Rate => self.limits.rate.is_some(),
+            Key::StanzaRate => self.limits.stanza_rate.is_some(),
+            Key::Connections => self.limits.connections_per_domain.is_some(),
         }
     }
 
@@ -346,6 +379,7 @@ impl Terms {
             Key::Proofs => self.proofs == other.proofs,
             Key::Pins => self.pins == other.pins,
             Key::TlsMin => self.tls_min == other.tls_min,
+            Key::Roots => self.roots == other.roots,
             Key::Downgrade => self.downgrade == other.downgrade,
             Key::Connect => self.connect == other.connect,
             Key::FromIp => self.from_ip == other.from_ip,
@@ -360,6 +394,12 @@ impl Terms {
                 (Some(one), None) | (None, Some(one)) => !one.has(class),
                 (None, None) => true,
             },
+            Key::Stanza => self.limits.stanza == other.limits.stanza,
+            Key::Rate => self.limits.rate == other.limits.rate,
+            Key::StanzaRate => self.limits.stanza_rate == other.limits.stanza_rate,
+            Key::Connections => {
+                self.limits.connections_per_domain == other.limits.connections_per_domain
+            }
         }
     }
 
@@ -379,6 +419,7 @@ impl Terms {
             Key::Feature(class) => denies(self, class) && !denies(other, class),
             Key::Proofs
             | Key::Pins
+            | Key::Roots
             | Key::Connect
             | Key::FromIp
             | Key::Error
@@ -386,7 +427,11 @@ impl Terms {
             | Key::Multiplex
             | Key::Queue
             | Key::ConnectTime
-            | Key::Idle => false,
+            | Key::Idle
+            | Key::Stanza
+            | Key::Rate
+            | Key::StanzaRate
+            | Key::Connections => false,
         }
     }
 }

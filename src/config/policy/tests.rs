@@ -19,6 +19,7 @@ use crate::xmpp::StanzaCondition;
 use Direction::{Inbound, Outbound};
 
 mod decisions;
+mod outcomes;
 
 #[test]
 fn the_most_specific_domain_rule_wins_key_by_key() {

@@ -339,7 +339,7 @@ impl Advice<'_> {
             "not-yet-valid" => "the peer's certificate is not valid yet: is the clock right, here and there?".to_owned(),
             "name-mismatch" => format!("the peer would reach \"trusted\" with a certificate that also names {domain}"),
             "self-signed" => format!("the peer would reach \"trusted\" with a certificate of a public CA, or TLSA records in a signed zone, or POSH, for {domain}"),
-            "unknown-issuer" => "the chain ends at a CA that is not trusted here: the peer has to send its intermediate certificates, or tls.roots is missing one".to_owned(),
+            "unknown-issuer" => "the chain ends at a CA that is not trusted here: the peer has to send its intermediate certificates, or tls.roots, that of its rule if there is one, lacks a CA".to_owned(),
             _ => "the peer's certificate chain has to be put right there".to_owned(),
         };
         self.hint(status, what);

@@ -36,9 +36,11 @@ pub(super) async fn judge(
     endpoint: &Endpoint,
 ) -> Judgement {
     let now = UnixTime::now();
+    let decision = walk.decision(Direction::Outbound);
+    let roots = walk.services.roots_for(&decision).unwrap_or(&walk.services.roots);
     let judge = |plan: &DanePlan| {
         let Endpoint { target, .. } = endpoint;
-        let (domain, roots) = (&walk.pair.target, &walk.services.roots);
+        let domain = &walk.pair.target;
         plan.judge(chain, domain, &target.host, target.delegation.until(), roots, now)
     };
     let dane = match &endpoint.plan {
@@ -53,7 +55,7 @@ pub(super) async fn judge(
         _ if walk.services.config.resolver.dnssec == Dnssec::Off => {
             report("dane", ProofResult::Untried, "resolver.dnssec is off".into())
         }
-        _ if walk.decision(Direction::Outbound).connect().is_some() => {
+        _ if decision.connect().is_some() => {
             let why = "a rule says where the domain is reached, not DNS";
             report("dane", ProofResult::Untried, why.into())
         }
@@ -63,7 +65,7 @@ pub(super) async fn judge(
     let mut proofs = vec![dane, by_pkix(judge(&DanePlan::PkixWithTarget)), posh];
     let Endpoint { target, plan, .. } = endpoint;
     let Walk { services, pair, deadline, .. } = walk;
-    let (decision, remote) = (walk.decision(Direction::Outbound), &pair.target);
+    let remote = &pair.target;
     let verdict = services.accept_endpoint(chain, &decision, remote, target, plan, *deadline).await;
     // before all others, and instead of them (protocol DNA-6)
     if let Some(pins) = decision.pins() {

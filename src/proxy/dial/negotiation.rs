@@ -98,7 +98,7 @@ impl Job<'_> {
                 if live.machine.tls().is_none() {
                     self.recall(&live.sight(&self.setup.pair, self.way), None)?;
                 }
-                live.frames.authenticated(&self.config.limits);
+                live.frames.authenticated(&self.config.limits, self.config.limits.stanza);
                 return Ok(reached);
             }
             if let Some(frame) =
