@@ -32,6 +32,7 @@ use crate::{
     xmpp::{Direction, Domain},
 };
 
+mod answer;
 mod decision;
 mod explain;
 mod features;
@@ -42,12 +43,13 @@ mod rule;
 mod terms;
 mod tiers;
 
+pub use answer::{Downgrade, Mode};
 pub use decision::{Decision, Missing, Query, Shortfall};
 pub use explain::{Explanation, Matched};
 pub use features::{Guard, Refused, Role};
 pub use list::List;
 pub use rule::{Denied, Place};
-pub use terms::{Connect, Downgrade, Level, Mode, Pin, Proofs};
+pub use terms::{Connect, Level, Pin, Proofs};
 
 pub(in crate::config) use features::{FeatureTerms, Whom};
 pub(in crate::config) use list::ListEntry;

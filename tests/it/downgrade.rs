@@ -26,6 +26,10 @@ async fn weak(world: &World) -> Station {
         client: world.authority.client(Some(&identity), &[]),
         external: false,
     };
+    serve(world, tls).await
+}
+
+async fn serve(world: &World, tls: PeerTls) -> Station {
     let peer = Station::start("evil.test", Style::Modern, Some(tls)).await;
     world.dns.publish("evil.test", Service::StartTls, &[peer.address]);
     peer.steer(world.public());
@@ -225,6 +229,63 @@ async fn a_restart_forgets_nothing_and_a_broken_file_is_put_aside() {
     peer.steer(world.public());
     drop(peer.open("old.test").await);
     world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_had_tls_comes_back_without() {
+    let rules =
+        |word| format!("{}\nrules: [{{ match: evil.test, level: verified }}]", downgrade(word));
+    for (word, is_in) in [("alert", true), ("refuse", false)] {
+        let mut world = World::with(BOUNCE).await;
+        world.reload(&rules(word)).unwrap();
+        let mut peer = weak(&world).await;
+        drop(peer.open("old.test").await);
+        let stream = world.sends("evil.test").await;
+        assert_eq!(peer.arrival().await, message_to("evil.test"));
+        drop((peer, stream));
+        let mut peer = Station::start("evil.test", Style::Modern, None).await;
+        world.dns.publish("evil.test", Service::StartTls, &[peer.address]);
+        peer.steer(world.public());
+        // nothing is kept of what the DNS said, nor of streams
+        let mut world = world.restarted().await;
+        peer.steer(world.public());
+        let _stream = world.sends("evil.test").await;
+        if is_in {
+            assert_eq!(peer.arrival().await, message_to("evil.test"));
+            drop(peer.open("old.test").await);
+        } else {
+            world.bounced("evil.test", "remote-server-timeout").await;
+            assert!(peer.ask("old.test").await.contains("not-authorized"));
+        }
+        world.is_alive().await;
+    }
+}
+
+#[tokio::test]
+async fn how_the_server_was_found_that_confirmed_a_key_is_remembered() {
+    for (is_vouched, is_proven, word) in [
+        (false, false, "dialback-weak"),
+        (true, false, "dialback-dnssec"),
+        (true, true, "dialback-proven"),
+    ] {
+        let mut world = World::start().await;
+        if is_vouched {
+            world.dns.vouch();
+            world.reload("resolver: { dnssec: trust-ad }").unwrap();
+        }
+        let identity = match is_proven {
+            true => world.authority.issue(&["evil.test"]),
+            false => Identity::self_signed("evil.test"),
+        };
+        let client = world.authority.client(None, &[]);
+        let tls = PeerTls { server: identity.server(), client, external: false };
+        let peer = serve(&world, tls).await;
+        drop(peer.open("old.test").await);
+        let mut world = world.restarted().await;
+        let line = remembered(&world, "inbound");
+        assert!(line.contains(&format!("\"proof\":\"{word}\"")), "{word}: {line}");
+        world.is_alive().await;
+    }
 }
 
 #[tokio::test]

@@ -4,8 +4,9 @@ use std::{fmt, net::IpAddr, time::Duration};
 
 use super::{
     Policy,
+    answer::{Downgrade, Mode},
     rule::{Denied, Place, Rule},
-    terms::{Connect, Downgrade, Key, Level, Mode, Pin, Proofs},
+    terms::{Connect, Key, Level, Pin, Proofs},
     tiers::Merged,
 };
 use crate::{
