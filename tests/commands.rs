@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -125,6 +126,24 @@ fn commands_say_what_is_so_and_exit_by_it() {
     assert!(code == Some(0) && text.contains("draining"), "{text}");
     let (code, text) = running.ask(&["reload"]);
     assert!(code == Some(2) && text.contains("fedgate is draining"), "{text}");
+}
+
+#[test]
+fn a_second_fedgate_does_not_take_the_socket_of_the_first_and_serves_without() {
+    let running = Running::start();
+    let mut second = Command::new(BINARY)
+        .args(["run", "--config"])
+        .arg(running.config())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(second.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let warning = log.find(|line| line.contains("no admin socket")).unwrap();
+    assert!(warning.contains("WARN") && warning.contains("is in use"), "{warning}");
+    assert!(log.any(|line| line.contains("running")), "it runs all the same");
+    let _ = second.kill();
+    second.wait().unwrap();
+    assert_eq!(running.ask(&["streams"]).0, Some(0), "the first one still answers");
 }
 
 #[test]

@@ -14,4 +14,4 @@ mod watch;
 
 pub use control::{Command, Control, Order};
 pub use guard::TokenError;
-pub use server::{AdminError, Server};
+pub use server::{AdminError, Bound, Server};

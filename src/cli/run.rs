@@ -4,8 +4,12 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use fedgate::{
-    admin::{Command, Control, Order, Server},
-    config::{self, civil, model::Config, watch::Watcher},
+    admin::{AdminError, Bound, Command, Control, Order, Server},
+    config::{
+        self, civil,
+        model::{self, Config},
+        watch::Watcher,
+    },
     ops::{
         log::{self, LogHandle},
         report::Done,
@@ -61,7 +65,7 @@ async fn serve(
     let app = App::start(config)?;
     let (control, mut orders) = Control::new();
     let mut admin = Server::new(app.monitor().clone(), control);
-    let bound = admin.bind(&admin_config)?;
+    let bound = bind(&admin, &admin_config)?;
     admin.serve(bound);
     notify(&[NotifyState::Ready]);
     let mut process = Process { dir, app, admin, watcher, log, expiry };
@@ -150,7 +154,7 @@ impl Process<'_> {
         let level = loaded.config.log.level.clone();
         let expiry = next_expiry(&loaded.config);
         self.watcher.set_files(loaded.config.files());
-        let bound = match self.admin.bind(&loaded.config.admin) {
+        let bound = match bind(&self.admin, &loaded.config.admin) {
             Ok(bound) => bound,
             Err(error) => return self.stays(chain(error)),
         };
@@ -171,6 +175,17 @@ impl Process<'_> {
         error!(error, "configuration not reloaded: the old one stays");
         self.app.monitor().reload_failed(&error);
         done(false, format!("the old one stays: {error}"))
+    }
+}
+
+/// Federation does not wait for a socket to watch it by, such as on a read-only `state_dir`.
+fn bind(admin: &Server, config: &model::Admin) -> Result<Bound, AdminError> {
+    match admin.bind(config) {
+        Err(error @ (AdminError::Socket(..) | AdminError::InUse(_))) => {
+            warn!(error = chain(error), "no admin socket");
+            admin.bind(&model::Admin { socket: None, ..config.clone() })
+        }
+        outcome => outcome,
     }
 }
 

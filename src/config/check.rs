@@ -88,7 +88,7 @@ fn check_version(top: &Section<'_>, missing: Option<&str>, out: &mut Reports<'_>
 }
 
 fn check_listen(top: &Section<'_>, out: &mut Reports<'_>) -> Listen {
-    let section = top.section("listen", &["public", "direct_tls", "local", "dns"], out);
+    let section = top.section("listen", &LISTEN_KEYS, out);
     // a default has no place
     let mut all: Vec<(SocketAddr, Option<At>)> = Vec::new();
     let mut read = |key: &str, default: &[SocketAddr], out: &mut Reports<'_>| {
@@ -105,6 +105,10 @@ fn check_listen(top: &Section<'_>, out: &mut Reports<'_>) -> Listen {
         direct_tls: read("direct_tls", &[], out),
         local: read("local", &[SocketAddr::from(([127, 0, 0, 1], 5268))], out),
         dns: read("dns", &[], out),
+        proxy_protocol: section
+            .as_ref()
+            .and_then(|section| section.list("proxy_protocol", value::network, out))
+            .map_or_else(Vec::new, without_places),
     };
     for (n, (address, place)) in all.iter().enumerate() {
         let mut before = all.iter().take(n);
@@ -273,6 +277,8 @@ fn check_log(top: &Section<'_>, out: &mut Reports<'_>) -> Log {
 fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
     values.into_iter().map(|(value, _)| value).collect()
 }
+
+const LISTEN_KEYS: [&str; 5] = ["public", "direct_tls", "local", "dns", "proxy_protocol"];
 
 const KEYS: [&str; 20] = [
     "version",

@@ -170,16 +170,18 @@ struct Listen {
     direct_tls: Vec<String>,
     local: Vec<String>,
     dns: Vec<String>,
+    proxy_protocol: Vec<String>,
 }
 
 impl Listen {
     fn of(listen: &model::Listen) -> Self {
-        let model::Listen { public, direct_tls, local, dns } = listen;
+        let model::Listen { public, direct_tls, local, dns, proxy_protocol } = listen;
         Self {
             public: texts(public),
             direct_tls: texts(direct_tls),
             local: texts(local),
             dns: texts(dns),
+            proxy_protocol: texts(proxy_protocol),
         }
     }
 }
@@ -309,13 +311,22 @@ struct Limits {
     attributes: usize,
     connections_per_address: usize,
     connections: usize,
+    connections_per_domain: usize,
+    bytes_before_auth: String,
+    lookups_per_address: usize,
+    dialback_rate: String,
+    rate: String,
+    stanza_rate: String,
+    burst: String,
     pending_verifications: usize,
     pairs_per_stream: usize,
     queue: String,
+    queue_total: String,
     negotiation: String,
     connect: String,
     tcp_connect: String,
     idle: String,
+    keepalive: String,
     write_stall: String,
 }
 
@@ -328,13 +339,22 @@ impl Limits {
             attributes,
             connections_per_address,
             connections,
+            connections_per_domain,
+            bytes_before_auth,
+            lookups_per_address,
+            dialback_rate,
+            rate,
+            stanza_rate,
+            burst,
             pending_verifications,
             pairs_per_stream,
             queue,
+            queue_total,
             negotiation,
             connect,
             tcp_connect,
             idle,
+            keepalive,
             write_stall,
         } = *limits;
         Self {
@@ -344,13 +364,22 @@ impl Limits {
             attributes,
             connections_per_address,
             connections,
+            connections_per_domain,
+            bytes_before_auth: value::show_size(bytes_before_auth),
+            lookups_per_address,
+            dialback_rate: value::show_count_rate(dialback_rate),
+            rate: value::show_size_rate(rate),
+            stanza_rate: value::show_count_rate(stanza_rate),
+            burst: value::show_duration(burst),
             pending_verifications,
             pairs_per_stream,
             queue: value::show_size(queue),
+            queue_total: value::show_size(queue_total),
             negotiation: value::show_duration(negotiation),
             connect: value::show_duration(connect),
             tcp_connect: value::show_duration(tcp_connect),
             idle: value::show_duration(idle),
+            keepalive: keepalive.map_or_else(|| "off".to_owned(), value::show_duration),
             write_stall: value::show_duration(write_stall),
         }
     }

@@ -122,6 +122,8 @@ pub struct Listen {
     pub local: Vec<SocketAddr>,
     /// The embedded DNS responder, UDP and TCP.
     pub dns: Vec<SocketAddr>,
+    /// Load balancers whose connections to the public sockets begin with a PROXY header.
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 /// One legacy server.
@@ -298,6 +300,15 @@ pub struct Steer {
     pub port: u16,
 }
 
+/// How much of something may come in one second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rate {
+    /// As much as comes.
+    Off,
+    /// So much on average.
+    PerSecond(u32),
+}
+
 impl Steer {
     /// So that the answer for the longest name still has the 512 bytes that any resolver takes.
     pub const MAX_ADDRESSES: usize = 6;
@@ -318,12 +329,29 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Inbound public connections in all.
     pub connections: usize,
+    /// Inbound streams on which one remote domain is authorized.
+    pub connections_per_domain: usize,
+    /// Bytes that may come on an inbound public connection before anything is authorized on it.
+    pub bytes_before_auth: usize,
+    /// Client certificates, and as many dialback questions, that are looked into at once for one
+    /// address (IPv6: one /64).
+    pub lookups_per_address: usize,
+    /// Dialback elements of one address (IPv6: one /64).
+    pub dialback_rate: Rate,
+    /// Bytes of the stanzas of one remote domain.
+    pub rate: Rate,
+    /// Stanzas of one remote domain.
+    pub stanza_rate: Rate,
+    /// For how long more may come at once than the rates allow, if less came before.
+    pub burst: Duration,
     /// Pending dialback verifications of one inbound stream.
     pub pending_verifications: usize,
     /// Domain pairs on one stream.
     pub pairs_per_stream: usize,
     /// Bytes queued for one domain pair.
     pub queue: usize,
+    /// Bytes queued for all domain pairs together.
+    pub queue_total: usize,
     /// From accept to authentication of an inbound stream.
     pub negotiation: Duration,
     /// From the first stanza for a peer to an authorized stream, or a bounce.
@@ -332,6 +360,8 @@ pub struct Limits {
     pub tcp_connect: Duration,
     /// A stream without stanzas is closed after this.
     pub idle: Duration,
+    /// A space is written to a peer after so long without anything else; none: never.
+    pub keepalive: Option<Duration>,
     /// A neighbour that takes no bytes for this long is dead.
     pub write_stall: Duration,
 }
@@ -345,13 +375,22 @@ impl Default for Limits {
             attributes: 64,
             connections_per_address: 32,
             connections: 10_000,
+            connections_per_domain: 64,
+            bytes_before_auth: 256 << 10,
+            lookups_per_address: 64,
+            dialback_rate: Rate::PerSecond(100),
+            rate: Rate::PerSecond(4 << 20),
+            stanza_rate: Rate::PerSecond(2000),
+            burst: Duration::from_secs(10),
             pending_verifications: 32,
             pairs_per_stream: 10_000,
             queue: 4 << 20,
+            queue_total: 256 << 20,
             negotiation: Duration::from_secs(60),
             connect: Duration::from_secs(30),
             tcp_connect: Duration::from_secs(10),
             idle: Duration::from_mins(30),
+            keepalive: Some(Duration::from_mins(5)),
             write_stall: Duration::from_secs(60),
         }
     }

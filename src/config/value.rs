@@ -10,7 +10,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{
-    model::HostPort,
+    model::{HostPort, Rate},
     policy::Pattern,
     problem::{Wrong, quote},
     read::nearest,
@@ -58,6 +58,51 @@ pub(super) fn size(text: &str, range: &RangeInclusive<usize>) -> Result<usize, W
 /// A size as [`size`] reads it.
 pub(super) fn show_size(bytes: usize) -> String {
     in_units(bytes as u64, &SIZE_UNITS)
+}
+
+/// Bytes a second, or "off".
+pub(super) fn size_rate(text: &str) -> Result<Rate, Wrong> {
+    let expected = "a size a second such as 64KiB/s, or off";
+    rate(text, expected, |amount| size(amount, &(1024..=1 << 30)))
+}
+
+/// A number a second, or "off".
+pub(super) fn count_rate(text: &str) -> Result<Rate, Wrong> {
+    let expected = "a number a second such as 100/s, or off";
+    rate(text, expected, |amount| count(amount, &(1..=1_000_000)))
+}
+
+fn rate(
+    text: &str,
+    expected: &str,
+    read: impl Fn(&str) -> Result<usize, Wrong>,
+) -> Result<Rate, Wrong> {
+    let wrong = || Wrong::new(format!("not a rate: {}", quote(text)));
+    if text == "off" {
+        return Ok(Rate::Off);
+    }
+    let Some(amount) = text.strip_suffix("/s") else {
+        return Err(wrong().hint(format!("expected {expected}")));
+    };
+    u32::try_from(read(amount.trim_end_matches(' '))?)
+        .map(Rate::PerSecond)
+        .map_err(|_| wrong().hint("too large"))
+}
+
+/// A rate as [`size_rate`] reads it.
+pub(super) fn show_size_rate(rate: Rate) -> String {
+    match rate {
+        Rate::Off => "off".to_owned(),
+        Rate::PerSecond(bytes) => format!("{}/s", show_size(bytes as usize)),
+    }
+}
+
+/// A rate as [`count_rate`] reads it.
+pub(super) fn show_count_rate(rate: Rate) -> String {
+    match rate {
+        Rate::Off => "off".to_owned(),
+        Rate::PerSecond(number) => format!("{number}/s"),
+    }
 }
 
 /// A time, with its unit.

@@ -10,6 +10,7 @@ pub(crate) mod fake_https;
 pub mod fetch;
 pub mod own;
 pub mod posh;
+pub mod proxy_header;
 pub mod resolver;
 pub mod roots;
 pub mod secret;

@@ -52,6 +52,10 @@ pub struct Wire {
     unanswered: u64,
     /// Bytes that the transport took since the beginning.
     written: u64,
+    /// Bytes that came since the beginning.
+    read: u64,
+    /// When something was last put.
+    put: Instant,
     /// The transport may hold bytes that are not on the wire yet.
     dirty: bool,
     /// When the transport last took bytes, or had none to take.
@@ -87,6 +91,8 @@ impl Wire {
             answers: VecDeque::new(),
             unanswered: 0,
             written: 0,
+            read: 0,
+            put: Instant::now(),
             dirty: false,
             progress: Instant::now(),
         }
@@ -121,8 +127,9 @@ impl Wire {
     /// The same for what is sent unasked: reading goes on, or two ends that both write would wait
     /// for each other.
     pub fn put_stanzas(&mut self, bytes: &[u8]) {
+        self.put = Instant::now();
         if self.output.is_empty() {
-            self.progress = Instant::now();
+            self.progress = self.put;
         }
         self.output.extend_from_slice(bytes);
     }
@@ -143,6 +150,18 @@ impl Wire {
     #[must_use]
     pub fn put_total(&self) -> u64 {
         self.written + self.output.len() as u64
+    }
+
+    /// When something was last put, or else when the connection began.
+    #[must_use]
+    pub fn last_put(&self) -> Instant {
+        self.put
+    }
+
+    /// Bytes that came since the beginning.
+    #[must_use]
+    pub fn read_total(&self) -> u64 {
+        self.read
     }
 
     /// Bytes written since the beginning.
@@ -192,7 +211,10 @@ impl Wire {
         };
         match ready!(read)? {
             0 => Poll::Ready(Ok(Event::Eof)),
-            _ => Poll::Ready(Ok(Event::Read)),
+            bytes => {
+                self.read += bytes as u64;
+                Poll::Ready(Ok(Event::Read))
+            }
         }
     }
 

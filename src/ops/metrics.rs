@@ -65,6 +65,7 @@ pub struct Metrics {
     unanswered: Counter,
     refused: Family<RefusedStanza, Counter>,
     lost: Counter,
+    limits: Family<Reached, Counter>,
     reloads: Family<ResultOnly, Counter>,
     bounced_total: AtomicU64,
     refused_total: AtomicU64,
@@ -120,6 +121,7 @@ labels! {
     Closed { side, origin, condition }
     ResultOnly { result }
     DirectionOnly { direction }
+    Reached { limit }
     Bounced { direction, condition, reason }
     RefusedStanza { direction, class }
 }
@@ -162,6 +164,7 @@ impl Metrics {
             unanswered: add(r, "stanzas_dropped", "Undeliverable stanzas that want no error"),
             refused: add(r, "stanzas_refused", "Stanzas refused by rule for what they carry"),
             lost: add(r, "errors_lost", "Errors that could not be returned"),
+            limits: add(r, "limits_reached", "Limits that somebody reached"),
             reloads: add(r, "config_reloads", "Configurations read again"),
             bounced_total: AtomicU64::new(0),
             refused_total: AtomicU64::new(0),
@@ -276,6 +279,11 @@ impl Metrics {
     /// Errors could not be returned.
     pub fn lost(&self, errors: u32) {
         self.lost.inc_by(errors.into());
+    }
+
+    /// Somebody reached a limit, named as in the configuration.
+    pub fn limit_reached(&self, limit: &'static str) {
+        self.limits.get_or_create(&Reached { limit }).inc();
     }
 
     /// The configuration was read again.

@@ -1,6 +1,7 @@
 //! A stream that somebody opened to us, from accept to end: pumps one socket through one
 //! [`Receiving`] machine, does what the machine says, and hands admitted stanzas to their routes.
 
+mod bounds;
 mod ending;
 mod granting;
 mod reading;
@@ -29,6 +30,7 @@ use super::{
     gate::Gate,
     intake::Intake,
     live::LiveStream,
+    places::Place,
     prover::{self, Asker},
 };
 use crate::{
@@ -103,6 +105,12 @@ struct Leg {
     machine: Receiving,
     jobs: JoinSet<Verdict>,
     intake: Intake,
+    /// Bytes that came before TLS.
+    before_tls: u64,
+    /// Those of the domains that are authorized.
+    places: Vec<Place>,
+    /// Bytes that a stanza of any pair may have.
+    stanza_least: usize,
     /// When proofs are to be looked at, the first of which expires.
     renewal: Option<Instant>,
     /// What goes the other way, on a bidirectional stream.
@@ -162,6 +170,9 @@ pub(super) async fn serve(
         machine,
         jobs: JoinSet::new(),
         intake: Intake::new(&gate, side.other(), Some(live.clone())),
+        before_tls: 0,
+        places: Vec::new(),
+        stanza_least: config.limits.stanza,
         renewal: None,
         returning: None,
         accepted: now,
@@ -228,26 +239,38 @@ impl Leg {
             if let Some(returning) = &mut self.returning {
                 returning.lanes.settle(self.wire.written_total());
                 if self.closing.is_none() {
-                    returning.lanes.fill(&mut self.wire);
+                    let large = returning.lanes.fill(&mut self.wire);
+                    self.gate.too_large(self.side, &large);
                 }
             }
             let busy = self.intake.is_busy();
             tokio::select! {
                 event = self.wire.event_reading(!busy) => match event {
-                    Ok(Event::Read) => if let Err(end) = self.read().await {
-                        return end;
-                    },
+                    Ok(Event::Read) => {
+                        if let Err(end) = self.count_bytes() {
+                            return end;
+                        }
+                        if let Err(end) = self.read().await {
+                            return end;
+                        }
+                    }
                     Ok(Event::Written) => {}
                     Ok(Event::Eof) => return End::Closed("connection closed by the other end"),
                     Err(error) => return End::Broken(error.to_string()),
                 },
-                () = self.intake.delivered(), if busy => if let Err(end) = self.read().await {
-                    return end;
-                },
+                () = self.intake.ready(), if busy => {
+                    // It was not read from meanwhile, so it could not be quicker.
+                    self.used = Instant::now();
+                    self.partial = None;
+                    if let Err(end) = self.read().await {
+                        return end;
+                    }
+                }
                 Some(call) = returning::call(&mut self.returning) => self.call(call),
                 Some(verdict) = self.jobs.join_next(), if !self.jobs.is_empty() => {
                     // A task that panicked was logged by the runtime; its pair stays pending.
                     let Ok(verdict) = verdict else { continue };
+                    let verdict = self.place(verdict);
                     let mut actions = Vec::new();
                     let outcome = self.machine.verdict(verdict, &mut actions);
                     if let Err(end) = self.act(actions).await {
@@ -264,11 +287,13 @@ impl Leg {
                 }
                 () = draining.cancelled(), if self.closing.is_none() => {
                     if let Some(returning) = &mut self.returning {
-                        returning.lanes.fill_up(&mut self.wire);
+                        let large = returning.lanes.fill_up(&mut self.wire);
+                        self.gate.too_large(self.side, &large);
                     }
                     let fault = Fault::us(StreamCondition::SystemShutdown, "shutting down");
                     let farewell = self.machine.farewell(&fault);
                     self.wire.put(&farewell);
+                    self.intake.hurry();
                     // RFC 6120 §4.4: what comes until the other end closes still counts.
                     self.closing = Some(Instant::now() + DRAIN_WAIT);
                 }
@@ -284,7 +309,10 @@ impl Leg {
                     let condition = StreamCondition::Reset;
                     return Fault::policy(condition, "closed by the operator", None).into();
                 }
-                () = sleep_until(deadline) => return end.into(),
+                () = sleep_until(deadline) => match end {
+                    Deadline::Keepalive => self.wire.put_stanzas(b" "),
+                    _ => return end.into(),
+                },
             }
         }
     }
@@ -320,7 +348,10 @@ impl Leg {
                     };
                     self.jobs.spawn(prover::prove(Arc::clone(&self.gate), asker, challenge));
                 }
-                Action::Granted(grant, how) => self.granted(&grant, how),
+                Action::Granted(grant, how) => {
+                    self.keep_place(&grant, how)?;
+                    self.granted(&grant, how);
+                }
                 Action::Refused(pair, detail) => self.refused(&pair, detail),
                 Action::Renewed(pair) => {
                     debug!(pair = %pair, addr = %self.address.ip(), "proof renewed");
@@ -333,6 +364,7 @@ impl Leg {
                         addr = %self.address.ip(),
                         "domain pair withdrawn, its proof has expired"
                     );
+                    self.bound();
                     self.live.withdrawn(&pair);
                     self.judge_return();
                 }
@@ -365,6 +397,7 @@ impl Leg {
             accept_tls(&self.gate, socket, Accept::StartTls { to: to.as_ref() }, deadline)
                 .await
                 .map_err(End::Broken)?;
+        self.before_tls += self.wire.read_total();
         self.wire = wire;
         self.frames = Frames::new(&config.limits);
         self.live.secured(&facts);
@@ -385,6 +418,9 @@ impl Leg {
         for pair in self.machine.reconfigure(config)? {
             self.live.withdrawn(&pair);
             info!(pair = %pair, "domain pair withdrawn by policy");
+        }
+        if self.machine.is_authorized() {
+            self.bound();
         }
         self.judge_return();
         Ok(())

@@ -10,6 +10,7 @@ use std::{
 
 use dashmap::DashMap;
 
+use super::reached::Limit;
 use crate::config::model::Limits;
 
 /// Counts the inbound public connections.
@@ -27,23 +28,23 @@ pub(super) struct Permit {
 }
 
 impl Admission {
-    /// A place for a connection from `address`; none, with the reason, if a limit is reached.
+    /// A place for a connection from `address`; none, with the limit, if one is reached.
     pub(super) fn admit(
         self: &Arc<Self>,
         address: IpAddr,
         limits: &Limits,
-    ) -> Result<Permit, &'static str> {
+    ) -> Result<Permit, Limit> {
         let key = network(address);
         let mut of_address = self.by_address.entry(key).or_insert(0);
         if *of_address >= limits.connections_per_address {
-            return Err("too many connections from this address");
+            return Err(Limit::ConnectionsPerAddress);
         }
         if self.all.load(Ordering::Relaxed) >= limits.connections {
             if *of_address == 0 {
                 drop(of_address);
                 self.by_address.remove_if(&key, |_, count| *count == 0);
             }
-            return Err("too many connections in all");
+            return Err(Limit::Connections);
         }
         *of_address += 1;
         self.all.fetch_add(1, Ordering::Relaxed);

@@ -25,7 +25,7 @@ use super::{
     frames::{Frame, Frames},
     gate::Gate,
     live::LiveStream,
-    rules::{allowed, decide, may_return, stanzas},
+    rules::{allowed, decide, may_return, stanzas, taken},
     services::Services,
     sharing::Join,
     steps::Steps,
@@ -244,7 +244,8 @@ impl<'a> Job<'a> {
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
             level: decide(&config, &stanzas(pair, side, way), way).level().max(Level::Verified),
             external: false,
-            bidi: side == Side::Peer && may_return(&config, pair),
+            bidi: (side == Side::Peer && may_return(&config, pair))
+                .then(|| taken(&config, &pair.reversed())),
             secret: match side {
                 Side::Peer => gate.keys().public().clone(),
                 Side::Legacy => gate.keys().local(&legacy.name),
@@ -422,6 +423,7 @@ fn is_final(kind: FailureKind) -> bool {
         | FailureKind::Shutdown
         | FailureKind::Stream
         | FailureKind::Timeout
+        | FailureKind::TooLarge
         | FailureKind::Tls
         | FailureKind::Unreachable => false,
     }

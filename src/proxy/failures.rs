@@ -206,7 +206,10 @@ impl Failures {
 /// How far an attempt came that ended in a failure of that kind.
 pub(super) fn stage(kind: FailureKind) -> &'static str {
     match kind {
-        FailureKind::Denied | FailureKind::Resource | FailureKind::Shutdown => "policy",
+        FailureKind::Denied
+        | FailureKind::Resource
+        | FailureKind::Shutdown
+        | FailureKind::TooLarge => "policy",
         FailureKind::NotFound | FailureKind::Resolution => "dns",
         FailureKind::Unreachable => "tcp",
         FailureKind::Tls | FailureKind::Certificate => "tls",

@@ -41,9 +41,9 @@ impl Frames {
         &mut self.framer
     }
 
-    /// The other end is authenticated: stanzas may be large from now on.
-    pub(crate) fn authenticated(&mut self, limits: &Limits) {
-        self.framer.set_limits(xml::Limits { element: limits.stanza, ..before_auth(limits) });
+    /// The other end is authenticated: stanzas may have so many bytes from now on.
+    pub(crate) fn authenticated(&mut self, limits: &Limits, stanza: usize) {
+        self.framer.set_limits(xml::Limits { element: stanza, ..before_auth(limits) });
     }
 
     /// The next piece, if it is there as a whole.

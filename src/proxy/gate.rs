@@ -2,7 +2,7 @@
 //! routes, and the two signals by which everything ends.
 
 use std::{
-    io,
+    fmt, io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -19,13 +19,17 @@ use tracing::{debug, info};
 
 use super::{
     admission::Admission,
+    backlog::Backlog,
     checking::Checking,
     events::Events,
     failures::{Failures, Key},
     features::Refusals,
     live::{self, Flow, LiveStreams},
     pieces,
+    places::Places,
     questions::Questions,
+    rates::Rates,
+    reached::{Limit, Reached},
     route::{NotTaken, Route},
     routes::Routes,
     services::Services,
@@ -66,6 +70,11 @@ pub(super) struct Gate {
     events: Events,
     refusals: Refusals,
     questions: Arc<Questions>,
+    lookups: Arc<Questions>,
+    places: Arc<Places>,
+    rates: Rates,
+    reached: Reached,
+    backlog: Arc<Backlog>,
     no_certificate: DashMap<Domain, Instant>,
     started: u64,
     config_state: Mutex<ConfigState>,
@@ -96,6 +105,7 @@ impl<T> BySide<T> {
 impl Gate {
     /// A gate that runs on these services.
     pub(super) fn new(services: Services, keys: DialbackKeys) -> Arc<Self> {
+        let backlog = Backlog::new(services.config.limits.queue_total);
         Arc::new(Self {
             services: ArcSwap::from_pointee(services),
             generation: watch::Sender::new(1),
@@ -110,6 +120,11 @@ impl Gate {
             events: Events::new(),
             refusals: Refusals::default(),
             questions: Questions::new(),
+            lookups: Questions::new(),
+            places: Arc::default(),
+            rates: Rates::default(),
+            reached: Reached::default(),
+            backlog,
             no_certificate: DashMap::new(),
             started: report::now(),
             config_state: Mutex::new(ConfigState {
@@ -138,6 +153,7 @@ impl Gate {
 
     /// From now on everything runs on `services`; every open stream is judged again.
     pub(super) fn replace(&self, services: Services) {
+        self.backlog.resize(services.config.limits.queue_total);
         self.services.store(Arc::new(services));
         self.routes.forget_failures();
         self.no_certificate.clear();
@@ -262,8 +278,35 @@ impl Gate {
         routes.wait().await;
     }
 
+    /// The dialback questions under way.
     pub(super) fn questions(&self) -> &Arc<Questions> {
         &self.questions
+    }
+
+    /// The client certificates that are being judged.
+    pub(super) fn lookups(&self) -> &Arc<Questions> {
+        &self.lookups
+    }
+
+    /// The inbound streams of remote domains.
+    pub(super) fn places(&self) -> &Arc<Places> {
+        &self.places
+    }
+
+    /// How fast others may send.
+    pub(super) fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// `who` reached a limit: a domain, an address or a pair.
+    pub(super) fn limit_reached(&self, limit: Limit, who: impl fmt::Display) {
+        self.metrics.limit_reached(limit.as_str());
+        self.reached.tell(limit, who, Instant::now());
+    }
+
+    /// What waits in all routes.
+    pub(super) fn backlog(&self) -> &Arc<Backlog> {
+        &self.backlog
     }
 
     /// Whether we show our certificate to this peer.
@@ -336,16 +379,29 @@ impl Gate {
         loop {
             let sent = match route {
                 Ok(route) => route.send(stanzas).await,
-                Err(failure) => Err(NotTaken::Failed(stanzas, failure)),
+                Err(failure) => return self.bounce(side, &stanzas, &failure),
             };
             match sent {
                 Ok(()) => return,
-                Err(NotTaken::Failed(back, failure)) => return self.bounce(side, &back, &failure),
+                Err(NotTaken::Full(back, limit)) => {
+                    self.limit_reached(limit, back.pair());
+                    let failure = Failure::new(FailureKind::Resource, full(limit));
+                    return self.bounce(side, &back, &failure);
+                }
                 // The route ended meanwhile; the next one takes them or gives the reason.
                 Err(NotTaken::Ended(back)) => stanzas = back,
             }
             tokio::task::yield_now().await;
             route = self.routes.get(self, side, stanzas.pair(), lang);
+        }
+    }
+
+    /// Stanzas are larger than may go to `side`: their senders get an error (XEP-0478 §4).
+    pub(super) fn too_large(self: &Arc<Self>, side: Side, stanzas: &[Routable]) {
+        for stanzas in stanzas {
+            self.limit_reached(Limit::Stanza, stanzas.pair());
+            let failure = Failure::new(FailureKind::TooLarge, "larger than the other end takes");
+            self.bounce(side, stanzas, &failure);
         }
     }
 
@@ -382,13 +438,21 @@ impl Gate {
     /// Sends errors to those whose stanzas did not get to `side`.
     fn give_back(self: &Arc<Self>, side: Side, replies: Routable) {
         let lost = match self.routes.get(self, side.other(), replies.pair(), None) {
-            Ok(route) => match route.try_send(replies) {
+            Ok(route) => match route.try_return(replies) {
                 Ok(()) => return,
-                Err(NotTaken::Ended(replies) | NotTaken::Failed(replies, _)) => replies,
+                Err(NotTaken::Ended(replies) | NotTaken::Full(replies, _)) => replies,
             },
             Err(_) => replies,
         };
         self.metrics.lost(lost.stanzas());
         info!(pair = %lost.pair(), stanzas = lost.stanzas(), "errors could not be returned");
+    }
+}
+
+fn full(limit: Limit) -> &'static str {
+    if limit == Limit::QueueTotal {
+        "the queues for all pairs together are full"
+    } else {
+        "the queue for this pair is full"
     }
 }

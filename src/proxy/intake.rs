@@ -1,21 +1,25 @@
 //! Stanzas that come in on a stream, on their way to a route: those of one pair that stand one
 //! behind the other go as one batch, the bytes as they came.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use bytes::BytesMut;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     features::Guards,
     gate::Gate,
     live::{LiveStream, Meter},
+    rates::Pause,
     route::Route,
+    rules::decide,
 };
 use crate::{
     auth::ledger::{AuthorizedPair, Routable},
+    config::model::{Config, Rate},
     stream::Failure,
     xml::{Header, Tag, relay},
-    xmpp::Side,
+    xmpp::{Direction, DomainPair, Side},
 };
 
 /// The stanzas of one stream.
@@ -30,11 +34,24 @@ pub(super) struct Intake {
     batch: Option<Batch>,
     /// A batch that waits for room in its route.
     delivery: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Until when nothing more is taken, for too much came.
+    pause: Option<Instant>,
+    /// The stream comes to its end: what still comes is taken as it comes.
+    hurried: bool,
+    /// What the rules said of the last pair's rates.
+    rates: Option<Rates>,
     stanzas: u64,
     /// What the operator sees of the stream.
     live: Option<LiveStream>,
     /// Of the pair whose stanzas came last.
     meter: Option<Arc<Meter>>,
+}
+
+/// How fast the stanzas of a pair may come, in bytes and in number.
+struct Rates {
+    config: Arc<Config>,
+    pair: DomainPair,
+    rates: (Rate, Rate),
 }
 
 /// Stanzas of one pair, one behind the other in the input, that go as they are.
@@ -58,6 +75,9 @@ impl Intake {
             guards: Guards::new(&gate.config(), onward),
             batch: None,
             delivery: None,
+            pause: None,
+            hurried: false,
+            rates: None,
             stanzas: 0,
             live,
             meter: None,
@@ -96,16 +116,49 @@ impl Intake {
 
     /// Whether nothing more may be taken from the input until [`Self::delivered`].
     pub(super) fn is_busy(&self) -> bool {
-        self.delivery.is_some()
+        self.delivery.is_some() || self.pause.is_some()
     }
 
-    /// Waits until what waits for room has found it, or was bounced. Cancel-safe; at once when
-    /// nothing waits.
-    pub(super) async fn delivered(&mut self) {
+    /// Waits until more may be taken: what waits for room has found it, or was bounced, and no rate
+    /// is exceeded. Cancel-safe; at once when nothing waits.
+    pub(super) async fn ready(&mut self) {
         if let Some(delivery) = &mut self.delivery {
             delivery.await;
             self.delivery = None;
         }
+        if let Some(pause) = self.pause {
+            sleep_until(pause).await;
+            self.pause = None;
+        }
+    }
+
+    /// The stream has ended: hands over what was admitted, and waits for nothing but room.
+    pub(super) async fn finish(&mut self, input: &mut BytesMut) {
+        loop {
+            if let Some(delivery) = self.delivery.take() {
+                delivery.await;
+            }
+            self.hand_over(input);
+            if self.delivery.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// From now on nothing waits for a rate.
+    pub(super) fn hurry(&mut self) {
+        self.hurried = true;
+        self.pause = None;
+    }
+
+    /// Takes nothing more for a while.
+    pub(super) fn pause(&mut self, (time, limit): Pause, who: impl fmt::Display) {
+        if self.hurried {
+            return;
+        }
+        self.gate.limit_reached(limit, who);
+        let until = Instant::now() + time;
+        self.pause = Some(self.pause.map_or(until, |pause| pause.max(until)));
     }
 
     /// Takes an admitted stanza that stands at [`Self::offset`] of the input.
@@ -159,6 +212,24 @@ impl Intake {
         self.deliver(batch.route, stanzas);
     }
 
+    /// Stanzas of a remote domain count against its rates.
+    fn charge(&mut self, stanzas: &Routable) {
+        let (config, pair) = (self.gate.config(), stanzas.pair());
+        let known = self.rates.take();
+        let of = known.filter(|of| Arc::ptr_eq(&of.config, &config) && of.pair == *pair);
+        let of = of.unwrap_or_else(|| {
+            let decision = decide(&config, pair, Direction::Inbound);
+            let rates = decision.rate_limits(&config.limits);
+            Rates { pair: pair.clone(), rates, config: Arc::clone(&config) }
+        });
+        let (what, burst) = ((stanzas.bytes().len(), stanzas.stanzas()), config.limits.burst);
+        let pause = self.gate.rates().stanzas(&pair.sender, what, of.rates, burst, Instant::now());
+        self.rates = Some(of);
+        if let Some(pause) = pause {
+            self.pause(pause, &pair.sender);
+        }
+    }
+
     fn count(&mut self, stanzas: &Routable) {
         let (pair, n, bytes) = (stanzas.pair(), stanzas.stanzas(), stanzas.bytes().len());
         self.gate.metrics().accepted(self.onward.other(), n, bytes);
@@ -169,6 +240,9 @@ impl Intake {
 
     fn deliver(&mut self, route: Result<Arc<Route>, Arc<Failure>>, stanzas: Routable) {
         self.count(&stanzas);
+        if self.onward == Side::Legacy {
+            self.charge(&stanzas);
+        }
         let before = self.delivery.take();
         let route = match (&before, route) {
             (None, Ok(route)) => match route.try_send(stanzas) {

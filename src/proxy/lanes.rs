@@ -18,7 +18,12 @@ use super::{
     pieces,
     route::{Queued, Route},
 };
-use crate::{auth::Proof, net::wire::Wire, stream::Failure, xmpp::DomainPair};
+use crate::{
+    auth::{Proof, ledger::Routable},
+    net::wire::Wire,
+    stream::Failure,
+    xmpp::DomainPair,
+};
 
 /// Names a lane of one stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -97,6 +102,8 @@ pub(super) struct Lane {
     pub(super) route: Arc<Route>,
     pub(super) proof: Option<Proof>,
     pub(super) stage: Stage,
+    /// Bytes of the largest stanza that may go over it.
+    largest: usize,
     /// When stanzas last went over it, or when it came aboard.
     pub(super) used: Instant,
     /// When its proof is to be looked at; none while that is done, and without one that expires.
@@ -211,6 +218,7 @@ impl Lanes {
                 route,
                 proof,
                 stage: Stage::Waiting,
+                largest: usize::MAX,
                 used: Instant::now(),
                 renewal: None,
                 unanswered: 0,
@@ -285,18 +293,33 @@ impl Lanes {
         lane.waiting.push_back(queued);
     }
 
-    /// Puts as much on the wire as there is room for.
-    pub(super) fn fill(&mut self, wire: &mut Wire) {
-        self.put_while(wire, Wire::has_room);
+    /// Stanzas of more bytes do not go over the lane.
+    pub(super) fn bound(&mut self, id: LaneId, largest: usize) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.largest = largest;
+        }
     }
 
-    fn put_while(&mut self, wire: &mut Wire, room: impl Fn(&Wire) -> bool) {
+    /// Puts as much on the wire as there is room for; gives back what is too large to go.
+    #[must_use]
+    pub(super) fn fill(&mut self, wire: &mut Wire) -> Vec<Routable> {
+        self.put_while(wire, Wire::has_room)
+    }
+
+    fn put_while(&mut self, wire: &mut Wire, room: impl Fn(&Wire) -> bool) -> Vec<Routable> {
         let now = Instant::now();
+        let mut large = Vec::new();
         while room(wire)
             && let Some(id) = self.turns.pop_front()
         {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             let Some(queued) = lane.waiting.pop_front() else { continue };
+            let Some(queued) = fitting(queued, lane.largest, &mut large) else {
+                if !lane.waiting.is_empty() {
+                    self.turns.push_back(id);
+                }
+                continue;
+            };
             wire.put_stanzas(queued.stanzas.bytes());
             lane.used = now;
             self.used = now;
@@ -306,12 +329,14 @@ impl Lanes {
             }
             self.writing.push_back((wire.put_total(), id, queued));
         }
+        large
     }
 
-    /// Puts all on the wire that waits, however much that is.
-    pub(super) fn fill_up(&mut self, wire: &mut Wire) {
+    /// The same, however much waits.
+    #[must_use]
+    pub(super) fn fill_up(&mut self, wire: &mut Wire) -> Vec<Routable> {
         self.fetch();
-        self.put_while(wire, |_| true);
+        self.put_while(wire, |_| true)
     }
 
     /// Lets go of what is written.
@@ -423,6 +448,17 @@ impl Lane {
         // A route that is gone needs no answer.
         let _ = self.back.send(Returned { end, progress: self.progress });
     }
+}
+
+/// The stanzas of a batch that are not too large; the others are put into `large`. Only batches
+/// that could hold one are looked into.
+fn fitting(queued: Queued, largest: usize, large: &mut Vec<Routable>) -> Option<Queued> {
+    if queued.stanzas.bytes().len() <= largest {
+        return Some(queued);
+    }
+    let (small, over) = pieces::sorted(&queued.stanzas, largest);
+    large.extend(over);
+    small.map(|stanzas| Queued { stanzas, ..queued })
 }
 
 /// The stanzas of a batch that ended at `end` of the output and were not wholly written: a stanza

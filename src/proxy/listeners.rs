@@ -1,5 +1,7 @@
 //! The sockets that are listened on, and who may come in.
 
+mod balanced;
+
 use std::{
     collections::HashMap,
     io,
@@ -131,8 +133,9 @@ impl Listeners {
                 entry,
                 stop: stop.clone(),
                 refusals: Arc::new(Semaphore::new(REFUSALS)),
+                headers: Arc::new(Semaphore::new(BACKLOG as usize)),
             };
-            gate.tracker().spawn(acceptor.run(listener));
+            gate.tracker().spawn(Arc::new(acceptor).run(listener));
             self.streams.insert((entry, address), Listening { local, stop });
         }
         self.dns.retain(|address, listening| {
@@ -249,10 +252,12 @@ struct Acceptor {
     stop: CancellationToken,
     /// Places for the last words to strangers.
     refusals: Arc<Semaphore>,
+    /// Places for connections whose PROXY header is awaited.
+    headers: Arc<Semaphore>,
 }
 
 impl Acceptor {
-    async fn run(self, listener: TcpListener) {
+    async fn run(self: Arc<Self>, listener: TcpListener) {
         let mut complained = false;
         loop {
             let accepted = tokio::select! {
@@ -262,7 +267,11 @@ impl Acceptor {
             match accepted {
                 Ok((socket, address)) => {
                     complained = false;
-                    self.admit(socket, address);
+                    if self.is_balanced(address) {
+                        self.unwrap(socket, address);
+                    } else {
+                        self.admit(socket, address);
+                    }
                 }
                 Err(error) => {
                     // Mostly no file descriptors: some will be free again.
@@ -301,8 +310,8 @@ impl Acceptor {
                 }
                 match self.gate.admission().admit(ip, &config.limits) {
                     Ok(place) => permit = Some(place),
-                    Err(reason) => {
-                        info!(addr = %ip, reason, "connection refused");
+                    Err(limit) => {
+                        self.gate.limit_reached(limit, ip);
                         metrics.rejected(listener, "limit");
                         return;
                     }

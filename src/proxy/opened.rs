@@ -20,10 +20,12 @@ use super::{
     intake::Intake,
     lanes::{End, LaneId, Lanes},
     live::{self, Flow, LiveStream},
+    rules,
     sharing::{Join, Registered},
 };
 use crate::{
     auth::Proof,
+    config::model::Config,
     net::wire::Event,
     ops::metrics::Origin,
     stream::{Failure, FailureKind},
@@ -46,6 +48,8 @@ struct Opened {
     intake: Intake,
     /// When the last of them came.
     came: Instant,
+    /// Bytes that a stanza of any of their pairs may have.
+    stanza_least: usize,
     /// Pairs that wait to be asked for.
     unasked: VecDeque<LaneId>,
     stopping: bool,
@@ -69,6 +73,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
     boarding.proof.clone_from(&live.proof);
     let first = boarding.route.pair().clone();
     let lane = lanes.board(boarding);
+    lanes.bound(lane, largest(&gate.config(), side, &first, &live));
     lanes.open(lane);
     gate.opened(side, &first);
     let mut intake = Intake::new(gate, side.other(), live.shown.clone());
@@ -85,6 +90,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
         registered,
         intake,
         came: Instant::now(),
+        stanza_least: gate.config().limits.stanza,
         unasked: VecDeque::new(),
         stopping: false,
         parting: End::Missed,
@@ -93,6 +99,15 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
     };
     gate.routes_to(side).spawn(opened.run());
     Some(())
+}
+
+/// Bytes of the largest stanza of a pair that goes over the stream.
+fn largest(config: &Config, side: Side, pair: &DomainPair, live: &Live) -> usize {
+    let announced = live.machine.largest_stanza();
+    match side {
+        Side::Peer => rules::largest(config, pair, announced),
+        Side::Legacy => announced.unwrap_or(usize::MAX),
+    }
 }
 
 impl Opened {
@@ -105,13 +120,7 @@ impl Opened {
         // Nobody joins any more.
         self.registered = None;
         // What was admitted goes on its way.
-        loop {
-            self.intake.delivered().await;
-            self.intake.hand_over(self.live.wire.input());
-            if !self.intake.is_busy() {
-                break;
-            }
-        }
+        self.intake.finish(self.live.wire.input()).await;
         let Self { lanes, mut live, side, first, gate, intake, .. } = self;
         let pairs = lanes.len();
         let whole = lanes.end(&mut live.wire, &end);
@@ -157,7 +166,7 @@ impl Opened {
     async fn carry(&mut self) -> End {
         let gate = Arc::clone(&self.gate);
         let mut generation = gate.subscribe();
-        let limits = gate.config().limits.clone();
+        let mut limits = gate.config().limits.clone();
         let closed = self.live.shown.as_ref().map(|shown| shown.end().clone()).unwrap_or_default();
         // The configuration may have changed while the stream was opened.
         self.judge();
@@ -167,7 +176,8 @@ impl Opened {
         }
         loop {
             self.lanes.settle(self.live.wire.written_total());
-            self.lanes.fill(&mut self.live.wire);
+            let large = self.lanes.fill(&mut self.live.wire);
+            gate.too_large(self.side, &large);
             if self.stopping {
                 self.drain();
             }
@@ -175,7 +185,8 @@ impl Opened {
                 return self.parting.clone();
             }
             let stalls = self.live.wire.stalls_at(limits.write_stall);
-            let deadline = stalls.map_or(self.check, |stalls| stalls.min(self.check));
+            let keepalive = self.keepalive(&limits);
+            let deadline = stalls.into_iter().chain(keepalive).fold(self.check, Instant::min);
             let busy = self.intake.is_busy();
             tokio::select! {
                 event = self.live.wire.event_reading(!busy) => match event {
@@ -188,7 +199,7 @@ impl Opened {
                     Err(error) => return End::Broken(Failure::new(
                         FailureKind::Stream, error.to_string())),
                 },
-                () = self.intake.delivered(), if busy => if let Err(failure) = self.read() {
+                () = self.intake.ready(), if busy => if let Err(failure) = self.read() {
                     return End::Broken(failure);
                 },
                 Some(call) = self.lanes.call() => {
@@ -206,12 +217,16 @@ impl Opened {
                 () = closed.cancelled() => return End::Done("closed by the operator"),
                 () = gate.stopping(self.side), if !self.stopping => self.stopping = true,
                 changed = generation.changed() => if changed.is_ok() {
+                    limits = gate.config().limits.clone();
                     self.judge();
                 },
                 () = sleep_until(deadline) => {
                     if stalls.is_some_and(|stalls| stalls <= Instant::now()) {
                         return End::Broken(Failure::new(
                             FailureKind::Timeout, "the other end takes no bytes"));
+                    }
+                    if keepalive.is_some_and(|at| at <= Instant::now()) {
+                        self.live.wire.put_stanzas(b" ");
                     }
                     self.look_after();
                 }

@@ -23,6 +23,21 @@ pub(super) fn after(batch: &Routable, sent: usize) -> Option<Routable> {
     Some(batch.part(batch.bytes().slice(from..), left))
 }
 
+/// The stanzas of `batch` that have `largest` bytes at most, and those that have more; each in
+/// their order.
+pub(super) fn sorted(batch: &Routable, largest: usize) -> (Option<Routable>, Option<Routable>) {
+    let mut small = (BytesMut::new(), 0);
+    let mut large = (BytesMut::new(), 0);
+    each(batch.bytes(), |_, stanza, _| {
+        let (bytes, count) = if stanza.len() > largest { &mut large } else { &mut small };
+        bytes.extend_from_slice(stanza);
+        *count += 1;
+    });
+    let [small, large] =
+        [small, large].map(|(bytes, count)| (count > 0).then(|| batch.part(bytes.freeze(), count)));
+    (small, large)
+}
+
 /// The error stanzas for the senders of `batch`, and how many stanzas get none.
 pub(super) fn bounces(batch: &Routable, failure: &Failure) -> (Option<Routable>, u32) {
     let mut replies = BytesMut::new();
@@ -123,6 +138,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn stanzas_are_sorted_by_size_and_keep_their_order() {
+        let whole = batch(&[PRESENCE, MESSAGE, RESULT, MESSAGE, PRESENCE]);
+        let largest = MESSAGE.len() - 1;
+        let (small, large) = sorted(&whole, largest);
+        assert_eq!(text(&small.unwrap()), (&*[PRESENCE, RESULT, PRESENCE].concat(), 3));
+        assert_eq!(text(&large.unwrap()), (&*[MESSAGE, MESSAGE].concat(), 2));
+        let (small, large) = sorted(&whole, MESSAGE.len());
+        assert_eq!(small.unwrap().bytes(), whole.bytes());
+        assert!(large.is_none());
+        let (small, large) = sorted(&whole, 10);
+        assert_eq!((small.is_none(), large.unwrap().stanzas()), (true, 5));
     }
 
     #[test]

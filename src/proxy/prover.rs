@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use super::{dial, expiry, gate::Gate, judge::Unproven, rules};
+use super::{dial, expiry, gate::Gate, judge::Unproven, reached::Limit, rules};
 use crate::{
     auth::{Proof, Prooftype},
     config::model::{LocalTrust, Refusals},
@@ -35,16 +35,14 @@ pub(super) struct Asker {
 pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -> Verdict {
     let question = challenge.question().clone();
     let result = match question {
-        Question::Certificate(domain) => {
-            match gate.accept_client(&asker.chain, None, &domain).await {
-                Ok(proof) => Ok(proof),
-                Err(why) => {
-                    let detail = why.to_string();
-                    info!(domain = %domain, detail, addr = %asker.address, "peer not proven by its certificate");
-                    Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
-                }
+        Question::Certificate(domain) => match gate.accept_client(&asker, None, &domain).await {
+            Ok(proof) => Ok(proof),
+            Err(why) => {
+                let detail = why.to_string();
+                info!(domain = %domain, detail, addr = %asker.address, "peer not proven by its certificate");
+                Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
             }
-        }
+        },
         Question::Renewal { pair, before, dialback } => {
             prove_again(&gate, &asker, &pair, before, dialback.as_ref()).await
         }
@@ -76,17 +74,14 @@ async fn prove_again(
                     (refusal, is_answer)
                 }
             },
-            None => {
-                match gate.accept_client(&asker.chain, Some(&pair.target), &pair.sender).await {
-                    Ok(proof) => return Ok(proof),
-                    Err(why) => {
-                        let is_answer = !why.leaves_open(before);
-                        let refusal =
-                            Refusal::error(StanzaCondition::NotAuthorized, why.to_string());
-                        (refusal, is_answer)
-                    }
+            None => match gate.accept_client(asker, Some(&pair.target), &pair.sender).await {
+                Ok(proof) => return Ok(proof),
+                Err(why) => {
+                    let is_answer = !why.leaves_open(before);
+                    let refusal = Refusal::error(StanzaCondition::NotAuthorized, why.to_string());
+                    (refusal, is_answer)
                 }
-            }
+            },
         };
         if is_answer || unanswered == expiry::UNANSWERED_MAX {
             return Err(refusal);
@@ -105,7 +100,7 @@ async fn peer_pair(
     key: String,
     id: String,
 ) -> Result<Proof, Refusal> {
-    let proof = match gate.accept_client(&asker.chain, Some(&pair.target), &pair.sender).await {
+    let proof = match gate.accept_client(asker, Some(&pair.target), &pair.sender).await {
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
         Err(why) => {
@@ -184,7 +179,10 @@ async fn dial_back(
     id: String,
 ) -> Result<Proof, Refusal> {
     let patience = gate.config().limits.connect;
-    let Some(_slot) = gate.questions().slot(asker.side, asker.address, patience).await else {
+    let share = gate.config().limits.lookups_per_address;
+    let slot = gate.questions().slot(asker.side, asker.address, share, patience).await;
+    let Some(_slot) = slot else {
+        gate.limit_reached(Limit::LookupsPerAddress, asker.address);
         let detail = "too many dialback questions are under way";
         return Err(Refusal::error(StanzaCondition::ResourceConstraint, detail));
     };
@@ -229,6 +227,7 @@ fn refusal(failure: &Failure) -> Refusal {
         | FailureKind::Shutdown
         | FailureKind::Stream
         | FailureKind::Timeout
+        | FailureKind::TooLarge
         | FailureKind::Unreachable => failure.condition(),
     };
     Refusal::error(condition, failure.detail())

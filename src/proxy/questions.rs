@@ -1,5 +1,5 @@
-//! How many dialback questions may be under way at once (protocol DB-16). A peer can cause them
-//! without having proven anything, so each address has a share, and those that the legacy server
+//! How many dialback questions may be under way at once (protocol DB-16), and in the same way client
+//! certificates that are looked into. A peer can cause both without having proven anything, so each address has a share, and those that the legacy server
 //! causes have a place of their own: strangers who ask about domains that never answer keep
 //! nobody else from federating.
 
@@ -16,8 +16,6 @@ use crate::xmpp::Side;
 
 /// Questions for the streams of one side.
 const OF_SIDE: usize = 256;
-/// Questions for the streams of one peer address (IPv6: of one /64).
-const OF_ADDRESS: usize = 64;
 
 /// The questions under way.
 #[derive(Debug)]
@@ -45,23 +43,24 @@ impl Questions {
         })
     }
 
-    /// A place for a question that a stream of `side` from `address` needs answered. `None` if
-    /// there is none within `patience`.
+    /// A place for a question that a stream of `side` from `address` needs answered, of which one
+    /// address (IPv6: one /64) has `share`. `None` if there is none within `patience`.
     pub(super) async fn slot(
         self: &Arc<Self>,
         side: Side,
         address: IpAddr,
+        share: usize,
         patience: Duration,
     ) -> Option<Slot> {
-        timeout(patience, self.wait(side, address)).await.ok().flatten()
+        timeout(patience, self.wait(side, address, share)).await.ok().flatten()
     }
 
-    async fn wait(self: &Arc<Self>, side: Side, address: IpAddr) -> Option<Slot> {
+    async fn wait(self: &Arc<Self>, side: Side, address: IpAddr, share: usize) -> Option<Slot> {
         let (share, places) = match side {
             Side::Legacy => (None, &self.legacy),
             Side::Peer => {
                 let key = network(address);
-                let share = self.by_address.entry(key).or_insert_with(of_address).clone();
+                let share = self.by_address.entry(key).or_insert_with(|| of_address(share)).clone();
                 (Some((key, share.acquire_owned().await.ok()?)), &self.peers)
             }
         };
@@ -96,8 +95,8 @@ impl Drop for Slot {
     }
 }
 
-fn of_address() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(OF_ADDRESS))
+fn of_address(share: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(share))
 }
 
 #[cfg(test)]
@@ -110,7 +109,7 @@ mod tests {
         let ask = |side, address: &str| {
             let address = address.parse().unwrap();
             let questions = Arc::clone(&questions);
-            async move { questions.slot(side, address, Duration::ZERO).await }
+            async move { questions.slot(side, address, 64, Duration::ZERO).await }
         };
         let mut slots = Vec::new();
         for address in ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"] {

@@ -19,8 +19,10 @@ use tokio::{
 
 use self::task::Task;
 use super::{
+    backlog::{Backlog, Share},
     gate::Gate,
     lanes::{Call, LaneId},
+    reached::Limit,
     routes::RouteId,
     rules::decide,
 };
@@ -53,6 +55,8 @@ pub(super) struct Route {
     pair: DomainPair,
     lang: Option<Arc<str>>,
     room: Arc<Semaphore>,
+    /// The room that all routes have together.
+    backlog: Arc<Backlog>,
     /// What `room` had in the beginning, in bytes.
     capacity: u32,
     waiting: Arc<Waiting>,
@@ -78,10 +82,11 @@ pub(super) struct Queued {
     pub(super) _place: Place,
 }
 
-/// A share of the queue; it is free again when this is dropped.
+/// A share of the queue, and of all queues together; it is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     _room: OwnedSemaphorePermit,
+    _share: Option<Share>,
     stanzas: u64,
     bytes: u64,
     waiting: Arc<Waiting>,
@@ -106,15 +111,15 @@ impl Drop for Place {
 pub(super) enum NotTaken {
     /// The route has ended: ask for the pair's next one.
     Ended(Routable),
-    /// They will not be delivered.
-    Failed(Routable, Arc<Failure>),
+    /// There is no room for them.
+    Full(Routable, Limit),
 }
 
 impl NotTaken {
     /// The stanzas.
     pub(super) fn into_stanzas(self) -> Routable {
         match self {
-            Self::Ended(stanzas) | Self::Failed(stanzas, _) => stanzas,
+            Self::Ended(stanzas) | Self::Full(stanzas, _) => stanzas,
         }
     }
 }
@@ -134,7 +139,8 @@ impl Route {
             Side::Legacy => Direction::Inbound,
         };
         let capacity = decide(&config, &pair, direction).queue_limit(&config.limits);
-        let route = Arc::new(Self::new(side, pair, lang, capacity));
+        let backlog = Arc::clone(gate.backlog());
+        let route = Arc::new(Self::new(side, pair, lang, capacity, backlog));
         let task = Task::new(Arc::clone(gate), id, Arc::clone(&route));
         gate.routes_to(side).spawn(task.run());
         route
@@ -146,6 +152,7 @@ impl Route {
         pair: DomainPair,
         lang: Option<Arc<str>>,
         capacity: usize,
+        backlog: Arc<Backlog>,
     ) -> Self {
         let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
         Self {
@@ -153,6 +160,7 @@ impl Route {
             pair,
             lang,
             room: Arc::new(Semaphore::new(capacity as usize)),
+            backlog,
             capacity,
             waiting: Arc::default(),
             entrance: Mutex::new(Entrance::Waiting(VecDeque::new())),
@@ -178,32 +186,54 @@ impl Route {
     /// Puts stanzas into the queue. Waits a moment for room while the stream is open; while it is
     /// being opened a full queue bounces at once, for the reader may serve other pairs too.
     pub(super) async fn send(&self, stanzas: Routable) -> Result<(), NotTaken> {
-        let stanzas = match self.try_send(stanzas) {
+        let (stanzas, limit) = match self.try_send(stanzas) {
             Ok(()) => return Ok(()),
-            Err(NotTaken::Failed(stanzas, _)) if self.is_open() => stanzas,
+            Err(NotTaken::Full(stanzas, limit)) if self.is_open() => (stanzas, limit),
             Err(not_taken) => return Err(not_taken),
         };
         let size = self.share(&stanzas);
-        match timeout(ROOM_WAIT, Arc::clone(&self.room).acquire_many_owned(size)).await {
-            Ok(Ok(room)) => self.enter(self.queued(stanzas, room)),
-            Ok(Err(_)) => Err(NotTaken::Ended(stanzas)),
-            Err(_) => Err(NotTaken::Failed(stanzas, Arc::new(full()))),
+        let room = async {
+            let room = Arc::clone(&self.room).acquire_many_owned(size).await.ok()?;
+            Some((room, self.backlog.take(size as usize).await))
+        };
+        match timeout(ROOM_WAIT, room).await {
+            Ok(Some((room, share))) => self.enter(self.queued(stanzas, room, Some(share))),
+            Ok(None) => Err(NotTaken::Ended(stanzas)),
+            Err(_) => Err(NotTaken::Full(stanzas, limit)),
         }
     }
 
     /// Puts stanzas into the queue if there is room now.
     pub(super) fn try_send(&self, stanzas: Routable) -> Result<(), NotTaken> {
-        let size = self.share(&stanzas);
-        match Arc::clone(&self.room).try_acquire_many_owned(size) {
-            Ok(room) => self.enter(self.queued(stanzas, room)),
-            Err(_) if self.room.is_closed() => Err(NotTaken::Ended(stanzas)),
-            Err(_) => Err(NotTaken::Failed(stanzas, Arc::new(full()))),
+        match self.backlog.try_take(self.share(&stanzas) as usize) {
+            Some(share) => self.put(stanzas, Some(share)),
+            None => Err(NotTaken::Full(stanzas, Limit::QueueTotal)),
         }
     }
 
-    fn queued(&self, stanzas: Routable, room: OwnedSemaphorePermit) -> Queued {
+    /// The same for errors: those have room also where all queues together are full, or nobody
+    /// would learn of that.
+    pub(super) fn try_return(&self, errors: Routable) -> Result<(), NotTaken> {
+        self.put(errors, None)
+    }
+
+    fn put(&self, stanzas: Routable, share: Option<Share>) -> Result<(), NotTaken> {
+        match Arc::clone(&self.room).try_acquire_many_owned(self.share(&stanzas)) {
+            Ok(room) => self.enter(self.queued(stanzas, room, share)),
+            Err(_) if self.room.is_closed() => Err(NotTaken::Ended(stanzas)),
+            Err(_) => Err(NotTaken::Full(stanzas, Limit::Queue)),
+        }
+    }
+
+    fn queued(
+        &self,
+        stanzas: Routable,
+        room: OwnedSemaphorePermit,
+        share: Option<Share>,
+    ) -> Queued {
         let place = Place {
             _room: room,
+            _share: share,
             stanzas: stanzas.stanzas().into(),
             bytes: stanzas.bytes().len() as u64,
             waiting: Arc::clone(&self.waiting),
@@ -340,10 +370,6 @@ impl Route {
     fn entrance(&self) -> MutexGuard<'_, Entrance> {
         self.entrance.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn full() -> Failure {
-    Failure::new(FailureKind::Resource, "the queue for this pair is full")
 }
 
 fn shutdown() -> Failure {

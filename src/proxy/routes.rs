@@ -219,6 +219,7 @@ fn wants_rest(kind: FailureKind) -> bool {
         | FailureKind::Resource
         | FailureKind::Stream
         | FailureKind::Timeout
+        | FailureKind::TooLarge
         | FailureKind::Tls
         | FailureKind::Unreachable => true,
     }

@@ -1,13 +1,16 @@
 //! What a connection has shown, judged by the rules for its pair: pins before everything (protocol
 //! DNA-6), then only the prooftypes that count.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{dial::Endpoint, gate::Gate, judge::Unproven, reasons, services::Services};
+use super::{
+    dial::Endpoint, gate::Gate, judge::Unproven, prover::Asker, reached::Limit, reasons,
+    services::Services,
+};
 use crate::{
     auth::{Proof, dane::DanePlan, pin},
     config::{
@@ -16,8 +19,12 @@ use crate::{
     },
     net::targets::Target,
     stream::{Failure, FailureKind},
+    xml::writer::StreamLimits,
     xmpp::{Direction, Domain, DomainPair, Side},
 };
+
+/// How long a certificate waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the rules say of a pair's stanzas, for all addresses.
 pub(crate) fn decide<'c>(
@@ -87,6 +94,22 @@ pub(super) fn may_return(config: &Config, pair: &DomainPair) -> bool {
     back.denied().is_none() && back.bidi() && decide(config, pair, Direction::Outbound).bidi()
 }
 
+/// What we take of a pair's stanzas that come in on a stream that we opened (XEP-0478).
+pub(super) fn taken(config: &Config, pair: &DomainPair) -> StreamLimits {
+    let decision = decide(config, pair, Direction::Inbound);
+    StreamLimits {
+        max_bytes: Some(decision.stanza_limit(&config.limits) as u64),
+        idle_seconds: Some(decision.idle_limit(&config.limits).as_secs()),
+    }
+}
+
+/// Bytes of the largest stanza of a pair that goes to a peer: what the peer takes, if it says so,
+/// and what a rule lets it have.
+pub(super) fn largest(config: &Config, pair: &DomainPair, peers: Option<usize>) -> usize {
+    let of_rule = decide(config, pair, Direction::Outbound).stanza_rule();
+    peers.into_iter().chain(of_rule).min().unwrap_or(usize::MAX)
+}
+
 /// Whether stanzas of a pair may come in on a stream that we opened, from a peer at that address.
 pub(super) fn may_come(
     config: &Config,
@@ -103,22 +126,31 @@ pub(super) fn may_come(
 }
 
 impl Gate {
-    /// Judges the certificate chain of a peer that connected and says that it is `remote`.
+    /// Judges the certificate chain of a peer that connected and says that it is `remote`. What
+    /// has to be looked up for it is bounded for each address (attack A-67).
     ///
     /// # Errors
     /// [`Unproven`].
     pub(super) async fn accept_client(
         &self,
-        chain: &[CertificateDer<'static>],
+        asker: &Asker,
         local: Option<&Domain>,
         remote: &Domain,
     ) -> Result<Proof, Unproven> {
-        let services = self.services();
-        let (policy, direction) = (&services.config.policy, Direction::Inbound);
-        let decision = policy.decide(&Query { local, remote, direction, address: None });
+        let (services, chain) = (self.services(), &*asker.chain);
+        let (config, direction) = (&services.config, Direction::Inbound);
+        let decision = config.policy.decide(&Query { local, remote, direction, address: None });
         if let Some(pinned) = by_pin(&decision, chain, remote) {
             return pinned;
         }
+        if chain.is_empty() {
+            return Err(Unproven::Open("no certificate".into()));
+        }
+        let (share, address) = (config.limits.lookups_per_address, asker.address);
+        let Some(_slot) = self.lookups().slot(Side::Peer, address, share, PATIENCE).await else {
+            self.limit_reached(Limit::LookupsPerAddress, address);
+            return Err(Unproven::Unanswered("too many certificates of the address".into()));
+        };
         let roots = services.roots_for(&decision).ok_or_else(outdated)?;
         let mut judged = services.judge_client(chain, remote, roots).await;
         if is_reported(&decision, remote, &judged) {

@@ -69,6 +69,26 @@ impl Refusal {
     }
 }
 
+impl Verdict {
+    /// What was asked.
+    #[must_use]
+    pub fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// Whether it is a proof.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.result.is_ok()
+    }
+
+    /// A refusal in place of whatever it was.
+    #[must_use]
+    pub fn refused(self, refusal: Refusal) -> Self {
+        Self { result: Err(refusal), ..self }
+    }
+}
+
 impl Challenge {
     /// The stream with this id asks.
     pub(super) fn new(question: Question, stream: String) -> Self {

@@ -36,6 +36,8 @@ pub enum FailureKind {
     Timeout,
     /// A bound of ours is reached.
     Resource,
+    /// The stanza is larger than the other end takes, or than a rule lets it get.
+    TooLarge,
     /// fedgate goes down.
     Shutdown,
 }
@@ -157,6 +159,7 @@ impl Failure {
             FailureKind::Stream => "the connection to the remote server ended",
             FailureKind::Timeout => "the remote server did not answer in time",
             FailureKind::Resource => "too much is waiting for the remote server",
+            FailureKind::TooLarge => "the stanza is larger than the remote server takes",
             FailureKind::Shutdown => "the gateway is shutting down",
         }
     }
@@ -177,6 +180,7 @@ impl Failure {
             FailureKind::Stream => "stream",
             FailureKind::Timeout => "timeout",
             FailureKind::Resource => "resource",
+            FailureKind::TooLarge => "too-large",
             FailureKind::Shutdown => "shutdown",
         }
     }
@@ -204,6 +208,8 @@ fn condition(kind: FailureKind) -> StanzaCondition {
         | FailureKind::Timeout
         | FailureKind::Shutdown => StanzaCondition::RemoteServerTimeout,
         FailureKind::Resource => StanzaCondition::ResourceConstraint,
+        // XEP-0478 §4
+        FailureKind::TooLarge => StanzaCondition::PolicyViolation,
     }
 }
 

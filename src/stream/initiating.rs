@@ -20,6 +20,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use super::{
     dialback::VerifyOutcome,
     failure::{Failure, FailureKind, printable},
+    limits::largest_stanza,
     receiving::Authentication,
 };
 use crate::{
@@ -29,7 +30,10 @@ use crate::{
         ledger::{AuthorizedPair, Inadmissible, Ledger},
     },
     config::policy::Level,
-    xml::{Element, ElementName, Header, Version, writer},
+    xml::{
+        Element, ElementName, Header, Version,
+        writer::{self, StreamLimits},
+    },
     xmpp::{DomainPair, Side, StreamCondition, ns},
 };
 
@@ -86,8 +90,8 @@ pub struct Setup {
     pub level: Level,
     /// Whether we have a certificate for the sender and may offer it for SASL EXTERNAL.
     pub external: bool,
-    /// Whether stanzas of the reversed pair may come on this stream too (XEP-0288).
-    pub bidi: bool,
+    /// What we take of stanzas of the reversed pair, if they may come on this stream too (XEP-0288).
+    pub bidi: Option<StreamLimits>,
     /// Makes our keys for this side.
     pub secret: Secret,
     /// The language of the stanzas that the stream will carry.
@@ -130,6 +134,8 @@ pub struct Initiating {
     asked: BTreeMap<DomainPair, Option<Proof>>,
     /// On a bidirectional stream: the pairs of the stanzas that come.
     inbound: Option<Ledger>,
+    /// Bytes of the largest stanza that the other end takes, if it says so (XEP-0478).
+    largest: Option<usize>,
     ignored: u32,
 }
 
@@ -148,6 +154,7 @@ impl Initiating {
             errors: false,
             asked: BTreeMap::new(),
             inbound: None,
+            largest: None,
             ignored: 0,
         }
     }
@@ -291,6 +298,9 @@ impl Initiating {
         // After SASL it need not be repeated (protocol DB-24).
         self.errors |= layer != Layer::Clear
             && dialback.is_some_and(|d| d.child(ns::DIALBACK_FEATURE, "errors").is_some());
+        // New features have new limits, and those in the clear are anybody's.
+        let counts = self.setup.side == Side::Legacy || layer != Layer::Clear;
+        self.largest = largest_stanza(features).filter(|_| counts);
         match (self.setup.side, layer) {
             (Side::Legacy, _) => self.ask(out),
             (Side::Peer, Layer::Clear) => {
@@ -313,12 +323,12 @@ impl Initiating {
                     mechanisms.children().iter().any(|m| m.text().trim() == "EXTERNAL")
                 });
                 // Who the stanzas come from, only the certificate says (protocol BI-4).
-                if self.setup.bidi
+                if let Some(limits) = self.setup.bidi
                     && self.setup.purpose == Purpose::Send
                     && self.proof.is_some()
                     && features.child(ns::BIDI_FEATURE, "bidi").is_some()
                 {
-                    out.push(say(writer::bidi));
+                    out.push(say(|out| writer::bidi(out, limits)));
                     self.inbound = Some(Ledger::default());
                 }
                 // Never authenticate to a server that is not proven (protocol EX-7).
@@ -397,9 +407,20 @@ impl Initiating {
         }
     }
 
+    /// The pairs of stanzas that may come.
+    pub fn inbound(&self) -> impl Iterator<Item = &AuthorizedPair> {
+        self.inbound.iter().flat_map(Ledger::iter)
+    }
+
     /// Withdraws the pairs of stanzas that come for which `keep` says no, and returns them.
     pub fn retain_inbound(&mut self, keep: impl FnMut(&AuthorizedPair) -> bool) -> Vec<DomainPair> {
         self.inbound.as_mut().map(|inbound| inbound.retain(keep)).unwrap_or_default()
+    }
+
+    /// Bytes of the largest stanza that the other end takes, if it said so (XEP-0478).
+    #[must_use]
+    pub fn largest_stanza(&self) -> Option<usize> {
+        self.largest
     }
 
     /// The other end ended the stream.

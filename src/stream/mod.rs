@@ -9,6 +9,7 @@ mod dialback;
 mod failure;
 mod fault;
 mod initiating;
+mod limits;
 mod receiving;
 #[cfg(test)]
 mod simulated;

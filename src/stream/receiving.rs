@@ -26,6 +26,7 @@ use std::{
 use super::{
     challenge::{Challenge, Question},
     fault::Fault,
+    limits::largest_stanza,
 };
 use crate::{
     auth::{
@@ -134,6 +135,8 @@ pub struct Receiving {
     ledger: Ledger,
     /// The peer wants stanzas in the other direction too (XEP-0288).
     bidi: bool,
+    /// Bytes of the largest stanza that it takes then, if it says so (XEP-0478).
+    largest: Option<usize>,
     pending: BTreeSet<DomainPair>,
     /// The dialback keys of granted pairs whose proof expires.
     dialback_keys: BTreeMap<DomainPair, String>,
@@ -168,6 +171,7 @@ impl Receiving {
             external: None,
             ledger: Ledger::default(),
             bidi: false,
+            largest: None,
             pending: BTreeSet::new(),
             dialback_keys: BTreeMap::new(),
             renewing: BTreeSet::new(),
@@ -239,6 +243,7 @@ impl Receiving {
                 // Asked for before authentication or never (XEP-0288 §2.2).
                 if self.ledger.is_empty() && self.pending.is_empty() {
                     self.bidi = true;
+                    self.largest = largest_stanza(element);
                     return Ok(());
                 }
                 self.ignore()
@@ -296,6 +301,17 @@ impl Receiving {
     #[must_use]
     pub fn is_bidirectional(&self) -> bool {
         self.bidi
+    }
+
+    /// Bytes of the largest stanza that may be sent on it, if the peer said so (XEP-0478).
+    #[must_use]
+    pub fn largest_stanza(&self) -> Option<usize> {
+        self.largest
+    }
+
+    /// The pairs that it may carry.
+    pub fn grants(&self) -> impl Iterator<Item = &AuthorizedPair> {
+        self.ledger.iter()
     }
 
     /// The grant of a pair.

@@ -19,7 +19,10 @@ use super::{
 use crate::{
     auth::{Proof, TlsFacts, dialback_key::DialbackKeys},
     config::model::Config,
-    xml::{Fault as XmlFault, writer},
+    xml::{
+        Fault as XmlFault,
+        writer::{self, StreamLimits},
+    },
     xmpp::{Domain, DomainPair, Side, StanzaCondition},
 };
 
@@ -157,6 +160,7 @@ fn conversation(case: Case, cuts: &Cuts) -> (String, String) {
     let facts = if external { &tls.with_certificate } else { &tls.anonymous };
     let (config, keys) = other_gate();
     let accepting = Receiving::new(Side::Peer, config, keys, ids);
+    let bidi = bidi.then(StreamLimits::default);
     let setup = Setup { bidi, ..setup(Side::Peer, US, PEER, Purpose::Send) };
     let mut link = Link::new(setup, accepting, facts);
     link.opened = link.opening.connected();
@@ -239,7 +243,7 @@ const CASES: [(Case, &str, &str); 6] = [
     ),
     (
         Case::BidiExternal,
-        "header starttls handshake judge header bidi auth restart header opened(external) \
+        "header starttls handshake judge header bidi(limits) auth restart header opened(external) \
          admitted(capulet.example→montague.example)",
         "header features(starttls) proceed handshake(capulet.example) \
          header judge(montague.example) features(mechanisms dialback bidi limits) success restart \
@@ -248,7 +252,7 @@ const CASES: [(Case, &str, &str); 6] = [
     ),
     (
         Case::BidiDialback,
-        "header starttls handshake judge header bidi db:result opened(dialback) \
+        "header starttls handshake judge header bidi(limits) db:result opened(dialback) \
          admitted(capulet.example→montague.example)",
         "header features(starttls) proceed handshake(capulet.example) \
          header features(dialback bidi limits) prove(montague.example→capulet.example) \

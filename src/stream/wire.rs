@@ -645,7 +645,7 @@ pub(super) fn setup(side: Side, sender: &str, target: &str, purpose: Purpose) ->
         version: true,
         level: Level::Encrypted,
         external: true,
-        bidi: false,
+        bidi: None,
         secret: match side {
             Side::Peer => keys().public().clone(),
             Side::Legacy => keys().local("old"),

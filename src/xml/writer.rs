@@ -161,19 +161,18 @@ pub fn features(out: &mut Vec<u8>, features: &Features) {
         empty(out, "bidi", ns::BIDI_FEATURE);
     }
     if let Some(limits) = features.limits {
-        raw(out, "<limits");
-        attribute(out, "xmlns", ns::LIMITS);
-        raw(out, ">");
-        number(out, "max-bytes", limits.max_bytes);
-        number(out, "idle-seconds", limits.idle_seconds);
-        raw(out, "</limits>");
+        stream_limits(out, limits);
     }
     raw(out, "</stream:features>");
 }
 
-/// Writes the request that stanzas go both ways (XEP-0288 §2.2).
-pub fn bidi(out: &mut Vec<u8>) {
-    empty(out, "bidi", ns::BIDI);
+/// Writes the request that stanzas go both ways (XEP-0288 §2.2), with what we take (XEP-0478 §3.2).
+pub fn bidi(out: &mut Vec<u8>, limits: StreamLimits) {
+    raw(out, "<bidi");
+    attribute(out, "xmlns", ns::BIDI);
+    raw(out, ">");
+    stream_limits(out, limits);
+    raw(out, "</bidi>");
 }
 
 /// Writes the request for TLS (RFC 6120 §5.4.2.1).
@@ -314,6 +313,15 @@ fn dialback_answer(
     raw(out, "</");
     raw(out, name);
     raw(out, ">");
+}
+
+fn stream_limits(out: &mut Vec<u8>, limits: StreamLimits) {
+    raw(out, "<limits");
+    attribute(out, "xmlns", ns::LIMITS);
+    raw(out, ">");
+    number(out, "max-bytes", limits.max_bytes);
+    number(out, "idle-seconds", limits.idle_seconds);
+    raw(out, "</limits>");
 }
 
 fn error_text(out: &mut Vec<u8>, namespace: &'static str, text: Option<&str>) {

@@ -28,7 +28,9 @@ async fn from_peer(world: &World, from: &str) -> Conn {
 async fn to_peer(world: &World, host: &Host) -> Conn {
     let _stream = world.sends(&host.domain).await;
     let (mut conn, said) = host.accept_with(&features(true, true)).await;
-    assert!(said.starts_with(BIDI), "{said}");
+    let limits = "<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>524288</max-bytes>\
+        <idle-seconds>1800</idle-seconds></limits>";
+    assert!(said.starts_with(&format!("<bidi xmlns='urn:xmpp:bidi'>{limits}</bidi>")), "{said}");
     conn.until(&message_to(&host.domain)).await;
     conn
 }

@@ -137,7 +137,7 @@ async fn again(world: &World) -> Conn {
 #[tokio::test]
 async fn a_peer_that_never_reads_its_answers_is_cut_off() {
     // questions are cheap, answers pile up
-    let config = "limits: { write_stall: 1s }";
+    let config = "limits: { write_stall: 1s, dialback_rate: off, bytes_before_auth: 64MiB }";
     let mut world = World::with(Plan { config, ..Plan::DEFAULT }).await;
     let mut conn = Conn::open_narrow(world.public()).await;
     conn.say(header("anybody.test", "old.test")).await;
@@ -159,7 +159,8 @@ async fn a_peer_that_never_reads_its_answers_is_cut_off() {
 #[tokio::test]
 async fn a_flood_of_questions_that_are_cheap_is_answered_one_by_one() {
     //
-    let mut world = World::start().await;
+    let config = "limits: { dialback_rate: off, bytes_before_auth: 1MiB }";
+    let mut world = World::with(Plan { config, ..Plan::DEFAULT }).await;
     let (mut conn, _) = world.unproven("evil.test").await;
     for _ in 0..100 {
         let question = "<db:verify from='evil.test' to='old.test' id='i'>k</db:verify>";

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod admin;
+mod balancer;
 mod bidi;
 mod check;
 mod claims;
@@ -24,6 +25,7 @@ mod l4_negotiation;
 mod l4_proofs;
 mod l4_streams;
 mod life;
+mod limits;
 mod posh;
 mod relay;
 mod rules;

@@ -70,6 +70,16 @@ class GateLog:
             if entry.get("message") == JOINED and entry.get("side") == PEER
         ]
 
+    def legacy_streams(self, direction: str) -> list[dict[str, Any]]:
+        """Streams with the legacy server, negotiated in this direction."""
+        return [
+            entry
+            for entry in self.entries()
+            if entry.get("message") == NEGOTIATED
+            and entry.get("side") == "legacy"
+            and entry.get("direction") == direction
+        ]
+
     async def expect_stream(
         self, direction: str, *domains: str, **fields: str | bool
     ) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use crate::config::{
-    model::Limits,
+    model::{Limits, Rate},
     problem::{Reports, Wrong},
     read::Section,
     value,
@@ -28,7 +28,26 @@ pub(super) fn check(top: &Section<'_>, out: &mut Reports<'_>) -> Limits {
             default.connections_per_address,
             1..=1_000_000,
         ),
-        connections: reader.count("connections", default.connections, 1..=1_000_000),
+        connections: reader.count("connections", default.connections, CONNECTIONS),
+        connections_per_domain: reader.count(
+            "connections_per_domain",
+            default.connections_per_domain,
+            CONNECTIONS,
+        ),
+        bytes_before_auth: reader.size(
+            "bytes_before_auth",
+            default.bytes_before_auth,
+            16 << 10..=64 << 20,
+        ),
+        lookups_per_address: reader.count(
+            "lookups_per_address",
+            default.lookups_per_address,
+            1..=10_000,
+        ),
+        dialback_rate: reader.rate("dialback_rate", default.dialback_rate, value::count_rate),
+        rate: reader.rate("rate", default.rate, value::size_rate),
+        stanza_rate: reader.rate("stanza_rate", default.stanza_rate, value::count_rate),
+        burst: reader.time("burst", default.burst, SECOND..=Duration::from_mins(10)),
         pending_verifications: reader.count(
             "pending_verifications",
             default.pending_verifications,
@@ -36,6 +55,7 @@ pub(super) fn check(top: &Section<'_>, out: &mut Reports<'_>) -> Limits {
         ),
         pairs_per_stream: reader.count("pairs_per_stream", default.pairs_per_stream, 1..=100_000),
         queue: reader.size("queue", default.queue, 10_000..=1 << 30),
+        queue_total: reader.size("queue_total", default.queue_total, 10_000..=64 << 30),
         negotiation: reader.time(
             "negotiation",
             default.negotiation,
@@ -53,6 +73,7 @@ pub(super) fn check(top: &Section<'_>, out: &mut Reports<'_>) -> Limits {
             default.idle,
             Duration::from_mins(15)..=Duration::from_hours(168),
         ),
+        keepalive: reader.keepalive(default.keepalive),
         write_stall: reader.time(
             "write_stall",
             default.write_stall,
@@ -60,6 +81,9 @@ pub(super) fn check(top: &Section<'_>, out: &mut Reports<'_>) -> Limits {
         ),
     };
     reader.at_least("queue", limits.queue, "stanza", limits.stanza);
+    reader.at_least("queue_total", limits.queue_total, "queue", limits.queue);
+    let (all, one) = (limits.bytes_before_auth, limits.element_before_auth);
+    reader.at_least("bytes_before_auth", all, "element_before_auth", one);
     reader.at_least("connect", limits.connect, "tcp_connect", limits.tcp_connect);
     limits
 }
@@ -82,6 +106,23 @@ impl Reader<'_, '_, '_> {
         self.section.text(key, |t| value::duration(t, &range), self.out).unwrap_or(default)
     }
 
+    fn rate(
+        &mut self,
+        key: &str,
+        default: Rate,
+        read: impl Fn(&str) -> Result<Rate, Wrong>,
+    ) -> Rate {
+        self.section.text(key, read, self.out).unwrap_or(default)
+    }
+
+    fn keepalive(&mut self, default: Option<Duration>) -> Option<Duration> {
+        let read = |text: &str| match text {
+            "off" => Ok(None),
+            _ => value::duration(text, &KEEPALIVE).map(Some),
+        };
+        self.section.text("keepalive", read, self.out).unwrap_or(default)
+    }
+
     /// Reports a limit below another that it has to hold.
     fn at_least<T: PartialOrd>(&mut self, key: &str, value: T, other: &str, least: T) {
         let given = self.section.get(key).or_else(|| self.section.get(other));
@@ -93,20 +134,31 @@ impl Reader<'_, '_, '_> {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+pub(super) const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
+const KEEPALIVE: RangeInclusive<Duration> = SECOND..=Duration::from_hours(24);
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 23] = [
     "stanza",
     "element_before_auth",
     "depth",
     "attributes",
     "connections_per_address",
     "connections",
+    "connections_per_domain",
+    "bytes_before_auth",
+    "lookups_per_address",
+    "dialback_rate",
+    "rate",
+    "stanza_rate",
+    "burst",
     "pending_verifications",
     "pairs_per_stream",
     "queue",
+    "queue_total",
     "negotiation",
     "connect",
     "tcp_connect",
     "idle",
+    "keepalive",
     "write_stall",
 ];

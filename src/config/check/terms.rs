@@ -6,6 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
     features::{self, Roles},
+    limits::CONNECTIONS,
     root, without_places,
 };
 use crate::{
@@ -31,7 +32,8 @@ pub(super) const DEFAULT_KEYS: [&str; 6] =
 pub(super) const TLS_KEYS: [&str; 2] = ["min", "roots"];
 pub(super) const CONNECT_KEYS: [&str; 2] = ["address", "tls"];
 pub(super) const COMPAT_KEYS: [&str; 2] = ["bidi", "multiplex"];
-pub(super) const LIMIT_KEYS: [&str; 3] = ["queue", "connect", "idle"];
+pub(super) const LIMIT_KEYS: [&str; 7] =
+    ["stanza", "queue", "connect", "idle", "rate", "stanza_rate", "connections_per_domain"];
 
 pub(super) fn read(
     section: &Section<'_>,
@@ -82,6 +84,11 @@ pub(super) fn read(
         own.queue = limits.text("queue", |text| value::size(text, &QUEUE), out);
         own.connect = limits.text("connect", |text| value::duration(text, &CONNECT), out);
         own.idle = limits.text("idle", |text| value::duration(text, &IDLE), out);
+        own.stanza = limits.text("stanza", |text| value::size(text, &STANZA), out);
+        own.rate = limits.text("rate", value::size_rate, out);
+        own.stanza_rate = limits.text("stanza_rate", value::count_rate, out);
+        let connections = |text: &str| value::count(text, &CONNECTIONS);
+        own.connections_per_domain = limits.text("connections_per_domain", connections, out);
     }
     cannot_be(section, &terms, out);
     terms
@@ -188,6 +195,7 @@ pub(super) const ERRORS: [(&str, StanzaCondition); 6] = [
 ];
 
 // the same ranges as of the limits for all
+const STANZA: RangeInclusive<usize> = 10_000..=16 << 20;
 const QUEUE: RangeInclusive<usize> = 10_000..=1 << 30;
 const CONNECT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 const IDLE: RangeInclusive<Duration> = Duration::from_mins(15)..=Duration::from_hours(168);

@@ -168,12 +168,24 @@ impl<'p> Terms<'p> {
             limits,
             features,
         } = terms;
-        let policy::LimitTerms { queue, connect: connect_time, idle } = limits;
+        let policy::LimitTerms {
+            stanza,
+            queue,
+            connect: connect_time,
+            idle,
+            rate,
+            stanza_rate,
+            connections_per_domain,
+        } = limits;
         let switch = |on: &Option<bool>| on.map(|on| if on { "auto" } else { "off" });
         let limits = [
+            ("stanza", stanza.map(value::show_size)),
             ("queue", queue.map(value::show_size)),
             ("connect", connect_time.map(value::show_duration)),
             ("idle", idle.map(value::show_duration)),
+            ("rate", rate.map(value::show_size_rate)),
+            ("stanza_rate", stanza_rate.map(value::show_count_rate)),
+            ("connections_per_domain", connections_per_domain.map(|n| n.to_string())),
         ];
         let limits: BTreeMap<_, _> =
             limits.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();

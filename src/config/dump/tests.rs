@@ -28,7 +28,7 @@ fn rules_are_written_as_they_are_by_what_they_match() {
     assert_eq!(
         format!("defaults:{rules}"),
         "defaults:\n  allow: outbound\n  level: encrypted\n\
-         lists: {}\n\
+         lists: {}\nroles: {}\n\
          rules:\n\
          - match:\n  - '*'\n  - b.test\n  - '*.a.test'\n  - a.test\n  allow: none\n  reason: x\n\
          - match:\n  - a.test\n  level: trusted\n\

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     auth::{Proof, Prooftype},
-    config::model::{Limits, Roots, TlsVersion},
+    config::model::{Limits, Rate, Roots, TlsVersion},
     xmpp::{Direction, Domain, StanzaCondition},
 };
 
@@ -174,6 +174,34 @@ impl<'p> Decision<'p> {
     #[must_use]
     pub fn idle_limit(&self, limits: &Limits) -> Duration {
         self.rule(Key::Idle).and_then(|rule| rule.terms.limits.idle).unwrap_or(limits.idle)
+    }
+
+    /// Bytes of one stanza, if a rule says so.
+    #[must_use]
+    pub fn stanza_rule(&self) -> Option<usize> {
+        self.rule(Key::Stanza)?.terms.limits.stanza
+    }
+
+    /// Bytes of one stanza: those of the rule, or of all.
+    #[must_use]
+    pub fn stanza_limit(&self, limits: &Limits) -> usize {
+        self.stanza_rule().unwrap_or(limits.stanza)
+    }
+
+    /// Bytes and stanzas a second of the remote domain: those of the rule, or of all.
+    #[must_use]
+    pub fn rate_limits(&self, limits: &Limits) -> (Rate, Rate) {
+        let bytes = self.rule(Key::Rate).and_then(|rule| rule.terms.limits.rate);
+        let stanzas = self.rule(Key::StanzaRate).and_then(|rule| rule.terms.limits.stanza_rate);
+        (bytes.unwrap_or(limits.rate), stanzas.unwrap_or(limits.stanza_rate))
+    }
+
+    /// Inbound streams on which the remote domain may be authorized: those of the rule, or of all.
+    #[must_use]
+    pub fn connections_limit(&self, limits: &Limits) -> usize {
+        let of_rule = self.rule(Key::Connections);
+        let of_rule = of_rule.and_then(|rule| rule.terms.limits.connections_per_domain);
+        of_rule.unwrap_or(limits.connections_per_domain)
     }
 
     /// Whether a stream with this TLS version and this proof of the remote domain is good enough.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::features::FeatureTerms;
 use crate::{
     auth::Prooftype,
-    config::model::{HostPort, Roots, TlsVersion},
+    config::model::{HostPort, Rate, Roots, TlsVersion},
     features::Class,
     xmpp::{Direction, StanzaCondition},
 };
@@ -206,6 +206,10 @@ pub(in crate::config) struct LimitTerms {
     pub(in crate::config) queue: Option<usize>,
     pub(in crate::config) connect: Option<Duration>,
     pub(in crate::config) idle: Option<Duration>,
+    pub(in crate::config) stanza: Option<usize>,
+    pub(in crate::config) rate: Option<Rate>,
+    pub(in crate::config) stanza_rate: Option<Rate>,
+    pub(in crate::config) connections_per_domain: Option<usize>,
 }
 
 /// What is decided on its own.
@@ -226,11 +230,15 @@ pub(in crate::config) enum Key {
     Queue,
     ConnectTime,
     Idle,
+    Stanza,
+    Rate,
+    StanzaRate,
+    Connections,
     Feature(Class),
 }
 
 impl Key {
-    pub(in crate::config) const ALL: [Self; 21] = [
+    pub(in crate::config) const ALL: [Self; 25] = [
         Self::Inbound,
         Self::Outbound,
         Self::Level,
@@ -252,6 +260,10 @@ impl Key {
         Self::Feature(Class::Presence),
         Self::Feature(Class::Pubsub),
         Self::Feature(Class::Payloads),
+        Self::Stanza,
+        Self::Rate,
+        Self::StanzaRate,
+        Self::Connections,
     ];
 
     /// Its place among [`Self::ALL`].
@@ -282,12 +294,16 @@ impl Key {
             Self::Feature(Class::Presence) => "features.presence",
             Self::Feature(Class::Pubsub) => "features.pubsub",
             Self::Feature(Class::Payloads) => "features.payloads",
+            Self::Stanza => "limits.stanza",
+            Self::Rate => "limits.rate",
+            Self::StanzaRate => "limits.stanza_rate",
+            Self::Connections => "limits.connections_per_domain",
         }
     }
 
     /// What the terms say of it, for people; none if nothing.
     pub(in crate::config) fn show(self, terms: &Terms) -> Option<String> {
-        use crate::config::value::{show_duration, show_size};
+        use crate::config::value::{show_count_rate, show_duration, show_size, show_size_rate};
         let open = |allow: &Option<Allow>, direction| {
             allow.map(|allow| if allow.is_open(direction) { "yes" } else { "no" }.to_owned())
         };
@@ -319,6 +335,10 @@ impl Key {
             Self::ConnectTime => terms.limits.connect.map(show_duration),
             Self::Idle => terms.limits.idle.map(show_duration),
             Self::Feature(class) => terms.features.as_ref()?.show(class),
+            Self::Stanza => terms.limits.stanza.map(show_size),
+            Self::Rate => terms.limits.rate.map(show_size_rate),
+            Self::StanzaRate => terms.limits.stanza_rate.map(show_count_rate),
+            Self::Connections => terms.limits.connections_per_domain.map(|n| n.to_string()),
         }
     }
 }
@@ -342,6 +362,10 @@ impl Terms {
             Key::ConnectTime => self.limits.connect.is_some(),
             Key::Idle => self.limits.idle.is_some(),
             Key::Feature(class) => self.features.as_ref().is_some_and(|terms| terms.has(class)),
+            Key::Stanza => self.limits.stanza.is_some(),
+            Key::Rate => self.limits.rate.is_some(),
+            Key::StanzaRate => self.limits.stanza_rate.is_some(),
+            Key::Connections => self.limits.connections_per_domain.is_some(),
         }
     }
 
@@ -373,6 +397,12 @@ impl Terms {
                 (Some(one), None) | (None, Some(one)) => !one.has(class),
                 (None, None) => true,
             },
+            Key::Stanza => self.limits.stanza == other.limits.stanza,
+            Key::Rate => self.limits.rate == other.limits.rate,
+            Key::StanzaRate => self.limits.stanza_rate == other.limits.stanza_rate,
+            Key::Connections => {
+                self.limits.connections_per_domain == other.limits.connections_per_domain
+            }
         }
     }
 
@@ -399,7 +429,11 @@ impl Terms {
             | Key::Multiplex
             | Key::Queue
             | Key::ConnectTime
-            | Key::Idle => false,
+            | Key::Idle
+            | Key::Stanza
+            | Key::Rate
+            | Key::StanzaRate
+            | Key::Connections => false,
         }
     }
 }

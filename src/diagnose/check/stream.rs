@@ -53,7 +53,7 @@ pub(super) async fn explore(
         level,
         // EXTERNAL would assert the local domain; what is asked for is dialback
         external: false,
-        bidi: false,
+        bidi: None,
         secret: walk.secret.clone(),
         lang: None,
     };

@@ -23,6 +23,8 @@ use crate::{
 pub(super) enum Deadline {
     Closing,
     Idle,
+    /// Nothing ends: a space is due.
+    Keepalive,
     Negotiation,
     Partial,
     Stalled,
@@ -33,7 +35,7 @@ impl From<Deadline> for End {
         let timeout = |reason| Self::Fault(Fault::remote(StreamCondition::PolicyViolation, reason));
         match deadline {
             Deadline::Closing => Self::Closed("drained"),
-            Deadline::Idle => {
+            Deadline::Idle | Deadline::Keepalive => {
                 Self::Fault(Fault::policy(StreamCondition::ConnectionTimeout, "idle", None))
             }
             Deadline::Negotiation => timeout("not authenticated in time"),
@@ -56,7 +58,8 @@ impl Leg {
         if let Some(stalls) = self.wire.stalls_at(limits.write_stall) {
             at(stalls, Deadline::Stalled);
         }
-        if let Some(partial) = self.partial {
+        // What is not read from cannot be quicker.
+        if let Some(partial) = self.partial.filter(|_| !self.intake.is_busy()) {
             at(partial + limits.negotiation, Deadline::Partial);
         }
         if !self.machine.is_authorized() {
@@ -71,6 +74,12 @@ impl Leg {
             let grace = if waiting { limits.connect * 3 } else { Duration::ZERO };
             at(since + limits.negotiation + grace, Deadline::Negotiation);
         } else if self.side == Side::Peer {
+            if let (Some(keepalive), true) = (limits.keepalive, self.wire.is_flushed()) {
+                at(self.wire.last_put() + keepalive, Deadline::Keepalive);
+            }
+            if self.intake.is_busy() {
+                return first;
+            }
             let returned = self.returning.as_ref().map(|returning| returning.lanes.used());
             let idle = self.machine.idle_limit();
             at(returned.map_or(self.used, |at| at.max(self.used)) + idle, Deadline::Idle);
@@ -109,13 +118,7 @@ impl Leg {
     pub(super) async fn finish(mut self, end: End) {
         let stall = CLOSE_WAIT.min(self.gate.config().limits.write_stall);
         // What was admitted goes on its way.
-        loop {
-            self.intake.delivered().await;
-            self.intake.hand_over(self.wire.input());
-            if !self.intake.is_busy() {
-                break;
-            }
-        }
+        self.intake.finish(self.wire.input()).await;
         if let Some(returning) = self.returning.take() {
             let failure = Failure::new(FailureKind::Stream, "the peer's stream ended");
             if !returning.end(&mut self.wire, &lanes::End::Broken(failure)) {

@@ -19,7 +19,7 @@ use crate::{
 
 impl Leg {
     pub(super) fn granted(&mut self, grant: &AuthorizedPair, how: Authentication) {
-        self.frames.authenticated(&self.gate.config().limits);
+        self.bound();
         self.used = Instant::now();
         self.schedule();
         let tls = self.machine.tls();

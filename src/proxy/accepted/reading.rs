@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{End, Leg};
 use crate::{
     stream::Fault,
-    xml::{self, Span, Tag, Token, TokenKind},
+    xml::{self, ElementName, Span, Tag, Token, TokenKind},
     xmpp::Side,
 };
 
@@ -58,12 +58,15 @@ impl Leg {
     fn stanza(&mut self, tag: &Tag, at: usize, len: usize) -> Result<(), End> {
         let bytes = self.wire.input().get(at..at + len).unwrap_or_default();
         let text = |span: Option<Span>| span.map(|span| span.text(bytes)).unwrap_or_default();
-        let grant = self.machine.stanza(&text(tag.from), &text(tag.to))?;
+        let grant = self.machine.stanza(&text(tag.from), &text(tag.to))?.clone();
+        if let Some(end) = self.too_large(&grant, len) {
+            return Err(end);
+        }
         let Some(header) = self.frames.framer().header() else {
             return Err(End::Broken("stanza without a stream header".into()));
         };
         self.used = Instant::now();
-        self.intake.stanza(self.wire.input(), header, tag, len, grant);
+        self.intake.stanza(self.wire.input(), header, tag, len, &grant);
         Ok(())
     }
 
@@ -83,6 +86,9 @@ impl Leg {
             TokenKind::Element(tag) => {
                 let bytes = self.wire.input().get(..token.len).unwrap_or_default();
                 let element = self.frames.parse(bytes)?;
+                if matches!(tag.name, ElementName::DbResult | ElementName::DbVerify) {
+                    self.count_dialback();
+                }
                 self.machine.element(tag.name, &element, &mut actions)
             }
             TokenKind::Footer => return Err(End::Finished),

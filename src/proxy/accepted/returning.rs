@@ -11,7 +11,7 @@ use crate::{
     net::wire::Wire,
     proxy::{
         lanes::{Boarding, Call, End, Lanes},
-        rules::{self, decide},
+        rules::{self, decide, largest},
         sharing::Offer,
     },
     stream::{Failure, FailureKind},
@@ -79,8 +79,10 @@ impl Leg {
         let pair = boarding.route.pair().clone();
         let proof = self.machine.grant_of(&pair.reversed()).map(|grant| grant.proof().clone());
         let allowed = proof.as_ref().is_some_and(|proof| self.may_return(&pair, proof).is_ok());
+        let largest = largest(&self.gate.config(), &pair, self.machine.largest_stanza());
         let Some(returning) = &mut self.returning else { return };
         let lane = returning.lanes.board(Boarding { proof, ..boarding });
+        returning.lanes.bound(lane, largest);
         if !allowed || self.closing.is_some() {
             returning.lanes.leave(lane, End::Missed);
             return;
@@ -109,8 +111,15 @@ impl Leg {
         };
         returning.offers.retain(|offer| may_return(offer.pair()));
         let lanes = returning.lanes.iter();
+        let config = self.gate.config();
+        let bound = |pair| largest(&config, pair, self.machine.largest_stanza());
+        let bounds: Vec<_> =
+            returning.lanes.iter().map(|(id, lane)| (id, bound(lane.route.pair()))).collect();
         let gone: Vec<_> =
             lanes.filter(|(_, lane)| !may_return(lane.route.pair())).map(|(id, _)| id).collect();
+        for (id, largest) in bounds {
+            returning.lanes.bound(id, largest);
+        }
         for id in gone {
             let detail = "the peer's stream carries the pair no more";
             let failure = Failure::new(FailureKind::Stream, detail);

@@ -81,7 +81,7 @@ impl Job<'_> {
             }
             if let Some(reached) = reached {
                 live.proof = live.machine.proof().cloned();
-                live.frames.authenticated(&self.config.limits);
+                live.frames.authenticated(&self.config.limits, self.config.limits.stanza);
                 return Ok(reached);
             }
             if let Some(frame) =

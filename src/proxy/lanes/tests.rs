@@ -7,7 +7,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use super::*;
 use crate::{
     auth::ledger::{Ledger, Routable},
-    proxy::route::NotTaken,
+    proxy::{backlog::Backlog, route::NotTaken},
     stream::FailureKind,
     xmpp::{Domain, Side},
 };
@@ -27,7 +27,11 @@ impl Pair {
         let pair = DomainPair::new(sender.clone(), Domain::parse("l.example").unwrap());
         let proof = Proof::dialback(sender, None);
         let grant = Ledger::default().authorize(pair.clone(), proof).unwrap();
-        Self { name, route: Arc::new(Route::new(Side::Peer, pair, None, QUEUE)), grant }
+        Self {
+            name,
+            route: Arc::new(Route::new(Side::Peer, pair, None, QUEUE, Backlog::new(QUEUE))),
+            grant,
+        }
     }
 
     fn text(&self, number: usize) -> String {
@@ -111,7 +115,7 @@ fn a_busy_pair_does_not_hold_up_the_others() {
     }
     b.send(1..2);
     calls(&mut lanes);
-    lanes.fill(&mut wire);
+    assert!(lanes.fill(&mut wire).is_empty());
     let text = output(&wire);
     let found = ids(&text);
     assert_eq!(found[..9], ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "c2", "a3"]);
@@ -126,7 +130,7 @@ fn the_wire_is_filled_as_far_as_there_is_room() {
         a.send(100 * number..100 * number + 100);
     }
     let _returned = [&a, &b].map(|pair| pair.open(&mut lanes));
-    lanes.fill(&mut wire);
+    assert!(lanes.fill(&mut wire).is_empty());
     let before = output(&wire);
     assert!(!wire.has_room());
     let put = ids(&before).len();
@@ -136,13 +140,13 @@ fn the_wire_is_filled_as_far_as_there_is_room() {
     calls(&mut lanes);
     wire.take(before.len());
     lanes.settle(wire.written_total());
-    lanes.fill(&mut wire);
+    assert!(lanes.fill(&mut wire).is_empty());
     let after = output(&wire);
     let found = ids(&after);
     let first = format!("a{put}");
     assert_eq!((found[0], found[100]), (first.as_str(), "b0"));
     // the end of the stream takes all
-    lanes.fill_up(&mut wire);
+    assert!(lanes.fill_up(&mut wire).is_empty());
     let all = before + &output(&wire);
     let of_a: Vec<_> = ids(&all).into_iter().filter(|id| id.starts_with('a')).collect();
     assert!(of_a.iter().enumerate().all(|(n, id)| *id == format!("a{n}")));
@@ -159,12 +163,12 @@ fn what_is_cut_at_any_byte_comes_back_exactly() {
         a.send(0..2);
         let (_, mut of_a) = a.open(&mut lanes);
         let (_, mut of_b) = b.open(&mut lanes);
-        lanes.fill(&mut wire);
+        assert!(lanes.fill(&mut wire).is_empty());
         wire.put(answer.as_bytes());
         b.send(0..3);
         a.send(2..3);
         calls(&mut lanes);
-        lanes.fill(&mut wire);
+        assert!(lanes.fill(&mut wire).is_empty());
         wire.put(answer.as_bytes());
         // these are not on the wire: one is in the lane, one in the mailbox
         a.send(3..4);
@@ -214,7 +218,7 @@ fn a_lane_that_leaves_comes_back_when_its_bytes_are_written() {
     a.send(0..2);
     let (id, mut of_a) = a.open(&mut lanes);
     let (_, mut of_b) = b.open(&mut lanes);
-    lanes.fill(&mut wire);
+    assert!(lanes.fill(&mut wire).is_empty());
     a.send(2..3);
     calls(&mut lanes);
     a.send(3..4);
@@ -223,7 +227,7 @@ fn a_lane_that_leaves_comes_back_when_its_bytes_are_written() {
     a.send(4..5);
     assert_eq!(of_a.try_recv().unwrap_err(), TryRecvError::Empty, "bytes are on their way");
     assert!(!lanes.is_leaving() && !lanes.is_idle(id));
-    lanes.fill(&mut wire);
+    assert!(lanes.fill(&mut wire).is_empty());
     assert_eq!(output(&wire), a.texts(0..2) + &b.texts(0..1));
     wire.take(a.texts(0..2).len() - 1);
     lanes.settle(wire.written_total());
@@ -243,7 +247,7 @@ fn a_lane_that_leaves_while_the_stream_breaks_gets_all_back_in_order() {
     let (mut lanes, mut wire) = (Lanes::new(None), Wire::unconnected());
     a.send(0..3);
     let (id, mut of_a) = a.open(&mut lanes);
-    lanes.fill(&mut wire);
+    assert!(lanes.fill(&mut wire).is_empty());
     a.send(3..4);
     lanes.leave(id, End::Done("left in a test"));
     a.send(4..5);
@@ -275,7 +279,7 @@ fn who_boards_while_another_leaves_is_not_overlooked() {
     assert_eq!((lanes.outstanding(), lanes.answered(b.route.pair())), (1, Some(id)));
     assert_eq!(lanes.answered(b.route.pair()), None, "once");
     lanes.open(id);
-    lanes.fill(&mut wire);
+    assert!(lanes.fill(&mut wire).is_empty());
     assert_eq!(output(&wire), b.texts(0..1));
     wire.take(wire.output().len());
     assert!(lanes.end(&mut wire, &broken()));
@@ -323,7 +327,7 @@ fn nothing_is_lost_or_doubled_that_comes_while_lanes_come_and_go() {
             for number in 0..COUNT {
                 let mut stanza = a.batch(number..number + 1);
                 while let Err(not_taken) = a.route.try_send(stanza) {
-                    assert!(matches!(not_taken, NotTaken::Failed(..)), "the queue is full");
+                    assert!(matches!(not_taken, NotTaken::Full(..)), "the queue is full");
                     stanza = not_taken.into_stanzas();
                     thread::yield_now();
                 }
@@ -336,7 +340,7 @@ fn nothing_is_lost_or_doubled_that_comes_while_lanes_come_and_go() {
         let is_last = sender.is_finished();
         let (id, mut returned) = a.open(&mut lanes);
         calls(&mut lanes);
-        lanes.fill(&mut wire);
+        assert!(lanes.fill(&mut wire).is_empty());
         let came = output(&wire);
         received += &came;
         wire.take(wire.output().len());

@@ -4,7 +4,7 @@
 use tokio::time::Instant;
 use tracing::info;
 
-use super::Opened;
+use super::{Opened, largest};
 use crate::{
     auth::Proof,
     proxy::{
@@ -23,7 +23,10 @@ impl Opened {
         match call {
             Call::Stanzas(lane, queued) => self.lanes.push(lane, queued),
             Call::Board(boarding) => {
+                let pair = boarding.route.pair().clone();
                 let lane = self.lanes.board(boarding);
+                let most = largest(&self.gate.config(), self.side, &pair, &self.live);
+                self.lanes.bound(lane, most);
                 self.check = Instant::now();
                 // Several may have joined at the same time.
                 let full = self.lanes.len() > self.gate.config().limits.pairs_per_stream;
@@ -80,6 +83,7 @@ impl Opened {
         match outcome {
             Ok(()) => {
                 self.lanes.open(id);
+                self.bound();
                 self.gate.opened(self.side, pair);
                 let proof = self.lanes.get(id).and_then(|lane| lane.proof.as_ref());
                 info!(

@@ -6,10 +6,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::Opened;
+use super::{Opened, largest};
 use crate::{
     auth::{Proof, TlsFacts},
-    config::model::TlsVersion,
+    config::model::{Limits, TlsVersion},
     proxy::{
         dial, expiry,
         lanes::{End, LaneId, Stage},
@@ -20,6 +20,13 @@ use crate::{
 };
 
 impl Opened {
+    /// When a peer gets a space, if nothing else is written until then (RFC 6120 §4.6.1).
+    pub(super) fn keepalive(&self, limits: &Limits) -> Option<Instant> {
+        let wire = &self.live.wire;
+        let quiet = self.side == Side::Peer && wire.is_flushed();
+        Some(wire.last_put() + limits.keepalive.filter(|_| quiet)?)
+    }
+
     /// Lets every lane go that has nothing to write.
     pub(super) fn drain(&mut self) {
         let idle = |id| self.lanes.is_idle(id);
@@ -167,6 +174,14 @@ impl Opened {
             })
             .collect();
         let config = self.gate.config();
+        let bounds: Vec<_> = self
+            .lanes
+            .iter()
+            .map(|(id, lane)| (id, largest(&config, self.side, lane.route.pair(), &self.live)))
+            .collect();
+        for (id, largest) in bounds {
+            self.lanes.bound(id, largest);
+        }
         let (tls, address) = (self.tls(), self.live.address());
         for pair in self
             .live
@@ -175,6 +190,7 @@ impl Opened {
         {
             info!(pair = %pair, "domain pair withdrawn by policy");
         }
+        self.bound();
         for (id, failure) in verdicts {
             self.leave(id, End::Denied(failure.telling(StreamCondition::PolicyViolation)));
         }

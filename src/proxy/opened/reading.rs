@@ -6,9 +6,11 @@ use tokio::time::Instant;
 
 use super::Opened;
 use crate::{
-    proxy::dial::Live,
+    config::model::Config,
+    proxy::{dial::Live, rules::decide},
     stream::{Failure, Fault},
-    xml::{Span, Tag, Token, TokenKind},
+    xml::{self, Span, Tag, Token, TokenKind},
+    xmpp::{Direction, DomainPair},
 };
 
 impl Opened {
@@ -36,12 +38,30 @@ impl Opened {
         Ok(())
     }
 
+    /// Grants came or went: how large stanzas may be that come in.
+    pub(super) fn bound(&mut self) {
+        let config = self.gate.config();
+        let bounds = || {
+            let grants = self.live.machine.inbound();
+            grants.map(|grant| stanza_limit(&config, grant.pair()))
+        };
+        self.stanza_least = bounds().min().unwrap_or(config.limits.stanza);
+        let most = bounds().max().unwrap_or(config.limits.stanza);
+        self.live.frames.authenticated(&config.limits, most);
+    }
+
     /// Admits the stanza that stands at `at` of the input.
     fn stanza(&mut self, tag: &Tag, at: usize, len: usize) -> Result<(), Failure> {
         let Live { wire, frames, machine, .. } = &mut *self.live;
         let bytes = wire.input().get(at..at + len).unwrap_or_default();
         let text = |span: Option<Span>| span.map(|span| span.text(bytes)).unwrap_or_default();
         let grant = machine.stanza(&text(tag.from), &text(tag.to))?;
+        if let Some(grant) = grant
+            && len > self.stanza_least
+            && len > stanza_limit(&self.gate.config(), grant.pair())
+        {
+            return Err(Failure::malformed(&Fault::xml(xml::Fault::ElementTooBig)));
+        }
         match (grant, frames.framer().header()) {
             (Some(grant), Some(header)) => {
                 self.intake.stanza(wire.input(), header, tag, len, grant);
@@ -71,4 +91,8 @@ impl Opened {
         self.say(steps);
         outcome
     }
+}
+
+fn stanza_limit(config: &Config, pair: &DomainPair) -> usize {
+    decide(config, pair, Direction::Inbound).stanza_limit(&config.limits)
 }

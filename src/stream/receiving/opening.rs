@@ -175,7 +175,9 @@ impl Receiving {
     }
 
     fn limits(&self) -> Option<StreamLimits> {
-        let max_bytes = self.config.limits.stanza as u64;
-        Some(StreamLimits { max_bytes: Some(max_bytes), idle_seconds: None })
+        Some(StreamLimits {
+            max_bytes: Some(self.stanza_limit() as u64),
+            idle_seconds: Some(self.idle_limit().as_secs()),
+        })
     }
 }

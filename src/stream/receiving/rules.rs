@@ -67,6 +67,19 @@ impl Receiving {
         self.names.from.as_ref().map_or(limits.idle, of)
     }
 
+    /// Bytes of the largest stanza of the domain in the stream's header.
+    pub(super) fn stanza_limit(&self) -> usize {
+        let (limits, to) = (&self.config.limits, self.names.to.as_ref());
+        let of = |from| self.decision(to, from).stanza_limit(limits);
+        self.names.from.as_ref().map_or(limits.stanza, of)
+    }
+
+    /// Bytes of the largest stanza of a pair.
+    #[must_use]
+    pub fn stanza_limit_of(&self, pair: &DomainPair) -> usize {
+        self.decision(Some(&pair.target), &pair.sender).stanza_limit(&self.config.limits)
+    }
+
     /// Whether the stream may carry both directions (XEP-0288).
     pub(super) fn offers_bidi(&self) -> bool {
         let may = |from| self.decision(self.names.to.as_ref(), from).bidi();

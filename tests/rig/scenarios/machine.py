@@ -1,5 +1,5 @@
-"""A machine of its own, with systemd and one of Debian's servers, on which fedgate is installed as a
-new user would: from its Debian package, and then word for word as README.md or a guide says.
+"""A machine of its own, with systemd and one of Debian's servers, on which fedgate is installed as
+a new user would: from its Debian package, and then word for word as README.md or a guide says.
 
 `tests/package.sh` makes the machine's root directory, and names it in RIG_MACHINE.
 """
@@ -33,7 +33,8 @@ REGISTER = {
 }
 DOMAIN = "legacy.example"  # in README.md
 BOOT_SECONDS = 60
-LOOKS = ("dig ", "ejabberdctl ", "prosodyctl shell ", "tail ")  # a person is slower than servers start
+# a person is slower to look than servers are to start
+LOOKS = ("dig ", "ejabberdctl ", "prosodyctl shell ", "tail ")
 PATIENCE = 20
 # the package neither enables nor starts the service, and leaves no configuration behind
 INSTALL = (
@@ -66,9 +67,11 @@ class Machine:
     @classmethod
     async def boot(cls, scene: Scene, node: Node, root: str) -> "Machine":
         words = [
+            "setpriv", "--pdeathsig=KILL", "--",
             "systemd-nspawn", "--quiet", "--boot", "--volatile=overlay", f"--directory={root}",
-            "--register=no", "--keep-unit", "--capability=CAP_NET_ADMIN", "--console=pipe", "--resolv-conf=off",
-            f"--machine={node.namespace}", f"--network-namespace-path=/run/netns/{node.namespace}",
+            "--register=no", "--keep-unit", "--console=pipe", "--resolv-conf=off",
+            "--capability=CAP_NET_ADMIN", f"--machine={node.namespace}",
+            f"--network-namespace-path=/run/netns/{node.namespace}",
         ]  # fmt: skip
         process = await Process.start("machine", words, scene.directory / "machine.log")
         machine = cls(node, process)
@@ -185,11 +188,14 @@ async def _install(
     await deliver(bob, alice, 10)
     seconds = time.monotonic() - began
     verdict = _inspect(machine)
-    return f"{len(steps)} steps in {installed:.0f} s, messages both ways after {seconds:.0f} s; {verdict}"
+    return (
+        f"{len(steps)} steps in {installed:.0f} s, messages both ways after {seconds:.0f} s;"
+        f" {verdict}"
+    )
 
 
 async def _login(scene: Scene, node: Node) -> Client:
-    """alice at the machine's server, whose port may be open before its parts have found each other."""
+    """alice, at a server whose port may be open before its parts have found each other."""
     deadline = time.monotonic() + BOOT_SECONDS
     while True:
         alice = await Client.launch(node, "alice", LEGACY, scene.directory)
@@ -243,7 +249,7 @@ def _certify(scene: Scene, machine: Machine, place: str) -> None:
 
 
 def _steps(guide: str, steering: Steering) -> list[str]:
-    """The commands of a guide, a line each, as a person would carry them out for the rig's domain."""
+    """The commands of a guide, a line each, as a person would give them for the rig's domain."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     if len(blocks) < 5:
         raise Failed(f"a guide of {len(blocks)} blocks of commands")
@@ -274,9 +280,10 @@ def _steps(guide: str, steering: Steering) -> list[str]:
 
 
 def _edit(file: str) -> str:
-    """The domains are put in, the certificates switched on; peers of the rig have private addresses."""
+    """Puts the domain in, and the certificates; the rig's peers have private addresses."""
     edit = f"s/{DOMAIN}/{LEGACY}/g; /rooms/d; s/^#\\(certificates:\\|  - {{ cert\\)/\\1/"
-    return f"sed -i '{edit}' {file}; echo 'networks: {{deny_out: []}}' > $(dirname {file})/90-rig.yaml"
+    more = f"$(dirname {file})/90-rig.yaml"
+    return f"sed -i '{edit}' {file}; echo 'networks: {{deny_out: []}}' > {more}"
 
 
 def _guide(kind: str, steering: Steering) -> Scenario:

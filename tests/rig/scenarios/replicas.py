@@ -5,13 +5,13 @@ import itertools
 import os
 from dataclasses import dataclass, field
 
-from ..checks import recovers, tag
+from ..checks import deliver, recovers, tag
 from ..client import Client
 from ..gate import LEGACY_PORT, LOCAL_PORT, PUBLIC_PORT, UID, Gate, GateSettings
-from ..gatelog import DIALBACK, OUTBOUND, GateLog
+from ..gatelog import DIALBACK, INBOUND, OUTBOUND, GateLog
 from ..net import Node
 from ..plan import MODERN, MODERN_ADDRESS, STARTTLS
-from ..player import Listener
+from ..player import Listener, Player
 from ..scene import Failed, Scene, Site
 from ..servers import Settings
 from ..wait import until
@@ -50,13 +50,35 @@ async def verify(scene: Scene) -> str:
     for (_, asked), domain in domains.items():
         _publish(scene, domain, asked)
     bob = await scene.login(peer, "bob")
-    for (maker, asked), domain in domains.items():
+    for (maker, _), domain in domains.items():
         legacy.send(domain, MODERN, tag(), ADDRESSES[maker], LOCAL_PORT)
         await replicas[maker].log.expect_stream(OUTBOUND, domain, MODERN, auth=DIALBACK)
         word = tag()
         bob.send(f"user@{domain}", word)
-        await until(lambda word=word: f"{word}-0" in legacy.stanzas, 30, f"{word} at {domain}")
+        await _arrives(legacy, f"{word}-0")
     return f"{len(ways)} keys verified by another replica than the one that made them"
+
+
+async def _arrives(legacy: Player, stanza: str) -> None:
+    await until(lambda: stanza in legacy.stanzas, SETTLE_SECONDS, f"{stanza} to arrive")
+
+
+async def local(scene: Scene) -> str:
+    """Peers come in at one replica, and the legacy server asks another about its key."""
+    peer = await _peer(scene)
+    asked, maker = (await _replicas(scene, "jabberd2", (DOMAIN,), ADDRESSES[:1]))[:2]
+    settings = Settings(DOMAIN, LEGACY_ADDRESS, s2s_port=LEGACY_PORT)
+    legacy = await scene.server("jabberd2", settings, ADDRESSES[:1])
+    _publish(scene, DOMAIN, 1)
+    alice = await scene.login(legacy, "alice")
+    bob = await scene.login(peer, "bob")
+    await deliver(bob, alice)
+    for replica, direction in ((maker, INBOUND), (asked, OUTBOUND)):
+        if not replica.log.legacy_streams(direction):
+            raise Failed(f"no {direction} stream with the legacy server where one was expected")
+    if asked.log.legacy_streams(INBOUND):
+        raise Failed("the replica that was asked has made a key itself")
+    return "one replica's key verified by the legacy server at another"
 
 
 async def killed(scene: Scene) -> str:
@@ -72,7 +94,7 @@ async def killed(scene: Scene) -> str:
         await recovers(sender, receiver)
     flows = [Flow(alice, bob), Flow(bob, alice)]
     loads = [asyncio.create_task(flow.run()) for flow in flows]
-    carried = []
+    carried: list[int] = []
     try:
         await _through(flows)
         while len(carried) < KILLS:
@@ -119,6 +141,14 @@ class Flow:
         last = self.sent - 1
         await until(lambda: last in self.delivered(), SETTLE_SECONDS, "the last message")
 
+    async def gets_through(self, start: int) -> None:
+        """Waits until enough of what is sent from number `start` on has arrived."""
+
+        def enough() -> bool:
+            return sum(number >= start for number in self.delivered()) >= ROUND
+
+        await until(enough, SETTLE_SECONDS, f"{self.sender.jid} to get through")
+
     def _send(self, count: int) -> None:
         self.sender.send(self.receiver.full, self.word, count, self.sent)
         self.sent += count
@@ -160,11 +190,7 @@ async def _through(flows: list[Flow]) -> None:
     """What is sent from now on arrives."""
     starts = [flow.sent for flow in flows]
     for flow, start in zip(flows, starts, strict=True):
-        await until(
-            lambda flow=flow, start=start: sum(n >= start for n in flow.delivered()) >= ROUND,
-            SETTLE_SECONDS,
-            f"{flow.sender.jid} to get through",
-        )
+        await flow.gets_through(start)
 
 
 def _carried(replica: Replica) -> int:
@@ -182,19 +208,27 @@ async def _peer(scene: Scene) -> Site:
     return await scene.server("prosody", settings)
 
 
-async def _replicas(scene: Scene, legacy: str, domains: tuple[str, ...]) -> list[Replica]:
+async def _replicas(
+    scene: Scene, legacy: str, domains: tuple[str, ...], steered: tuple[str, ...] = ADDRESSES
+) -> list[Replica]:
+    """All of them; the legacy server is sent to those that are `steered` to."""
     secret = scene.directory / "dialback.secret"
     secret.write_text(f"{os.urandom(32).hex()}\n")
     secret.chmod(0o400)
     os.chown(secret, UID, UID)
     return [
-        await _replica(scene, number, legacy, domains, str(secret))
+        await _replica(scene, number, legacy, domains, steered, str(secret))
         for number in range(len(ADDRESSES))
     ]
 
 
 async def _replica(
-    scene: Scene, number: int, legacy: str, domains: tuple[str, ...], secret: str
+    scene: Scene,
+    number: int,
+    legacy: str,
+    domains: tuple[str, ...],
+    steered: tuple[str, ...],
+    secret: str,
 ) -> Replica:
     address = ADDRESSES[number]
     node = scene.bare(f"replica-{number}", address)
@@ -208,7 +242,7 @@ async def _replica(
         sections={
             "dialback": {"secret_file": secret},
             "listen": {"local": [f"{address}:{LOCAL_PORT}"], "dns": [f"{address}:53"]},
-            "steer": {"address": list(ADDRESSES)},
+            "steer": {"address": list(steered)},
             "legacy": {
                 legacy: {
                     "address": f"{LEGACY_ADDRESS}:{LEGACY_PORT}",
@@ -235,6 +269,7 @@ def _host(number: int) -> str:
 
 SCENARIOS = [
     Scenario("replicas-verify", "any replica answers for the keys of the others", verify),
+    Scenario("replicas-local", "the legacy server asks another replica about a key", local),
     Scenario(
         "replicas-killed", "three replicas, the busiest killed under load, again and again", killed
     ),

@@ -5,6 +5,9 @@ use super::*;
 const ROOMS: &str = "rooms.capulet.example";
 const OUR_ROOMS: &str = "rooms.montague.example";
 
+/// What we take.
+const TAKEN: StreamLimits = StreamLimits { max_bytes: Some(20_000), idle_seconds: Some(900) };
+
 /// Features, with EXTERNAL and bidi or without.
 fn offer(external: bool, bidi: bool) -> String {
     let sasl = "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
@@ -15,14 +18,14 @@ fn offer(external: bool, bidi: bool) -> String {
 }
 
 fn bidi_setup() -> Setup {
-    Setup { bidi: true, ..setup(Side::Peer, US, PEER, Purpose::Send) }
+    Setup { bidi: Some(TAKEN), ..setup(Side::Peer, US, PEER, Purpose::Send) }
 }
 
 /// An open stream; stanzas may come on it.
 fn bidirectional() -> Opening {
     let mut end = behind_tls(bidi_setup());
     end.header(MODERN);
-    assert_eq!(end.xml(&offer(true, true)), "bidi auth");
+    assert_eq!(end.xml(&offer(true, true)), "bidi(limits) auth");
     end.xml(SUCCESS);
     end.header(MODERN);
     assert_eq!(end.xml(FEATURES), "opened(external)");
@@ -64,7 +67,10 @@ fn bidi_is_asked_for_where_it_is_offered_wanted_and_of_use() {
     for case in 0..16 {
         let [offered, wanted, proven, send] = [1, 2, 4, 8].map(|bit| case & bit != 0);
         let purpose = if send { Purpose::Send } else { verify() };
-        let mut end = Opening::new(Setup { bidi: wanted, ..setup(Side::Peer, US, PEER, purpose) });
+        let mut end = Opening::new(Setup {
+            bidi: wanted.then_some(TAKEN),
+            ..setup(Side::Peer, US, PEER, purpose)
+        });
         end.tls(&Tls::get().opened);
         end.judged(if proven { Ok(Tls::proof(PEER)) } else { Err("self-signed".into()) });
         end.header(MODERN);
@@ -76,7 +82,11 @@ fn bidi_is_asked_for_where_it_is_offered_wanted_and_of_use() {
             (_, false) => "db:verify",
         };
         let place = format!("offered {offered} wanted {wanted} proven {proven} send {send}");
-        assert_eq!(said, if asks { format!("bidi {rest}") } else { rest.into() }, "{place}");
+        assert_eq!(
+            said,
+            if asks { format!("bidi(limits) {rest}") } else { rest.into() },
+            "{place}"
+        );
         assert_eq!(end.machine.is_bidirectional(), asks, "{place}");
     }
 }
@@ -101,7 +111,7 @@ fn an_offer_of_bidi_in_the_clear_or_after_sasl_is_no_offer() {
 
 #[test]
 fn the_legacy_server_is_not_asked_for_it() {
-    let setup = Setup { bidi: true, ..setup(Side::Legacy, PEER, US, Purpose::Send) };
+    let setup = Setup { bidi: Some(TAKEN), ..setup(Side::Legacy, PEER, US, Purpose::Send) };
     let mut end = Opening::new(setup);
     end.connected();
     end.header(&format!("{OLD} version='1.0'"));
@@ -310,4 +320,32 @@ fn answers_to_questions_that_were_not_asked_change_nothing() {
     assert_eq!(stanza(&mut end, ROOMS, US), "!invalid-from");
     assert_eq!(stanza(&mut end, PEER, OUR_ROOMS), "!invalid-from");
     assert_eq!(stanza(&mut end, PEER, US), admitted(PEER, US));
+}
+
+/// Features with what the other end takes.
+fn taking(features: &str, bytes: u32) -> String {
+    let limits =
+        format!("<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>{bytes}</max-bytes></limits>");
+    features.replace("</stream:features>", &format!("{limits}</stream:features>"))
+}
+
+#[test]
+fn what_the_other_end_takes_is_what_its_last_features_say() {
+    // XEP-0478 §3.1, §4
+    let mut end = behind_tls(bidi_setup());
+    end.header(MODERN);
+    end.xml(&taking(&offer(true, false), 10_000));
+    assert_eq!(end.machine.largest_stanza(), Some(10_000));
+    end.xml(SUCCESS);
+    end.header(MODERN);
+    let mut again = end;
+    again.xml(&taking("<stream:features></stream:features>", 262_144));
+    assert_eq!(again.machine.largest_stanza(), Some(262_144));
+    let mut end = behind_tls(bidi_setup());
+    end.header(MODERN);
+    end.xml(&taking(&offer(true, false), 10_000));
+    end.xml(SUCCESS);
+    end.header(MODERN);
+    end.xml(FEATURES);
+    assert_eq!(end.machine.largest_stanza(), None);
 }

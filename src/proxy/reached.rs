@@ -1,0 +1,117 @@
+//! Which limits were reached: the log tells of the first time and then at most once in a while, for
+//! whoever reaches one mostly does so over and over.
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tracing::info;
+
+/// How long the log is silent about a limit after a line.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// A limit that somebody can reach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Limit {
+    /// Bytes before anything is authorized.
+    BytesBeforeAuth,
+    /// Inbound connections in all.
+    Connections,
+    /// Inbound connections of an address.
+    ConnectionsPerAddress,
+    /// Inbound streams of a domain.
+    ConnectionsPerDomain,
+    /// Dialback elements of an address.
+    DialbackRate,
+    /// Questions and certificates of an address.
+    LookupsPerAddress,
+    /// Bytes that wait for a pair.
+    Queue,
+    /// Bytes that wait for all pairs.
+    QueueTotal,
+    /// Bytes a second of a domain.
+    Rate,
+    /// Bytes of a stanza, as the peer that is to get it says or a rule for it.
+    Stanza,
+    /// Stanzas a second of a domain.
+    StanzaRate,
+}
+
+impl Limit {
+    /// How many there are.
+    const COUNT: usize = Self::StanzaRate as usize + 1;
+
+    /// Its key in the configuration, below `limits`.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::BytesBeforeAuth => "bytes_before_auth",
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::ConnectionsPerDomain => "connections_per_domain",
+            Self::DialbackRate => "dialback_rate",
+            Self::LookupsPerAddress => "lookups_per_address",
+            Self::Queue => "queue",
+            Self::QueueTotal => "queue_total",
+            Self::Rate => "rate",
+            Self::Stanza => "stanza",
+            Self::StanzaRate => "stanza_rate",
+        }
+    }
+}
+
+/// When the log told of each limit.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    told: Mutex<[Told; Limit::COUNT]>,
+}
+
+/// What the log says of one limit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    last: Option<Instant>,
+    /// How often it was reached since.
+    since: u64,
+}
+
+impl Told {
+    /// It is reached again; how often since the last line, if there is to be another.
+    fn again(&mut self, now: Instant) -> Option<u64> {
+        self.since += 1;
+        if self.last.is_some_and(|last| now < last + SILENCE) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.since))
+    }
+}
+
+impl Reached {
+    /// `who` reached a limit.
+    pub(super) fn tell(&self, limit: Limit, who: impl fmt::Display, now: Instant) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = told.get_mut(limit as usize).and_then(|told| told.again(now));
+        drop(told);
+        if let Some(times) = again {
+            info!(limit = limit.as_str(), of = %who, times, "limit reached");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_of_the_first_time_and_then_now_and_again() {
+        let start = Instant::now();
+        let mut told = Told::default();
+        assert_eq!(told.again(start), Some(1));
+        assert_eq!(told.again(start), None);
+        assert_eq!(told.again(start + SILENCE / 2), None);
+        assert_eq!(told.again(start + SILENCE), Some(3));
+        assert_eq!(told.again(start + 3 * SILENCE), Some(1));
+    }
+}

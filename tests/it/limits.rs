@@ -1,0 +1,361 @@
+//! Each limit that one can reach through the wire, reached and not reached. Where somebody has to
+//! wait, only that it was not less is looked at.
+
+use std::time::{Duration, Instant};
+
+use crate::world::{
+    BOUNCE, Conn, EXTERNAL, FEATURES_END, Plan, World, attribute, header, message_to,
+};
+
+/// A gate with these limits.
+async fn world(config: &'static str) -> World {
+    World::with(Plan { config, ..Plan::DEFAULT }).await
+}
+
+/// A message of so many bytes.
+fn message(from: &str, to: &str, id: u32, len: usize) -> String {
+    let frame = format!("<message from='{from}' to='{to}' id='{id}'><body></body></message>");
+    let padding = "x".repeat(len.saturating_sub(frame.len()));
+    frame.replace("<body>", &format!("<body>{padding}"))
+}
+
+fn inbound(id: u32, len: usize) -> String {
+    message("m@evil.test", "bob@old.test", id, len)
+}
+
+fn outbound(id: u32, len: usize) -> String {
+    message("bob@old.test", "m@evil.test", id, len)
+}
+
+/// These arrive at the legacy server, in this order.
+async fn arrive(world: &mut World, ids: std::ops::Range<u32>) {
+    for id in ids {
+        let stanza = world.legacy.arrival().await;
+        assert_eq!(attribute(&stanza, "id"), id.to_string(), "{stanza}");
+    }
+}
+
+// === rates ===
+
+#[tokio::test]
+async fn stanzas_that_come_too_fast_wait_and_none_is_lost() {
+    let mut world = world("limits: { stanza_rate: 2/s, burst: 1s }").await;
+    let mut one = world.authenticated("evil.test").await;
+    let mut other = world.authenticated("evil.test").await;
+    let start = Instant::now();
+    one.say((0..8).map(|id| inbound(id, 0)).collect::<String>()).await;
+    arrive(&mut world, 0..8).await;
+    one.say(inbound(8, 0)).await;
+    arrive(&mut world, 8..9).await;
+    // eight are four seconds, one of which is the burst
+    assert!(start.elapsed() >= Duration::from_secs(3));
+    // nine and one more: all streams of the domain count together
+    other.say(inbound(9, 0)).await;
+    arrive(&mut world, 9..10).await;
+    other.say(inbound(10, 0)).await;
+    arrive(&mut world, 10..11).await;
+    assert!(start.elapsed() >= Duration::from_secs(4));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_burst_of_stanzas_does_not_wait() {
+    // one more than this, and the next would come after the test's patience
+    let mut world = world("limits: { stanza_rate: 1/s, burst: 10m }").await;
+    let mut conn = world.authenticated("evil.test").await;
+    conn.say((0..600).map(|id| inbound(id, 0)).collect::<String>()).await;
+    arrive(&mut world, 0..600).await;
+    conn.say(inbound(600, 0)).await;
+    arrive(&mut world, 600..601).await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn bytes_that_come_too_fast_wait_while_the_other_direction_goes_on() {
+    let mut world = world("limits: { rate: 2KiB/s, burst: 1s }").await;
+    let mut conn = bidirectional(&world, "").await;
+    let start = Instant::now();
+    conn.say(inbound(0, 10 << 10)).await;
+    arrive(&mut world, 0..1).await;
+    conn.say(inbound(1, 0)).await;
+    let _stream = world.sends("evil.test").await;
+    conn.until(&message_to("evil.test")).await;
+    arrive(&mut world, 1..2).await;
+    // five seconds, one of which is the burst
+    assert!(start.elapsed() >= Duration::from_secs(4));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_rule_gives_a_domain_a_rate_of_its_own() {
+    let config = "limits: { stanza_rate: 1/s, burst: 1s }
+rules: [{ match: evil.test, limits: { stanza_rate: off } }, { match: good.test, limits: { stanza_rate: off } }]";
+    let mut world = world(config).await;
+    let mut conn = world.authenticated("evil.test").await;
+    for id in 0..100 {
+        conn.say(inbound(id, 0)).await;
+        arrive(&mut world, id..id + 1).await;
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn dialback_elements_that_come_too_fast_wait() {
+    let config = "limits: { dialback_rate: 2/s, burst: 1s }";
+    let mut world = world(config).await;
+    let mut conn = world.secured_from("127.0.0.66", None).await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    let start = Instant::now();
+    let question = "<db:verify from='evil.test' to='old.test' id='i'>k</db:verify>";
+    conn.say(question.repeat(8)).await;
+    for _ in 0..8 {
+        conn.until("type='invalid'/>").await;
+    }
+    // seven are three and a half seconds, one of which is the burst
+    assert!(start.elapsed() >= Duration::from_millis(2500));
+    world.is_alive().await;
+}
+
+// === streams of a domain ===
+
+#[tokio::test]
+async fn a_domain_has_only_so_many_streams() {
+    let mut world = world("limits: { connections_per_domain: 2 }").await;
+    let mut first = world.authenticated("evil.test").await;
+    let mut second = world.authenticated("evil.test").await;
+    let mut third = world.authenticated("evil.test").await;
+    third.ends_with("resource-constraint").await;
+    // by dialback the stream stays, for other domains
+    let host = world.host("evil.test").await;
+    let (mut conn, _) = world.unproven("evil.test").await;
+    conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
+    valid(&host).await;
+    let answer = conn.until("</db:result>").await;
+    assert!(answer.contains("<resource-constraint "), "{answer}");
+    for (id, conn) in [&mut first, &mut second].into_iter().enumerate() {
+        let id = u32::try_from(id).unwrap();
+        conn.say(inbound(id, 0)).await;
+        arrive(&mut world, id..id + 1).await;
+    }
+    // one ends, and another may come
+    first.say("</stream:stream>").await;
+    first.rest().await;
+    loop {
+        conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
+        valid(&host).await;
+        if !conn.until(">").await.contains("'error'") {
+            break;
+        }
+        conn.until("</db:result>").await;
+    }
+    conn.say(inbound(2, 0)).await;
+    arrive(&mut world, 2..3).await;
+    world.is_alive().await;
+}
+
+/// Calls the key valid that the gate asks about.
+async fn valid(host: &crate::world::Host) {
+    let mut asked = host.accept_offered("").await;
+    let id = attribute(&asked.until("</db:verify>").await, "id");
+    asked.say(format!("<db:verify from='evil.test' to='old.test' id='{id}' type='valid'/>")).await;
+}
+
+#[tokio::test]
+async fn a_rule_gives_a_domain_streams_of_its_own() {
+    let config = "limits: { connections_per_domain: 2 }
+rules: [{ match: evil.test, limits: { connections_per_domain: 1 } }]";
+    let mut world = world(config).await;
+    let _first = world.authenticated("evil.test").await;
+    world.authenticated("evil.test").await.ends_with("resource-constraint").await;
+    let _other = [world.authenticated("b.test").await, world.authenticated("b.test").await];
+    world.is_alive().await;
+}
+
+// === strangers ===
+
+#[tokio::test]
+async fn a_stranger_may_send_only_so_much() {
+    let mut world = world("limits: { bytes_before_auth: 16KiB }").await;
+    let (mut conn, _) = world.unproven("evil.test").await;
+    conn.say(" ".repeat(17 << 10)).await;
+    conn.ends_with("policy-violation").await;
+    // what came before TLS counts too
+    let mut conn = world.clear("evil.test").await;
+    conn.say(" ".repeat(12 << 10)).await;
+    conn.say(crate::world::STARTTLS).await;
+    conn.until(crate::world::PROCEED).await;
+    conn.connect_tls(world.authority.client(None, &[]), "old.test").await.unwrap();
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say(" ".repeat(5 << 10)).await;
+    conn.ends_with("policy-violation").await;
+    // just below, and then as much as one likes
+    let mut conn = world.proven("evil.test").await;
+    conn.say(" ".repeat(15 << 10)).await;
+    conn.say(EXTERNAL).await;
+    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say(inbound(0, 100 << 10)).await;
+    arrive(&mut world, 0..1).await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn an_address_has_only_so_much_looked_up() {
+    for (config, refused) in [
+        ("limits: { lookups_per_address: 1, connect: 2s, tcp_connect: 1s }", true),
+        ("limits: { lookups_per_address: 3, connect: 2s, tcp_connect: 1s }", false),
+    ] {
+        let mut world = world(config).await;
+        // they take the connection and never say a word
+        let hosts =
+            [world.host("a.test").await, world.host("b.test").await, world.host("c.test").await];
+        let mut conn = world.secured_from("127.0.0.66", None).await;
+        conn.say(header("a.test", "old.test")).await;
+        conn.until(FEATURES_END).await;
+        for host in &hosts {
+            let from = &host.domain;
+            conn.say(format!("<db:result from='{from}' to='old.test'>k</db:result>")).await;
+        }
+        let mut answers = String::new();
+        for _ in &hosts {
+            answers += &conn.until("</db:result>").await;
+        }
+        assert_eq!(answers.contains("<resource-constraint "), refused, "{answers}");
+        world.is_alive().await;
+    }
+}
+
+// === queues ===
+
+#[tokio::test]
+async fn all_queues_together_hold_only_so_much() {
+    for (second, full) in [(60, true), (30, false)] {
+        let limits = "limits: { connect: 3s, tcp_connect: 1s, stanza: 64KiB, queue: 1MiB, queue_total: 1MiB }";
+        let mut world = World::with(Plan { config: limits, ..BOUNCE }).await;
+        // they take the connection and never say a word
+        let _hosts = [world.host("a.test").await, world.host("b.test").await];
+        for (name, count) in [("a.test", 60), ("b.test", second)] {
+            let mut stream = world.legacy.open(name).await;
+            for id in 0..count {
+                let to = format!("m@{name}");
+                stream.say(&message("bob@old.test", &to, id, 10 << 10)).await;
+            }
+        }
+        let mut refused = 0;
+        for _ in 0..60 + second {
+            let bounce = world.legacy.arrival().await;
+            if bounce.contains("<resource-constraint ") {
+                assert_eq!(attribute(&bounce, "from"), "m@b.test");
+                refused += 1;
+            }
+        }
+        assert_eq!(refused > 0, full, "{refused}");
+        world.is_alive().await;
+    }
+}
+
+// === what the other end takes ===
+
+const LIMITS: &str =
+    "<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>10000</max-bytes></limits>";
+
+/// A stream of a peer that carries stanzas both ways, and says this about itself.
+async fn bidirectional(world: &World, limits: &str) -> Conn {
+    let mut conn = world.proven("evil.test").await;
+    conn.say(format!("<bidi xmlns='urn:xmpp:bidi'>{limits}</bidi>")).await;
+    conn.say(EXTERNAL).await;
+    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn
+}
+
+/// Among other messages some too large are sent: those come back, the others go on in their order.
+async fn only_small_ones_go(world: &mut World, conn: &mut Conn) {
+    let mut stream = world.legacy.open("evil.test").await;
+    let sizes = [0, 10_000, 10_001, 0, 50_000, 9_999];
+    let all = (0u32..).zip(sizes).map(|(id, len)| outbound(id, len));
+    stream.say(&all.collect::<String>()).await;
+    for id in [0, 1, 3, 5] {
+        let stanza = conn.until("</message>").await;
+        assert_eq!(attribute(&stanza, "id"), id.to_string(), "{stanza}");
+    }
+    for id in [2, 4] {
+        let bounce = world.legacy.arrival().await;
+        assert_eq!(attribute(&bounce, "id"), id.to_string(), "{bounce}");
+        // XEP-0478 §4
+        assert!(bounce.contains("<policy-violation ") && !bounce.contains("by="), "{bounce}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_gets_no_stanza_larger_than_its_features_say() {
+    // LI-1
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    let _stream = world.sends("evil.test").await;
+    let mut conn = host.accept_offered(LIMITS).await;
+    conn.until("</db:result>").await;
+    conn.say("<db:result from='evil.test' to='old.test' type='valid'/>").await;
+    conn.until(&message_to("evil.test")).await;
+    only_small_ones_go(&mut world, &mut conn).await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_peer_gets_no_stanza_larger_than_it_says_when_it_asks_for_both_directions() {
+    // LI-1
+    let mut world = World::with(BOUNCE).await;
+    let mut conn = bidirectional(&world, LIMITS).await;
+    only_small_ones_go(&mut world, &mut conn).await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_rule_bounds_the_stanzas_of_a_domain_both_ways() {
+    let config = "limits: { connect: 3s, tcp_connect: 1s }
+rules: [{ match: evil.test, limits: { stanza: 10000B } }]";
+    let mut world = World::with(Plan { config, ..BOUNCE }).await;
+    let mut conn = world.secured(Some(&world.authority.issue(&["evil.test"]))).await;
+    conn.say(header("evil.test", "old.test")).await;
+    let offered = conn.until(FEATURES_END).await;
+    assert!(offered.contains("<max-bytes>10000</max-bytes>"), "{offered}");
+    let mut conn = bidirectional(&world, "").await;
+    only_small_ones_go(&mut world, &mut conn).await;
+    conn.say(inbound(0, 10_000)).await;
+    arrive(&mut world, 0..1).await;
+    conn.say(inbound(1, 10_001)).await;
+    let text = conn.rest().await;
+    assert!(text.contains("<policy-violation ") && text.contains("<stanza-too-big "), "{text}");
+    let mut other = world.authenticated("b.test").await;
+    other.say(message("m@b.test", "bob@old.test", 2, 20_000)).await;
+    arrive(&mut world, 2..3).await;
+    world.is_alive().await;
+}
+
+// === what keeps streams alive ===
+
+#[tokio::test]
+async fn a_peer_gets_a_space_now_and_then() {
+    let mut world = World::with(Plan {
+        config: "limits: { keepalive: 1s, connect: 3s, tcp_connect: 1s }",
+        ..BOUNCE
+    })
+    .await;
+    let mut accepted = world.authenticated("evil.test").await;
+    let host = world.host("evil.test").await;
+    let _stream = world.sends("evil.test").await;
+    let mut opened = host.accept_open().await;
+    opened.until(&message_to("evil.test")).await;
+    for conn in [&mut accepted, &mut opened] {
+        assert_eq!(conn.until("  ").await, "  ");
+    }
+    // and all goes on
+    accepted.say(inbound(0, 0)).await;
+    arrive(&mut world, 0..1).await;
+    let _stream = world.sends("evil.test").await;
+    assert!(opened.until("</message>").await.ends_with(&message_to("evil.test")));
+}
