@@ -3,11 +3,12 @@
 pub mod dane;
 pub mod dialback_key;
 pub mod ledger;
+pub mod memory;
 pub mod pin;
 pub mod pkix;
 pub mod posh;
 mod proof;
 mod tls_facts;
 
-pub use proof::{Proof, Prooftype};
+pub use proof::{Proof, Prooftype, Strength};
 pub use tls_facts::TlsFacts;

@@ -49,6 +49,74 @@ impl fmt::Display for Prooftype {
     }
 }
 
+/// How strong a proof is (protocol DT-4).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Strength {
+    /// Dialback to a server that nothing but DNS led to.
+    DialbackWeak,
+    /// Dialback to a server that DNSSEC-secure records led to.
+    DialbackDnssec,
+    /// Dialback to a server whose certificate proves the domain (RFC 7712 §4.3).
+    DialbackProven,
+    /// [`Prooftype::Posh`].
+    Posh,
+    /// [`Prooftype::Pkix`].
+    Pkix,
+    /// [`Prooftype::Dane`].
+    Dane,
+    /// [`Prooftype::Pin`].
+    Pin,
+    /// [`Prooftype::Source`].
+    Source,
+}
+
+impl Strength {
+    const ALL: [Self; 8] = [
+        Self::DialbackWeak,
+        Self::DialbackDnssec,
+        Self::DialbackProven,
+        Self::Posh,
+        Self::Pkix,
+        Self::Dane,
+        Self::Pin,
+        Self::Source,
+    ];
+
+    /// The word for logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DialbackWeak => "dialback-weak",
+            Self::DialbackDnssec => "dialback-dnssec",
+            Self::DialbackProven => "dialback-proven",
+            Self::Posh => "posh",
+            Self::Pkix => "pkix",
+            Self::Dane => "dane",
+            Self::Pin => "pin",
+            Self::Source => "source",
+        }
+    }
+
+    /// That of a word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|strength| strength.as_str() == word)
+    }
+
+    /// The prooftype of such proofs.
+    #[must_use]
+    pub fn prooftype(self) -> Prooftype {
+        match self {
+            Self::DialbackWeak | Self::DialbackDnssec | Self::DialbackProven => Prooftype::Dialback,
+            Self::Posh => Prooftype::Posh,
+            Self::Pkix => Prooftype::Pkix,
+            Self::Dane => Prooftype::Dane,
+            Self::Pin => Prooftype::Pin,
+            Self::Source => Prooftype::Source,
+        }
+    }
+}
+
 /// One domain, proven by one prooftype.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Proof {
@@ -58,6 +126,8 @@ pub struct Proof {
     strong: Option<Prooftype>,
     fingerprint: Option<Fingerprint>,
     evidence: Option<Evidence>,
+    /// Dialback whose server was found by DNSSEC-secure records.
+    found_securely: bool,
 }
 
 /// How much and how long a certificate proves.
@@ -78,7 +148,7 @@ impl Proof {
         evidence: Evidence,
     ) -> Self {
         let (strong, fingerprint, evidence) = (Some(prooftype), Some(fingerprint), Some(evidence));
-        Self { domain, prooftype, strong, fingerprint, evidence }
+        Self { domain, prooftype, strong, fingerprint, evidence, found_securely: false }
     }
 
     /// States that the operator names the certificate with this fingerprint for `domain`.
@@ -89,6 +159,7 @@ impl Proof {
             strong: Some(Prooftype::Pin),
             fingerprint: Some(fingerprint),
             evidence: None,
+            found_securely: false,
         }
     }
 
@@ -102,14 +173,27 @@ impl Proof {
             strong: server.and_then(|server| server.strong),
             fingerprint: server.and_then(|server| server.fingerprint),
             evidence: server.and_then(|server| server.evidence),
+            found_securely: false,
         }
+    }
+
+    /// Whether the authoritative server was found by DNSSEC-secure SRV and address records.
+    #[must_use]
+    pub(crate) fn found_securely(self, found_securely: bool) -> Self {
+        Self { found_securely, ..self }
     }
 
     /// States that the stream comes from an address whose users may speak for all local domains:
     /// the operator says so.
     pub(crate) fn source_address(domain: Domain) -> Self {
-        let prooftype = Prooftype::Source;
-        Self { domain, prooftype, strong: None, fingerprint: None, evidence: None }
+        Self {
+            domain,
+            prooftype: Prooftype::Source,
+            strong: None,
+            fingerprint: None,
+            evidence: None,
+            found_securely: false,
+        }
     }
 
     /// The domain that is proven, and no other: a wildcard certificate proves what was asked.
@@ -137,6 +221,21 @@ impl Proof {
         self.prooftype
     }
 
+    /// How strong it is.
+    #[must_use]
+    pub fn strength(&self) -> Strength {
+        match self.prooftype {
+            Prooftype::Dane => Strength::Dane,
+            Prooftype::Dialback if self.is_strong() => Strength::DialbackProven,
+            Prooftype::Dialback if self.found_securely => Strength::DialbackDnssec,
+            Prooftype::Dialback => Strength::DialbackWeak,
+            Prooftype::Pin => Strength::Pin,
+            Prooftype::Pkix => Strength::Pkix,
+            Prooftype::Posh => Strength::Posh,
+            Prooftype::Source => Strength::Source,
+        }
+    }
+
     /// The certificate that it rests on, if any.
     #[must_use]
     pub fn fingerprint(&self) -> Option<Fingerprint> {
@@ -161,6 +260,8 @@ impl Proof {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -171,5 +272,28 @@ mod tests {
         assert_eq!(proof.prooftype().as_str(), "dialback");
         assert_eq!((proof.fingerprint(), proof.expires()), (None, None));
         assert!(!proof.rests_on_dnssec());
+    }
+
+    #[test]
+    fn dialback_is_as_strong_as_what_vouches_for_the_server_that_was_asked() {
+        let domain = Domain::parse("montague.example").unwrap();
+        let evidence =
+            Evidence { dnssec: false, expires: UnixTime::since_unix_epoch(Duration::ZERO) };
+        let fingerprint = Fingerprint::of(&[1][..].into());
+        let server = Proof::assertion(domain.clone(), Prooftype::Posh, fingerprint, evidence);
+        let asked = |server| Proof::dialback(domain.clone(), server);
+        for (proof, word) in [
+            (asked(None), "dialback-weak"),
+            (asked(None).found_securely(true), "dialback-dnssec"),
+            (asked(Some(&server)), "dialback-proven"),
+            (asked(Some(&server)).found_securely(true), "dialback-proven"),
+            (server.clone(), "posh"),
+        ] {
+            let strength = proof.strength();
+            assert_eq!(strength.as_str(), word);
+            assert_eq!(Strength::of_word(word), Some(strength));
+            assert_eq!(strength.prooftype(), proof.prooftype());
+        }
+        assert_eq!(Strength::of_word("dialback"), None);
     }
 }

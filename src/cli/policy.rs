@@ -1,5 +1,7 @@
 //! `fedgate policy`: what the rules come to, and why.
 
+mod simulate;
+
 use std::{fmt::Write, net::IpAddr, process::ExitCode};
 
 use anyhow::Context;
@@ -19,6 +21,13 @@ pub(super) enum Policy {
     /// Exit status: 0 the stanzas may pass, 1 some direction that was asked for is refused, 64 with
     /// wrong arguments or a wrong configuration.
     Explain(Explain),
+    /// Print which of the domains seen lately another configuration would refuse, and by which rule;
+    /// and which it would newly admit.
+    ///
+    /// Takes what the running gate remembers of each domain as what it will show again. Exit status:
+    /// 0 nobody is refused who is let in now, 1 somebody is, 3 nobody knows, 64 with wrong arguments
+    /// or a wrong configuration.
+    Simulate(simulate::Simulate),
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +65,7 @@ impl Policy {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Explain(command) => command.execute(),
+            Self::Simulate(command) => command.execute(),
         }
     }
 }

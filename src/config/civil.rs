@@ -19,6 +19,12 @@ impl Instant {
         Self(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
     }
 
+    /// In seconds since 1970, which nothing precedes.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        u64::try_from(self.0).unwrap_or(0)
+    }
+
     /// How long from `earlier` until then; none if it is past.
     #[must_use]
     pub fn after(self, earlier: Self) -> Option<Duration> {

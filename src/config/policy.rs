@@ -47,7 +47,7 @@ pub use explain::{Explanation, Matched};
 pub use features::{Guard, Refused, Role};
 pub use list::List;
 pub use rule::{Denied, Place};
-pub use terms::{Connect, Level, Mode, Pin, Proofs};
+pub use terms::{Connect, Downgrade, Level, Mode, Pin, Proofs};
 
 pub(in crate::config) use features::{FeatureTerms, Whom};
 pub(in crate::config) use list::ListEntry;
@@ -164,6 +164,11 @@ impl Policy {
     pub fn reported_address(&self, address: IpAddr, direction: Direction) -> Option<Denied> {
         let (denied, always) = self.judge(address, direction)?;
         (!always && self.mode == Mode::Report).then_some(denied)
+    }
+
+    /// The local domains that rules name: all others are judged alike.
+    pub fn named_locals(&self) -> impl Iterator<Item = &Domain> {
+        self.rules.iter().flat_map(|rule| &rule.local)
     }
 
     /// Whether refusals are carried out.

@@ -1,5 +1,6 @@
 //! Layer 4: what operators ask at night, answered beside the running fedgate: why a domain does not
-//! federate ([`check`]), and what a domain has to publish ([`records`]).
+//! federate ([`check`]), what a domain has to publish ([`records`]), and whom a new policy would refuse
+//! ([`simulate`]).
 //!
 //! Everything is found out with the pieces that federation itself runs on, in the same order, so
 //! that a report says what fedgate would do. Nothing is written but what was asked for, and no
@@ -7,6 +8,7 @@
 
 pub mod check;
 pub mod records;
+pub mod simulate;
 mod status;
 mod text;
 

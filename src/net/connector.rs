@@ -51,8 +51,16 @@ pub struct Connector {
     rules: Rules,
     targets: VecDeque<Target>,
     /// The target whose addresses are being tried, and those not tried to the end.
-    current: Option<(Target, DanePlan, Vec<SocketAddr>)>,
+    current: Option<Current>,
     failures: Vec<ConnectFailure>,
+}
+
+#[derive(Debug)]
+struct Current {
+    target: Target,
+    plan: DanePlan,
+    security: Security,
+    addresses: Vec<SocketAddr>,
 }
 
 /// What holds for every connection of a [`Connector`].
@@ -76,6 +84,8 @@ pub struct Connected {
     pub address: SocketAddr,
     /// By what its certificate is to be judged; never one of the plans not to connect.
     pub plan: DanePlan,
+    /// Whether DNSSEC vouches for the address.
+    pub security: Security,
 }
 
 /// A target with the addresses that are to be tried.
@@ -85,6 +95,8 @@ pub struct Candidates<'a> {
     pub target: &'a Target,
     /// By what its certificate is to be judged.
     pub plan: &'a DanePlan,
+    /// Whether DNSSEC vouches for the addresses.
+    pub security: Security,
     /// In the order of trying; never empty.
     pub addresses: &'a [SocketAddr],
 }
@@ -143,11 +155,11 @@ impl Connector {
     pub async fn next(&mut self) -> Option<Connected> {
         loop {
             self.upcoming().await?;
-            let (target, plan, candidates) = self.current.as_mut()?;
-            let winner = race(candidates, &mut self.failures, self.rules.tcp_timeout).await;
+            let Current { target, plan, security, addresses } = self.current.as_mut()?;
+            let winner = race(addresses, &mut self.failures, self.rules.tcp_timeout).await;
             if let Some((stream, address)) = winner {
-                let (target, plan) = (target.clone(), plan.clone());
-                return Some(Connected { stream, target, address, plan });
+                let (target, plan, security) = (target.clone(), plan.clone(), *security);
+                return Some(Connected { stream, target, address, plan, security });
             }
             self.current = None;
         }
@@ -162,22 +174,21 @@ impl Connector {
     /// What [`next`](Self::next) would connect to now; `None` when there is nothing left. May be
     /// dropped at any time.
     pub async fn upcoming(&mut self) -> Option<Candidates<'_>> {
-        while self.current.as_ref().is_none_or(|(.., candidates)| candidates.is_empty()) {
+        while self.current.as_ref().is_none_or(|current| current.addresses.is_empty()) {
             self.current = None;
             let target = self.targets.front()?;
             let found = examine(&self.resolver, target).await;
             let target = self.targets.pop_front()?;
             match found {
-                Ok((addresses, plan)) => {
-                    let candidates =
-                        self.rules.candidates(addresses.ips, target.port, &mut self.failures);
-                    self.current = Some((target, plan, candidates));
+                Ok((Addresses { ips, security, .. }, plan)) => {
+                    let addresses = self.rules.candidates(ips, target.port, &mut self.failures);
+                    self.current = Some(Current { target, plan, security, addresses });
                 }
                 Err(error) => self.failures.push(ConnectFailure::Resolve(error)),
             }
         }
-        let (target, plan, addresses) = self.current.as_ref()?;
-        Some(Candidates { target, plan, addresses })
+        let Current { target, plan, security, addresses } = self.current.as_ref()?;
+        Some(Candidates { target, plan, security: *security, addresses })
     }
 
     /// Goes on to the next target.

@@ -8,6 +8,7 @@ pub(crate) mod fake_dns;
 #[cfg(test)]
 pub(crate) mod fake_https;
 pub mod fetch;
+pub mod memory;
 pub mod own;
 pub mod posh;
 pub mod proxy_header;

@@ -6,6 +6,7 @@ mod ending;
 mod granting;
 mod reading;
 mod returning;
+mod sighting;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -339,6 +340,7 @@ impl Leg {
                     let asker = Asker {
                         side: self.side,
                         address: self.address.ip(),
+                        tls: self.machine.tls().map(TlsFacts::version),
                         chain: self
                             .machine
                             .tls()
@@ -356,6 +358,7 @@ impl Leg {
                 Action::Renewed(pair) => {
                     debug!(pair = %pair, addr = %self.address.ip(), "proof renewed");
                     self.schedule();
+                    self.remember(&pair);
                 }
                 Action::Withdrawn(pair, detail) => {
                     info!(
@@ -422,6 +425,7 @@ impl Leg {
         if self.machine.is_authorized() {
             self.bound();
         }
+        self.judge_downgraded()?;
         self.judge_return();
         Ok(())
     }

@@ -13,6 +13,7 @@ use super::{
     listeners::{ListenError, Listeners},
     lists,
     monitor::Monitor,
+    remembering,
     services::{Services, ServicesError},
 };
 use crate::{
@@ -76,6 +77,7 @@ impl App {
         let legs = TaskTracker::new();
         listeners.serve(&gate, &legs, bound);
         gate.tracker().spawn(lists::refresh(Arc::clone(&gate)));
+        gate.tracker().spawn(remembering::keep(Arc::clone(&gate)));
         gate.set_listening(listeners.names());
         let monitor = Monitor::new(Arc::clone(&gate));
         Ok(Self { gate, listeners, legs, monitor })

@@ -24,14 +24,19 @@ use super::{
     events::About,
     frames::{Frame, Frames},
     gate::Gate,
+    judge::Silence,
     live::LiveStream,
+    remembering::Sight,
     rules::{allowed, decide, may_return, stanzas, taken},
     services::Services,
     sharing::Join,
     steps::Steps,
 };
 use crate::{
-    auth::{Proof, TlsFacts, dane::DanePlan},
+    auth::{
+        Proof, Strength, TlsFacts,
+        dane::{DanePlan, Security, SrvState},
+    },
     config::{
         model::{Config, HeaderVersion},
         policy::{Decision, Level},
@@ -58,6 +63,8 @@ pub(super) struct Live {
     pub(super) endpoint: Option<Endpoint>,
     /// What proves the other end's domain.
     pub(super) proof: Option<Proof>,
+    /// Whose answer is missing, by which more might be proven.
+    pub(super) silence: Option<Silence>,
     /// What the operator sees of it, once it is open for stanzas.
     pub(super) shown: Option<LiveStream>,
     pub(super) frames: Frames,
@@ -80,6 +87,10 @@ pub(super) struct Asked {
     pub(super) outcome: VerifyOutcome,
     /// What proves that it is the authoritative server.
     pub(super) proof: Option<Proof>,
+    /// Whether DNSSEC-secure records led to it.
+    pub(super) found_securely: bool,
+    /// Whose answer is missing, by which more might be proven.
+    pub(super) silence: Option<Silence>,
 }
 
 /// Where a peer is reached, and what DNS says of it.
@@ -91,6 +102,16 @@ pub(super) struct Endpoint {
     pub(super) target: Target,
     /// By what its certificate is to be judged.
     pub(super) plan: DanePlan,
+    /// Whether DNSSEC vouches for the address.
+    pub(super) security: Security,
+}
+
+impl Endpoint {
+    /// Whether all that led here from the domain is DNSSEC-secure.
+    fn is_found_securely(&self) -> bool {
+        let is_delegated = self.target.delegation.state() == SrvState::Secure;
+        is_delegated && self.security == Security::Secure
+    }
 }
 
 /// What came of a job.
@@ -148,6 +169,7 @@ pub(super) async fn open(
             cipher = tls.map(|tls| tls.cipher_suite()),
             reached = Level::of(tls.is_some(), live.proof.is_some()).as_str(),
             proof = live.proof.as_ref().map_or("none", |proof| proof.prooftype().as_str()),
+            strength = live.proof.as_ref().map(Proof::strength).map(Strength::as_str),
             auth = authentication.as_str(),
             bidi = live.machine.is_bidirectional().then_some(true),
             ms = began.elapsed().as_millis() as u64,
@@ -156,6 +178,10 @@ pub(super) async fn open(
         if side == Side::Peer {
             let version = tls.map(TlsFacts::version);
             gate.report(pair, Direction::Outbound, live.address(), version, live.proof.as_ref());
+            gate.remember(&live.sight(pair, Direction::Outbound));
+            if live.machine.is_bidirectional() {
+                gate.remember(&live.sight(&pair.reversed(), Direction::Inbound));
+            }
         }
         live.shown = Some(shown);
     }
@@ -181,11 +207,12 @@ pub(super) async fn ask(
     let Outcome::Reached(mut live, reached) = job.run(None).await? else {
         return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
     };
-    let proof = live.proof.take();
+    let (proof, silence) = (live.proof.take(), live.silence);
+    let found_securely = live.endpoint.as_ref().is_some_and(Endpoint::is_found_securely);
     live.wire.put(writer::FOOTER.as_bytes());
     gate.tracker().spawn(live.wire.close(FAREWELL));
     match reached {
-        Reached::Verified(outcome) => Ok(Asked { outcome, proof }),
+        Reached::Verified(outcome) => Ok(Asked { outcome, proof, found_securely, silence }),
         Reached::Opened(_) => Err(Failure::new(FailureKind::Stream, "opened in place of verified")),
     }
 }
@@ -292,9 +319,10 @@ impl<'a> Job<'a> {
 
     async fn peer(&mut self, mut join: Option<&mut Join>) -> Result<Outcome, Failure> {
         let remote = self.setup.pair.target.clone();
-        allowed(&self.config, &stanzas(&self.setup.pair, Side::Peer, self.way), self.way)?;
         let config = Arc::clone(&self.config);
         let stanzas = stanzas(&self.setup.pair, Side::Peer, self.way);
+        allowed(&config, &stanzas, self.way)
+            .inspect_err(|_| self.gate.memory().refused(&remote, self.way))?;
         if let Some(connect) = decide(&config, &stanzas, self.way).connect() {
             return self.fixed(connect).await;
         }
@@ -345,9 +373,9 @@ impl<'a> Job<'a> {
     }
 
     async fn target(&mut self, connected: Connected) -> Result<Outcome, Failure> {
-        let Connected { stream, target, address, plan } = connected;
+        let Connected { stream, target, address, plan, security } = connected;
         self.steps.say(format!("connected to {} at {address}", target.host));
-        let endpoint = Endpoint { address, target, plan };
+        let endpoint = Endpoint { address, target, plan, security };
         self.setup.external = self.gate.offers_certificate(&self.setup.pair.target);
         match self.attempt(stream, Some(&endpoint)).await {
             Err(failure) if failure.kind() == FailureKind::Certificate && self.setup.external => {
@@ -392,6 +420,13 @@ impl Live {
     /// The peer's address.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.endpoint.as_ref().map(|endpoint| endpoint.address.ip())
+    }
+
+    /// What it has shown of the peer, for a pair that it carries or is to carry.
+    pub(super) fn sight<'a>(&'a self, pair: &'a DomainPair, direction: Direction) -> Sight<'a> {
+        let (tls, proof) = (self.machine.tls(), self.proof.as_ref());
+        let chain = tls.map_or(&[][..], |tls| tls.peer_chain());
+        Sight { pair, direction, tls: tls.map(TlsFacts::version), proof, chain }
     }
 
     /// The last words when the stream ends with `failure`.

@@ -30,6 +30,7 @@ use super::{
     questions::Questions,
     rates::Rates,
     reached::{Limit, Reached},
+    remembering::Remembering,
     route::{NotTaken, Route},
     routes::Routes,
     services::Services,
@@ -75,6 +76,7 @@ pub(super) struct Gate {
     rates: Rates,
     reached: Reached,
     backlog: Arc<Backlog>,
+    memory: Remembering,
     no_certificate: DashMap<Domain, Instant>,
     started: u64,
     config_state: Mutex<ConfigState>,
@@ -106,6 +108,7 @@ impl Gate {
     /// A gate that runs on these services.
     pub(super) fn new(services: Services, keys: DialbackKeys) -> Arc<Self> {
         let backlog = Backlog::new(services.config.limits.queue_total);
+        let memory = Remembering::new(&services.config.state_dir);
         Arc::new(Self {
             services: ArcSwap::from_pointee(services),
             generation: watch::Sender::new(1),
@@ -125,6 +128,7 @@ impl Gate {
             rates: Rates::default(),
             reached: Reached::default(),
             backlog,
+            memory,
             no_certificate: DashMap::new(),
             started: report::now(),
             config_state: Mutex::new(ConfigState {
@@ -307,6 +311,11 @@ impl Gate {
     /// What waits in all routes.
     pub(super) fn backlog(&self) -> &Arc<Backlog> {
         &self.backlog
+    }
+
+    /// What remote domains have reached so far.
+    pub(super) fn memory(&self) -> &Remembering {
+        &self.memory
     }
 
     /// Whether we show our certificate to this peer.

@@ -35,20 +35,45 @@ pub(crate) enum Unproven {
     /// DNS gave no answer that can be used, so nobody knows what the domain's records say.
     #[error("{0}")]
     Unanswered(String),
-    /// Nothing else proves it, and what the domain publishes by POSH could not be fetched.
+    /// No prooftype succeeded, and what the domain publishes by POSH could not be fetched: for most
+    /// that is nothing.
     #[error("{0}")]
     Unfetched(String),
 }
 
+/// Whose answer is missing where nobody knows what could be proven.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Silence {
+    /// The web server's of POSH.
+    Web,
+    /// That of DNS.
+    Dns,
+}
+
+impl Silence {
+    /// Whether a proof of this type, which held before, might hold but for that.
+    pub(super) fn hides(self, before: Prooftype) -> bool {
+        match self {
+            Self::Dns => true,
+            // A certificate that CAs vouched for does not need it.
+            Self::Web => before == Prooftype::Posh,
+        }
+    }
+}
+
 impl Unproven {
+    /// Whose answer is missing, if any.
+    pub(super) fn silence(&self) -> Option<Silence> {
+        match self {
+            Self::Contradicted(_) | Self::Open(_) => None,
+            Self::Unanswered(_) => Some(Silence::Dns),
+            Self::Unfetched(_) => Some(Silence::Web),
+        }
+    }
+
     /// Whether it says nothing against a proof of this type that held until now.
     pub(crate) fn leaves_open(&self, before: Prooftype) -> bool {
-        match self {
-            Self::Contradicted(_) | Self::Open(_) => false,
-            Self::Unanswered(_) => true,
-            // A certificate that CAs vouched for does not need it.
-            Self::Unfetched(_) => before == Prooftype::Posh,
-        }
+        self.silence().is_some_and(|silence| silence.hides(before))
     }
 }
 

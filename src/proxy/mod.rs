@@ -29,6 +29,7 @@ mod questions;
 mod rates;
 mod reached;
 mod reasons;
+mod remembering;
 mod route;
 mod routes;
 pub(crate) mod rules;

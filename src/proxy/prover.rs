@@ -7,10 +7,17 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use super::{dial, expiry, gate::Gate, judge::Unproven, reached::Limit, rules};
+use super::{
+    dial, expiry,
+    gate::Gate,
+    judge::{Silence, Unproven},
+    reached::Limit,
+    remembering::Sight,
+    rules,
+};
 use crate::{
     auth::{Proof, Prooftype},
-    config::model::{LocalTrust, Refusals},
+    config::model::{LocalTrust, Refusals, TlsVersion},
     stream::{Challenge, Failure, FailureKind, Question, Refusal, Verdict, VerifyOutcome},
     xmpp::{Direction, DomainPair, Side, StanzaCondition},
 };
@@ -25,6 +32,8 @@ pub(super) struct Asker {
     pub(super) side: Side,
     /// Its address.
     pub(super) address: IpAddr,
+    /// Its TLS version.
+    pub(super) tls: Option<TlsVersion>,
     /// The certificates of its TLS client; empty without.
     pub(super) chain: Arc<[CertificateDer<'static>]>,
     /// The language of its stanzas.
@@ -67,7 +76,14 @@ async fn prove_again(
     loop {
         let (refusal, is_answer) = match dialback {
             Some((key, id)) => match dial_back(gate, asker, pair, key.clone(), id.clone()).await {
-                Ok(proof) => return Ok(proof),
+                Ok(confirmed) if confirmed.hides(before) => {
+                    let detail = "by its server's certificate nobody can say";
+                    (Refusal::error(StanzaCondition::RemoteServerTimeout, detail), false)
+                }
+                Ok(confirmed) => match confirmed.recalled(gate, asker, pair) {
+                    Ok(proof) => return Ok(proof),
+                    Err((refusal, is_unanswered)) => (refusal, !is_unanswered),
+                },
                 Err(refusal) => {
                     let silence = VerifyOutcome::Error(Some(StanzaCondition::RemoteServerTimeout));
                     let is_answer = refusal.outcome != silence;
@@ -104,11 +120,12 @@ async fn peer_pair(
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
         Err(why) => {
-            let proof = dial_back(gate, asker, pair, key, id).await?;
-            if let (Unproven::Contradicted(why), false) = (why, proof.is_strong()) {
+            let mut confirmed = dial_back(gate, asker, pair, key, id).await?;
+            confirmed.silence = confirmed.silence.max(why.silence());
+            if let (Unproven::Contradicted(why), false) = (why, confirmed.proof.is_strong()) {
                 return Err(Refusal::error(StanzaCondition::NotAcceptable, why));
             }
-            proof
+            confirmed.recalled(gate, asker, pair).map_err(|(refusal, _)| refusal)?
         }
     };
     let route = gate
@@ -143,7 +160,7 @@ async fn legacy_pair(
     }
     let proof = match legacy.trust {
         LocalTrust::Source => Proof::source_address(pair.sender.clone()),
-        LocalTrust::Dialback => dial_back(gate, asker, pair, key, id).await?,
+        LocalTrust::Dialback => dial_back(gate, asker, pair, key, id).await?.proof,
     };
     if legacy.refusals == Refusals::Bounce {
         // The way to the peer is opened meanwhile; what it does not take goes back.
@@ -151,6 +168,7 @@ async fn legacy_pair(
         return Ok(proof);
     }
     if let Err(failure) = rules::allowed(&config, pair, Direction::Outbound) {
+        gate.memory().refused(&pair.target, Direction::Outbound);
         return Err(refusal(&failure));
     }
     let reverse = pair.reversed();
@@ -170,6 +188,43 @@ async fn legacy_pair(
     }
 }
 
+/// A key that the authoritative server knows.
+struct Confirmed {
+    proof: Proof,
+    /// Whose answer is missing, by which the proof might be stronger.
+    silence: Option<Silence>,
+}
+
+impl Confirmed {
+    /// Whether it might be a stronger one, but for a missing answer, where there was one.
+    fn hides(&self, before: Prooftype) -> bool {
+        !self.proof.is_strong() && self.silence.is_some_and(|silence| silence.hides(before))
+    }
+
+    /// The proof, if a peer may come by it that has come before: else the refusal, and whether that
+    /// rests on a missing answer.
+    fn recalled(
+        self,
+        gate: &Gate,
+        asker: &Asker,
+        pair: &DomainPair,
+    ) -> Result<Proof, (Refusal, bool)> {
+        let proof = Some(&self.proof);
+        let (tls, chain, direction) = (asker.tls, &*asker.chain, Direction::Inbound);
+        let sight = Sight { pair, direction, tls, proof, chain };
+        match gate.recall(&sight, self.silence) {
+            Ok(()) => Ok(self.proof),
+            Err(why) if why.is_unanswered => {
+                let condition = StanzaCondition::RemoteServerTimeout;
+                Err((Refusal::error(condition, why.to_string()), true))
+            }
+            Err(why) => {
+                Err((Refusal::error(StanzaCondition::NotAuthorized, why.to_string()), false))
+            }
+        }
+    }
+}
+
 /// Asks the server that is authoritative for the pair's sender; our `from` is the pair's target.
 async fn dial_back(
     gate: &Arc<Gate>,
@@ -177,7 +232,7 @@ async fn dial_back(
     pair: &DomainPair,
     key: String,
     id: String,
-) -> Result<Proof, Refusal> {
+) -> Result<Confirmed, Refusal> {
     let patience = gate.config().limits.connect;
     let share = gate.config().limits.lookups_per_address;
     let slot = gate.questions().slot(asker.side, asker.address, share, patience).await;
@@ -197,7 +252,11 @@ async fn dial_back(
     });
     let asked = asked.map_err(|failure| refusal(&failure))?;
     match asked.outcome {
-        VerifyOutcome::Valid => Ok(Proof::dialback(pair.sender.clone(), asked.proof.as_ref())),
+        VerifyOutcome::Valid => {
+            let proof = Proof::dialback(pair.sender.clone(), asked.proof.as_ref());
+            let proof = proof.found_securely(asked.found_securely);
+            Ok(Confirmed { proof, silence: asked.silence })
+        }
         VerifyOutcome::Invalid => Err(Refusal {
             outcome: VerifyOutcome::Invalid,
             detail: "the authoritative server does not know the key".into(),

@@ -321,6 +321,7 @@ impl Join {
                     address: *address,
                     target: at.target.clone(),
                     plan: at.plan.clone(),
+                    security: at.security,
                 };
                 let deadline = Instant::now() + config.limits.connect;
                 let decision = decide(&config, &self.pair, Direction::Outbound);

@@ -36,7 +36,7 @@ pub enum Question {
     Renewal {
         /// Sender and target.
         pair: DomainPair,
-        /// By what it was proven.
+        /// By what the certificate behind its proof was believed.
         before: Prooftype,
         /// The dialback key by which it was granted, and the id of its stream; none for a pair
         /// that a certificate proved.

@@ -12,6 +12,7 @@ mod balancer;
 mod bidi;
 mod check;
 mod claims;
+mod downgrade;
 mod features;
 mod l1_addresses;
 mod l1_dialback;

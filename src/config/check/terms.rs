@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::{
         model::TlsVersion,
-        policy::{Allow, Connect, Key, Level, Pin, Proofs, Terms},
+        policy::{Allow, Connect, Downgrade, Key, Level, Pin, Proofs, Terms},
         problem::{Reports, Wrong, quote},
         read::Section,
         value,
@@ -21,13 +21,23 @@ use crate::{
 };
 
 /// The keys of terms.
-pub(super) const TERM_KEYS: [&str; 11] = [
-    "allow", "level", "proofs", "pins", "tls", "connect", "from_ip", "error", "compat", "limits",
+pub(super) const TERM_KEYS: [&str; 12] = [
+    "allow",
+    "level",
+    "proofs",
+    "pins",
+    "tls",
+    "downgrade",
+    "connect",
+    "from_ip",
+    "error",
+    "compat",
+    "limits",
     "features",
 ];
 /// Those that make sense for everybody.
-pub(super) const DEFAULT_KEYS: [&str; 6] =
-    ["allow", "level", "proofs", "error", "compat", "features"];
+pub(super) const DEFAULT_KEYS: [&str; 7] =
+    ["allow", "level", "proofs", "downgrade", "error", "compat", "features"];
 
 pub(super) const TLS_KEYS: [&str; 2] = ["min", "roots"];
 pub(super) const CONNECT_KEYS: [&str; 2] = ["address", "tls"];
@@ -46,6 +56,7 @@ pub(super) fn read(
         level: section.text("level", level, out),
         proofs: proofs(section, out),
         pins: section.one_or_list("pins", pin, out).map(|pins| without_places(pins).into()),
+        downgrade: section.text("downgrade", |t| value::word(t, "answer", &Downgrade::WORDS), out),
         from_ip: section
             .one_or_list("from_ip", value::network, out)
             .map(|networks| without_places(networks).into()),

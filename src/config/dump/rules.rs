@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     config::{
         model::{ListSource, ListUrl, TlsVersion},
-        policy::{self, AddressRule, Guarded, Level, Policy, Proofs, Role},
+        policy::{self, AddressRule, Downgrade, Guarded, Level, Policy, Proofs, Role},
         value,
     },
     features::Class,
@@ -18,6 +18,7 @@ use crate::{
 pub(super) struct Defaults<'p> {
     allow: &'static str,
     level: &'static str,
+    downgrade: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     proofs: Option<Vec<&'static str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,11 +31,12 @@ pub(super) struct Defaults<'p> {
 
 impl<'p> Defaults<'p> {
     pub(super) fn of(policy: &'p Policy) -> Self {
-        let Terms { allow, level, proofs, error, compat, features, .. } =
+        let Terms { allow, level, proofs, downgrade, error, compat, features, .. } =
             policy.defaults().map(|rule| Terms::of(&rule.terms)).unwrap_or_default();
         Self {
             allow: allow.unwrap_or("both"),
             level: level.unwrap_or(Level::Encrypted.as_str()),
+            downgrade: downgrade.unwrap_or(Downgrade::default().as_str()),
             proofs,
             error,
             compat,
@@ -122,6 +124,8 @@ struct Terms<'p> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<Tls>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    downgrade: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     connect: Option<BTreeMap<&'static str, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     from_ip: Option<Vec<String>>,
@@ -160,6 +164,7 @@ impl<'p> Terms<'p> {
             pins,
             tls_min,
             roots,
+            downgrade,
             connect,
             from_ip,
             error,
@@ -198,6 +203,7 @@ impl<'p> Terms<'p> {
                 min: tls_min.map(TlsVersion::as_str),
                 roots: roots.as_deref().map(texts),
             }),
+            downgrade: downgrade.map(Downgrade::as_str),
             connect: connect.as_deref().map(|connect| {
                 let tls = if connect.direct_tls { "direct" } else { "starttls" };
                 BTreeMap::from([("address", connect.address.to_string()), ("tls", tls.to_owned())])

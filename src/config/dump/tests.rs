@@ -27,8 +27,9 @@ fn rules_are_written_as_they_are_by_what_they_match() {
     let rules = text.split_once("defaults:").unwrap().1;
     assert_eq!(
         format!("defaults:{rules}"),
-        "defaults:\n  allow: outbound\n  level: encrypted\n\
-         lists: {}\nroles: {}\n\
+        "defaults:\n  allow: outbound\n  level: encrypted\n  downgrade: alert\n\
+         lists: {}\n\
+         roles: {}\n\
          rules:\n\
          - match:\n  - '*'\n  - b.test\n  - '*.a.test'\n  - a.test\n  allow: none\n  reason: x\n\
          - match:\n  - a.test\n  level: trusted\n\

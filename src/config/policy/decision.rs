@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 use super::{
     Policy,
     rule::{Denied, Place, Rule},
-    terms::{Connect, Key, Level, Mode, Pin, Proofs},
+    terms::{Connect, Downgrade, Key, Level, Mode, Pin, Proofs},
     tiers::Merged,
 };
 use crate::{
@@ -133,6 +133,29 @@ impl<'p> Decision<'p> {
         self.rule(Key::Roots)?.terms.roots.as_deref()
     }
 
+    /// What becomes of a remote domain that reaches less than before; in mode `report` it is
+    /// refused by nobody.
+    #[must_use]
+    pub fn downgrade(&self) -> Downgrade {
+        let wanted = self.downgrade_wanted();
+        match self.policy.mode {
+            Mode::Enforce => wanted,
+            Mode::Report => wanted.min(Downgrade::Alert),
+        }
+    }
+
+    /// The same, whatever the mode.
+    #[must_use]
+    pub fn downgrade_wanted(&self) -> Downgrade {
+        self.rule(Key::Downgrade).and_then(|rule| rule.terms.downgrade).unwrap_or_default()
+    }
+
+    /// The rule that says so; none: nobody did.
+    #[must_use]
+    pub fn downgrade_rule(&self) -> Option<Place> {
+        self.place(Key::Downgrade)
+    }
+
     /// Where the peer is reached, in place of what DNS says.
     #[must_use]
     pub fn connect(&self) -> Option<&'p Connect> {
@@ -215,8 +238,21 @@ impl<'p> Decision<'p> {
         tls: Option<TlsVersion>,
         proof: Option<&Proof>,
     ) -> Result<(), Shortfall> {
+        self.suffices_by(tls, proof.map(Proof::prooftype), proof.and_then(Proof::strong))
+    }
+
+    /// The same by the prooftype, and that by which the certificate behind it is believed.
+    ///
+    /// # Errors
+    /// What is missing, and the rule that wants it.
+    pub fn suffices_by(
+        &self,
+        tls: Option<TlsVersion>,
+        prooftype: Option<Prooftype>,
+        strong: Option<Prooftype>,
+    ) -> Result<(), Shortfall> {
         match self.policy.mode {
-            Mode::Enforce => self.would_suffice(tls, proof),
+            Mode::Enforce => self.enough(tls, prooftype, strong),
             Mode::Report if self.level().needs_tls() && tls.is_none() => {
                 Err(self.short(Missing::Tls, Key::Level))
             }
@@ -236,7 +272,6 @@ impl<'p> Decision<'p> {
         self.enough(tls, proof.map(Proof::prooftype), proof.and_then(Proof::strong))
     }
 
-    /// The same by the prooftype, and that by which the certificate behind it is believed.
     pub(super) fn enough(
         &self,
         tls: Option<TlsVersion>,

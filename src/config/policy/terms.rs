@@ -65,6 +65,32 @@ pub enum Mode {
     Report,
 }
 
+/// What becomes of a remote domain that reaches less than it has reached before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Downgrade {
+    /// Nothing, and from then on the less is what is expected of it.
+    Allow,
+    /// It is logged.
+    #[default]
+    Alert,
+    /// Its stanzas are refused.
+    Refuse,
+}
+
+impl Downgrade {
+    /// The words of the configuration.
+    pub(in crate::config) const WORDS: [(&'static str, Self); 3] =
+        [("allow", Self::Allow), ("alert", Self::Alert), ("refuse", Self::Refuse)];
+
+    pub(in crate::config) fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Alert => "alert",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 /// A set of prooftypes that count.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Proofs(u8);
@@ -191,6 +217,7 @@ pub(in crate::config) struct Terms {
     pub(in crate::config) tls_min: Option<TlsVersion>,
     /// Sorted, each once: equal sets are the same.
     pub(in crate::config) roots: Option<Arc<[Roots]>>,
+    pub(in crate::config) downgrade: Option<Downgrade>,
     pub(in crate::config) connect: Option<Arc<Connect>>,
     pub(in crate::config) from_ip: Option<Arc<[IpNet]>>,
     pub(in crate::config) error: Option<StanzaCondition>,
@@ -222,6 +249,7 @@ pub(in crate::config) enum Key {
     Pins,
     TlsMin,
     Roots,
+    Downgrade,
     Connect,
     FromIp,
     Error,
@@ -238,7 +266,7 @@ pub(in crate::config) enum Key {
 }
 
 impl Key {
-    pub(in crate::config) const ALL: [Self; 25] = [
+    pub(in crate::config) const ALL: [Self; 26] = [
         Self::Inbound,
         Self::Outbound,
         Self::Level,
@@ -246,6 +274,7 @@ impl Key {
         Self::Pins,
         Self::TlsMin,
         Self::Roots,
+        Self::Downgrade,
         Self::Connect,
         Self::FromIp,
         Self::Error,
@@ -280,6 +309,7 @@ impl Key {
             Self::Pins => "pins",
             Self::TlsMin => "tls.min",
             Self::Roots => "tls.roots",
+            Self::Downgrade => "downgrade",
             Self::Connect => "connect",
             Self::FromIp => "from_ip",
             Self::Error => "error",
@@ -321,6 +351,7 @@ impl Key {
             Self::Roots => {
                 terms.roots.as_ref().map(|roots| list(roots.iter().map(Roots::to_string).collect()))
             }
+            Self::Downgrade => terms.downgrade.map(|what| what.as_str().to_owned()),
             Self::Connect => terms.connect.as_ref().map(|connect| {
                 let tls = if connect.direct_tls { "direct" } else { "starttls" };
                 format!("{} ({tls})", connect.address)
@@ -353,6 +384,7 @@ impl Terms {
             Key::Pins => self.pins.is_some(),
             Key::TlsMin => self.tls_min.is_some(),
             Key::Roots => self.roots.is_some(),
+            Key::Downgrade => self.downgrade.is_some(),
             Key::Connect => self.connect.is_some(),
             Key::FromIp => self.from_ip.is_some(),
             Key::Error => self.error.is_some(),
@@ -384,6 +416,7 @@ impl Terms {
             Key::Pins => self.pins == other.pins,
             Key::TlsMin => self.tls_min == other.tls_min,
             Key::Roots => self.roots == other.roots,
+            Key::Downgrade => self.downgrade == other.downgrade,
             Key::Connect => self.connect == other.connect,
             Key::FromIp => self.from_ip == other.from_ip,
             Key::Error => self.error == other.error,
@@ -418,6 +451,7 @@ impl Terms {
             Key::Outbound => shut(self, Direction::Outbound) && !shut(other, Direction::Outbound),
             Key::Level => self.level > other.level,
             Key::TlsMin => self.tls_min > other.tls_min,
+            Key::Downgrade => self.downgrade > other.downgrade,
             Key::Feature(class) => denies(self, class) && !denies(other, class),
             Key::Proofs
             | Key::Pins

@@ -64,7 +64,7 @@ impl Walk<'_> {
                     break;
                 }
             };
-            let Connected { stream, target, address, plan } = connected;
+            let Connected { stream, target, address, plan, security: _ } = connected;
             let endpoint = Endpoint { target, plan, tlsa: tlsa.clone(), addresses };
             let tried = self.connection(stream, address, &endpoint).await;
             let is_final = is_final(&tried);

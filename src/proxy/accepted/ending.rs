@@ -15,7 +15,7 @@ use crate::{
     },
     stream::{Blame, Failure, FailureKind, Fault},
     xml::writer,
-    xmpp::{Side, StreamCondition},
+    xmpp::{Direction, Side, StreamCondition},
 };
 
 /// What a deadline was for.
@@ -99,7 +99,10 @@ impl Leg {
         self.gate.events().tell("closed", about, || reason.to_owned());
         let (Side::Peer, Some(remote), Some(local)) = (self.side, sender, target) else { return };
         let (stage, word) = match end {
-            End::Fault(fault) if fault.blame() == Blame::Policy => ("policy", "denied"),
+            End::Fault(fault) if fault.blame() == Blame::Policy => {
+                self.gate.memory().refused(remote, Direction::Inbound);
+                ("policy", "denied")
+            }
             End::Fault(fault) if fault.blame() == Blame::Us => return,
             End::Fault(_) => ("auth", "stream"),
             End::Broken(_) if self.machine.tls().is_none() => ("tls", "tls"),

@@ -49,6 +49,7 @@ impl Leg {
             cipher = tls.map(TlsFacts::cipher_suite),
             reached = Level::of(tls.is_some(), grant.proof().is_strong()).as_str(),
             proof,
+            strength = (self.side == Side::Peer).then(|| grant.proof().strength().as_str()),
             auth = how.as_str(),
             bidi = self.machine.is_bidirectional().then_some(true),
             ms = self.accepted.elapsed().as_millis() as u64,
@@ -58,8 +59,7 @@ impl Leg {
             let (address, version) = (Some(self.address.ip()), tls.map(TlsFacts::version));
             let (pair, proof) = (grant.pair(), Some(grant.proof()));
             self.gate.report(pair, Direction::Inbound, address, version, proof);
-        }
-        if self.side == Side::Peer {
+            self.remember(pair);
             // EXTERNAL cannot be held back until the legacy server takes the pair; so the way
             // there is opened before the first stanza comes.
             let lang = self.intake.lang();

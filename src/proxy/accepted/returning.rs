@@ -99,6 +99,10 @@ impl Leg {
             bidi = true,
             "domain pair joined"
         );
+        if let Some(grant) = self.machine.grant_of(&pair.reversed()) {
+            let proof = Some(grant.proof()).filter(|proof| proof.is_strong());
+            self.gate.remember(&self.sight_back(&pair, proof));
+        }
     }
 
     /// The configuration or the grants changed: what may not go back on this stream any more gets
@@ -138,6 +142,10 @@ impl Leg {
         if !decision.bidi() {
             return Err(Failure::new(FailureKind::Denied, "bidi is off for the peer"));
         }
-        rules::sufficient(&decision, tls, proof)
+        rules::sufficient(&decision, tls, proof)?;
+        match self.gate.is_downgraded(&self.sight_back(pair, proof)) {
+            None => Ok(()),
+            Some(why) => Err(why.into()),
+        }
     }
 }

@@ -44,6 +44,7 @@ pub(in crate::proxy) async fn prove_again(
                 address: endpoint.address,
                 target: at.target.clone(),
                 plan: at.plan.clone(),
+                security: at.security,
             };
             match gate.accept_endpoint(chain, &decision, domain, &endpoint, deadline).await {
                 Ok(proof) => return Ok(proof),

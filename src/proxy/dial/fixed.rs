@@ -4,7 +4,7 @@
 
 use super::{Job, Outcome};
 use crate::{
-    auth::dane::DanePlan,
+    auth::dane::{DanePlan, Security},
     config::policy::Connect,
     net::{
         connector::{Connected, connect_legacy},
@@ -32,6 +32,7 @@ impl Job<'_> {
             delegation: Delegation::Insecure,
         };
         let plan = DanePlan::NotApplicable;
-        self.target(Connected { stream, target, address, plan }).await
+        let security = Security::Insecure;
+        self.target(Connected { stream, target, address, plan, security }).await
     }
 }

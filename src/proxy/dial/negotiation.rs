@@ -12,9 +12,14 @@ use crate::{
         tls::{Connect, Secured},
         wire::{Event, Wire},
     },
-    proxy::{frames::Frames, judge::Unproven, rules},
-    stream::{Failure, FailureKind, Initiating, Step},
-    xmpp::StreamCondition,
+    proxy::{
+        frames::Frames,
+        judge::{Silence, Unproven},
+        remembering::Sight,
+        rules,
+    },
+    stream::{Failure, FailureKind, Initiating, Purpose, Step},
+    xmpp::{Side, StreamCondition},
 };
 
 impl Job<'_> {
@@ -38,8 +43,15 @@ impl Job<'_> {
             Wire::plain(socket)
         };
         let frames = Frames::new(&self.config.limits);
-        let mut live =
-            Live { wire, endpoint: endpoint.cloned(), proof: None, shown: None, frames, machine };
+        let mut live = Live {
+            wire,
+            endpoint: endpoint.cloned(),
+            proof: None,
+            silence: None,
+            shown: None,
+            frames,
+            machine,
+        };
         match self.negotiate(&mut live, endpoint, steps).await {
             Ok(reached) => Ok(Outcome::Reached(Box::new(live), reached)),
             Err(failure) => {
@@ -68,6 +80,8 @@ impl Job<'_> {
                         Step::Restart => live.frames = Frames::new(&self.config.limits),
                         Step::Judge => {
                             let verdict = self.judge(&live.machine, endpoint).await?;
+                            live.silence = verdict.as_ref().err().and_then(Unproven::silence);
+                            let verdict = verdict.map_err(|why| why.to_string());
                             live.machine.judged(verdict, &mut steps)?;
                         }
                         Step::Opened(authentication) => {
@@ -81,6 +95,9 @@ impl Job<'_> {
             }
             if let Some(reached) = reached {
                 live.proof = live.machine.proof().cloned();
+                if live.machine.tls().is_none() {
+                    self.recall(&live.sight(&self.setup.pair, self.way), None)?;
+                }
                 live.frames.authenticated(&self.config.limits, self.config.limits.stanza);
                 return Ok(reached);
             }
@@ -106,6 +123,15 @@ impl Job<'_> {
         }
     }
 
+    /// Whether the peer is what it was, if stanzas are to be sent to it: those of a question are
+    /// judged by what comes of that.
+    fn recall(&self, sight: &Sight<'_>, silence: Option<Silence>) -> Result<(), Failure> {
+        match (self.setup.side, &self.setup.purpose) {
+            (Side::Peer, Purpose::Send) => self.gate.recall(sight, silence).map_err(Failure::from),
+            (Side::Legacy, _) | (_, Purpose::Verify { .. }) => Ok(()),
+        }
+    }
+
     async fn starttls(&self, live: &mut Live, steps: &mut Vec<Step>) -> Result<(), Failure> {
         live.wire.flush().await.map_err(|error| self.gate.broken(&error, "writing"))?;
         // Protocol TLS-4: bytes between <proceed/> and the handshake are an injection.
@@ -127,9 +153,9 @@ impl Job<'_> {
         &self,
         machine: &Initiating,
         endpoint: Option<&Endpoint>,
-    ) -> Result<Result<Proof, String>, Failure> {
+    ) -> Result<Result<Proof, Unproven>, Failure> {
         let (Some(tls), Some(endpoint)) = (machine.tls(), endpoint) else {
-            return Ok(Err("no TLS".into()));
+            return Ok(Err(Unproven::Open("no TLS".into())));
         };
         let (chain, remote) = (tls.peer_chain(), &self.setup.pair.target);
         let decision = self.decision();
@@ -141,20 +167,23 @@ impl Job<'_> {
         });
         let verdict = match judged {
             Ok(proof) => Ok(proof),
-            Err(
-                Unproven::Open(detail) | Unproven::Unanswered(detail) | Unproven::Unfetched(detail),
-            ) => {
-                let addr = endpoint.address.ip();
-                info!(pair = %self.setup.pair, detail, addr = %addr, "peer not proven by its certificate");
-                Err(detail)
-            }
             Err(Unproven::Contradicted(why)) => {
                 return Err(Failure::new(FailureKind::NotProven, why));
+            }
+            Err(why) => {
+                let addr = endpoint.address.ip();
+                info!(pair = %self.setup.pair, detail = %why, addr = %addr, "peer not proven by its certificate");
+                Err(why)
             }
         };
         let enough = rules::sufficient(&decision, Some(tls.version()), verdict.as_ref().ok());
         match (enough, &verdict) {
-            (Ok(()), _) => Ok(verdict),
+            (Ok(()), _) => {
+                let (pair, direction, proof) = (&self.setup.pair, self.way, verdict.as_ref().ok());
+                let sight = Sight { pair, direction, tls: Some(tls.version()), proof, chain };
+                self.recall(&sight, verdict.as_ref().err().and_then(Unproven::silence))?;
+                Ok(verdict)
+            }
             (Err(short), Ok(_)) => Err(short),
             (Err(short), Err(why)) => {
                 Err(Failure::new(FailureKind::NotProven, format!("{short}: {why}")))

@@ -97,6 +97,7 @@ impl Opened {
                 );
                 let (address, tls) = (self.live.address(), self.tls());
                 self.gate.report(pair, Direction::Outbound, address, tls, proof);
+                self.gate.remember(&self.sight(pair, proof));
             }
             Err(failure) => self.leave(id, End::Refused(failure)),
         }

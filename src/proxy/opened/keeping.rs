@@ -13,6 +13,7 @@ use crate::{
     proxy::{
         dial, expiry,
         lanes::{End, LaneId, Stage},
+        remembering::Sight,
         rules::{self, decide, may_come},
     },
     stream::{Failure, FailureKind},
@@ -130,6 +131,7 @@ impl Opened {
             Ok(proof) => {
                 debug!(pair = %pair, prooftype = proof.prooftype().as_str(), "proof renewed");
                 self.live.machine.renewed(&pair, &proof);
+                self.gate.remember(&self.sight(&pair, Some(&proof)));
                 self.lanes.prove(id, proof);
             }
             // Without an answer nobody knows; but not for ever.
@@ -216,7 +218,16 @@ impl Opened {
         if let (Some(address), None) = (self.live.address(), decision.connect()) {
             rules::address_allowed(&config, address)?;
         }
-        rules::sufficient(&decision, self.tls(), proof)
+        rules::sufficient(&decision, self.tls(), proof)?;
+        match self.gate.is_downgraded(&self.sight(pair, proof)) {
+            None => Ok(()),
+            Some(why) => Err(why.into()),
+        }
+    }
+
+    /// What the stream has shown of a pair's target.
+    pub(super) fn sight<'a>(&'a self, pair: &'a DomainPair, proof: Option<&'a Proof>) -> Sight<'a> {
+        Sight { proof, ..self.live.sight(pair, Direction::Outbound) }
     }
 
     pub(super) fn tls(&self) -> Option<TlsVersion> {

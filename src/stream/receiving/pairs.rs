@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Action, Authentication, Layer, Outcome, Receiving, Stage, say};
 use crate::{
-    auth::Proof,
+    auth::{Proof, ledger::AuthorizedPair},
     config::model::Config,
     stream::{
         Fault,
@@ -192,6 +192,22 @@ impl Receiving {
             && let Some(from) = self.names.from.clone()
         {
             self.allow(&from)?;
+        }
+        Ok(gone)
+    }
+
+    /// Withdraws the pairs for which `keep` says no, by policy, and returns them.
+    ///
+    /// # Errors
+    /// A [`Fault`] when nothing is left that the stream may do.
+    pub fn withdraw(
+        &mut self,
+        keep: impl FnMut(&AuthorizedPair) -> bool,
+    ) -> Result<Vec<DomainPair>, Fault> {
+        let gone = self.ledger.retain(keep);
+        if !gone.is_empty() && self.ledger.is_empty() {
+            let reason = "no longer allowed by policy";
+            return Err(Fault::policy(StreamCondition::PolicyViolation, reason, None));
         }
         Ok(gone)
     }

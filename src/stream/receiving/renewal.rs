@@ -30,7 +30,10 @@ impl Receiving {
             .ledger
             .iter()
             .filter(|grant| grant.proof().expires().is_some_and(|expires| expires <= now))
-            .map(|grant| (grant.pair().clone(), grant.proof().prooftype()))
+            .map(|grant| {
+                let proof = grant.proof();
+                (grant.pair().clone(), proof.strong().unwrap_or_else(|| proof.prooftype()))
+            })
             .collect();
         for (pair, before) in expired {
             if !self.renewing.insert(pair.clone()) {

@@ -20,7 +20,6 @@ use std::{
 use fedgate::{config, proxy::App};
 use tempfile::TempDir;
 
-use self::station::PeerTls;
 pub(crate) use self::{
     authority::{Authority, Identity},
     conn::{Conn, FOOTER, assert_error, attribute, has_xml, soon},
@@ -28,7 +27,7 @@ pub(crate) use self::{
     peer::{EXTERNAL, FEATURES_END, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
     sending::{BOUNCE, message_to},
     serving::features,
-    station::{Manner, Station, Style},
+    station::{Manner, PeerTls, Station, Style},
     stream::Stream,
 };
 
@@ -98,6 +97,17 @@ impl World {
         fs::write(directory.join("20.yaml"), format!("version: 1\n{more}")).unwrap();
         self.app.reload(config::load(&directory)?.config).unwrap();
         Ok(())
+    }
+
+    /// Ends the gate in order, and starts another with what is on disk.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { app, legacy, good, dns, authority, directory, honest } = self;
+        soon("the end", app.shutdown()).await;
+        let path = directory.path().join("conf.d");
+        let app = App::start(config::load(&path).unwrap().config).unwrap();
+        legacy.steer(app.addresses().local[0]);
+        good.steer(app.addresses().public[0]);
+        Self { app, legacy, good, dns, authority, directory, honest }
     }
 
     /// Adds these top-level keys to the configuration on disk; the gate runs on as it is.

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
 };
 
 use fedgate::xml::{Element, ElementName};
@@ -73,7 +73,7 @@ struct Inner {
     domain: String,
     style: Style,
     tls: Option<PeerTls>,
-    gate: OnceLock<SocketAddr>,
+    gate: Mutex<Option<SocketAddr>>,
     manner: Mutex<Manner>,
     /// The keys that this server made, by stream id.
     keys: Mutex<HashMap<String, String>>,
@@ -92,7 +92,7 @@ impl Station {
             domain: domain.to_owned(),
             style,
             tls,
-            gate: OnceLock::new(),
+            gate: Mutex::default(),
             manner: Mutex::new(Manner::Honest),
             keys: Mutex::default(),
             headers: Mutex::default(),
@@ -116,7 +116,7 @@ impl Station {
 
     /// Where it sends its own streams, whatever the domain.
     pub(crate) fn steer(&self, gate: SocketAddr) {
-        self.inner.gate.set(gate).unwrap();
+        *self.inner.gate.lock().unwrap() = Some(gate);
     }
 
     pub(crate) fn behave(&self, manner: Manner) {
@@ -322,7 +322,8 @@ impl Inner {
     /// A stream to the gate on which nothing is authorized yet, and its id.
     async fn connected(&self, to: &str) -> Option<(Stream, String)> {
         let modern = self.style == Style::Modern;
-        let mut stream = Stream::new(Conn::open(*self.gate.get()?, "127.0.0.1").await);
+        let gate = (*self.gate.lock().unwrap())?;
+        let mut stream = Stream::new(Conn::open(gate, "127.0.0.1").await);
         let mut id = stream.begin(&self.header(Some(to), None, modern), modern).await?;
         if let Some(tls) = &self.tls {
             stream.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;

@@ -1,0 +1,279 @@
+//! What every remote domain has reached so far, in each direction: the best level and the last,
+//! by which proof, with which keys, and when. Against it a stream shows whether its peer comes back
+//! weaker than it was, or with another key where only the key says who it is.
+//!
+//! Pure: facts and the time in, the comparison out. Bounded: beyond its size the weakest are
+//! forgotten first, and of equals those that were not seen for longest, so that whoever proves many
+//! names by DNS alone drives out none that a certificate proves. What was refused by rule is kept
+//! apart, since it takes no proof to be refused.
+
+mod lines;
+
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
+};
+
+use rustls::pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
+
+use super::{Proof, Prooftype, Strength, pkix};
+use crate::{
+    config::{
+        model::TlsVersion,
+        policy::{Level, Pin},
+    },
+    xmpp::{Direction, Domain},
+};
+
+pub use lines::LineError;
+
+/// Domains remembered, and which of them were refused.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Memory {
+    records: HashMap<Key, Record>,
+    refused: HashMap<Key, u64>,
+}
+
+type Key = (Domain, Direction);
+
+/// What a stream has shown of a remote domain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    reached: Reached,
+    /// Of its certificate's key.
+    key: Option<KeyDigest>,
+    /// Nobody but itself vouches for that certificate.
+    is_self_signed: bool,
+}
+
+/// What was reached, and when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reached {
+    /// The TLS version.
+    pub tls: Option<TlsVersion>,
+    /// How strong the proof was; none: a stream of ours, whose other end proved nothing.
+    pub strength: Option<Strength>,
+    /// What the certificate behind the proof was believed by.
+    pub strong: Option<Prooftype>,
+    /// Seconds since 1970.
+    pub at: u64,
+}
+
+/// What is remembered of a domain in one direction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// At the best level.
+    pub best: Reached,
+    /// The last time.
+    pub last: Reached,
+    /// The keys that were shown at the best level, the newest first.
+    keys: Vec<KeyDigest>,
+    /// They are known by nothing but having been seen.
+    self_signed: bool,
+}
+
+/// SHA-256 of a `SubjectPublicKeyInfo`.
+type KeyDigest = [u8; 32];
+
+/// How a stream differs from what is remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// It reaches a lower level than was reached before.
+    Weaker(Reached),
+    /// It shows another key, or none, where self-signed certificates were shown.
+    OtherKey(Reached),
+    /// It shows another key, and what proved the domain then does so now.
+    Renewed,
+}
+
+impl Shown {
+    /// By a stream with this TLS version, proof of the remote domain and certificate.
+    #[must_use]
+    pub fn new(
+        tls: Option<TlsVersion>,
+        proof: Option<&Proof>,
+        leaf: Option<&CertificateDer<'_>>,
+        now: UnixTime,
+    ) -> Self {
+        let certificate = leaf.and_then(|leaf| pkix::parse(leaf).ok());
+        let digest = |raw: &[u8]| Sha256::digest(raw).into();
+        Self {
+            reached: Reached {
+                tls,
+                strength: proof.map(Proof::strength),
+                strong: proof.and_then(Proof::strong),
+                at: now.as_secs(),
+            },
+            key: certificate.as_ref().map(|leaf| digest(leaf.public_key().raw)),
+            is_self_signed: certificate
+                .is_some_and(|leaf| leaf.subject().as_raw() == leaf.issuer().as_raw()),
+        }
+    }
+
+    /// The level that it reaches.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.reached.level()
+    }
+}
+
+impl Reached {
+    /// The level.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        Level::of(self.tls.is_some(), self.strong.is_some())
+    }
+}
+
+impl Record {
+    fn new(shown: &Shown) -> Self {
+        Self {
+            best: shown.reached,
+            last: shown.reached,
+            keys: shown.key.into_iter().collect(),
+            self_signed: shown.level() == Level::Encrypted && shown.is_self_signed,
+        }
+    }
+
+    /// The keys, as they could be pinned.
+    pub fn keys(&self) -> impl Iterator<Item = Pin> {
+        self.keys.iter().copied().map(Pin::Key)
+    }
+
+    fn compare(&self, shown: &Shown) -> Option<Change> {
+        let (level, best) = (shown.level(), self.best.level());
+        if level < best {
+            return Some(Change::Weaker(self.best));
+        }
+        let is_known = shown.key.is_some_and(|key| self.keys.contains(&key));
+        if level > best || is_known || self.keys.is_empty() {
+            return None;
+        }
+        match level {
+            Level::Trusted => shown.key.map(|_| Change::Renewed),
+            _ if self.self_signed => Some(Change::OtherKey(self.best)),
+            _ => None,
+        }
+    }
+
+    /// Takes up what was shown; whether anything but the time is new.
+    fn take(&mut self, shown: &Shown) -> bool {
+        let before = self.clone();
+        self.last = shown.reached;
+        let (level, best) = (shown.level(), self.best.level());
+        if level > best {
+            *self = Self::new(shown);
+        } else if level == best {
+            self.best = shown.reached;
+            if let Some(key) = shown.key {
+                if !self.keys.contains(&key) {
+                    self.keys.insert(0, key);
+                    self.keys.truncate(KEYS_MAX);
+                }
+                self.self_signed = level == Level::Encrypted && shown.is_self_signed;
+            }
+        }
+        let timeless = |record: &Self| {
+            let reached = |reached: Reached| Reached { at: 0, ..reached };
+            Self { best: reached(record.best), last: reached(record.last), ..record.clone() }
+        };
+        timeless(&before) != timeless(self)
+    }
+}
+
+impl Memory {
+    /// What is remembered of a domain.
+    #[must_use]
+    pub fn get(&self, domain: &Domain, direction: Direction) -> Option<&Record> {
+        self.records.get(&(domain.clone(), direction))
+    }
+
+    /// All that reached something, in no order.
+    pub fn records(&self) -> impl Iterator<Item = (&Domain, Direction, &Record)> {
+        self.records.iter().map(|((domain, direction), record)| (domain, *direction, record))
+    }
+
+    /// Those that were refused by rule, and when, in seconds since 1970; in no order.
+    pub fn refused(&self) -> impl Iterator<Item = (&Domain, Direction, u64)> {
+        self.refused.iter().map(|((domain, direction), at)| (domain, *direction, *at))
+    }
+
+    /// How what a stream shows differs from what is remembered; none: in nothing.
+    #[must_use]
+    pub fn compare(&self, domain: &Domain, direction: Direction, shown: &Shown) -> Option<Change> {
+        self.get(domain, direction)?.compare(shown)
+    }
+
+    /// Remembers what a stream has shown. The best level stays, or with `follow` becomes what was
+    /// reached now. Says whether that is news that should not be lost.
+    pub fn saw(
+        &mut self,
+        domain: &Domain,
+        direction: Direction,
+        shown: &Shown,
+        follow: bool,
+    ) -> bool {
+        let key = (domain.clone(), direction);
+        self.refused.remove(&key);
+        match self.records.entry(key) {
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                let is_old = shown.reached.at.saturating_sub(known.last.at) >= STALE;
+                if follow && shown.level() < known.best.level() {
+                    *known = Record::new(shown);
+                    return true;
+                }
+                known.take(shown) || is_old
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(Record::new(shown));
+                bound(&mut self.records, RECORDS_MAX, |record| {
+                    (record.best.level(), record.last.at)
+                });
+                true
+            }
+        }
+    }
+
+    /// Remembers that a rule refused a domain, which proved nothing. Says whether that is news.
+    pub fn was_refused(&mut self, domain: &Domain, direction: Direction, now: UnixTime) -> bool {
+        let key = (domain.clone(), direction);
+        if self.records.contains_key(&key) {
+            return false;
+        }
+        let before = self.refused.insert(key, now.as_secs());
+        bound(&mut self.refused, REFUSED_MAX, |at| *at);
+        before.is_none_or(|before| now.as_secs().saturating_sub(before) >= STALE)
+    }
+}
+
+/// Makes room, in steps: forgets those that are worth the least.
+fn bound<K: Clone + Eq + Hash, V, W: Ord>(
+    map: &mut HashMap<K, V>,
+    max: usize,
+    worth: impl Fn(&V) -> W,
+) {
+    if map.len() <= max {
+        return;
+    }
+    let mut all: Vec<_> = map.iter().map(|(key, value)| (Reverse(worth(value)), key)).collect();
+    all.sort_by(|(a, _), (b, _)| b.cmp(a));
+    let gone: Vec<K> = all.into_iter().take(1 + max / 32).map(|(_, key)| key.clone()).collect();
+    for key in gone {
+        map.remove(&key);
+    }
+}
+
+/// Domains remembered, each direction for itself.
+const RECORDS_MAX: usize = 50_000;
+/// Refused ones.
+const REFUSED_MAX: usize = 5_000;
+/// Keys of one domain: a server of its own for each of its hosts is not rare.
+const KEYS_MAX: usize = 8;
+/// A time is news, in seconds, when the one that was kept is older than that.
+const STALE: u64 = 3600;
+
+#[cfg(test)]
+mod tests;
