@@ -26,5 +26,6 @@ mod life;
 mod posh;
 mod relay;
 mod rules;
+mod selfcheck;
 mod sharing;
 mod world;

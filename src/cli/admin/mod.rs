@@ -17,7 +17,10 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use fedgate::{config, ops::report::Done};
+use fedgate::{
+    config,
+    ops::report::{Check, Done},
+};
 
 use self::{client::Client, table::Paint};
 use super::ConfigDir;
@@ -149,6 +152,11 @@ impl Ask {
         }
         Ok(if done.ok { OK } else { CRITICAL })
     }
+}
+
+/// What the fedgate behind the socket says of its own work, be it well or not.
+pub(super) fn ready(socket: PathBuf) -> anyhow::Result<Vec<Check>> {
+    Client::new(socket)?.checks()
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
