@@ -4,6 +4,7 @@ pub mod dane;
 pub mod dialback_key;
 pub mod ledger;
 pub mod pin;
+pub(crate) mod ping;
 pub mod pkix;
 pub mod posh;
 mod proof;

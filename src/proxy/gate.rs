@@ -24,6 +24,7 @@ use super::{
     failures::{Failures, Key},
     live::{self, Flow, LiveStreams},
     pieces,
+    pings::Pings,
     questions::Questions,
     route::{NotTaken, Route},
     routes::Routes,
@@ -62,6 +63,7 @@ pub(super) struct Gate {
     failures: Failures,
     events: Events,
     questions: Arc<Questions>,
+    pings: Pings,
     no_certificate: DashMap<Domain, Instant>,
     started: u64,
     config_state: Mutex<ConfigState>,
@@ -105,6 +107,7 @@ impl Gate {
             failures: Failures::default(),
             events: Events::new(),
             questions: Questions::new(),
+            pings: Pings::default(),
             no_certificate: DashMap::new(),
             started: report::now(),
             config_state: Mutex::new(ConfigState {
@@ -252,6 +255,11 @@ impl Gate {
         routes.wait().await;
     }
 
+    /// The pings that are out.
+    pub(super) fn pings(&self) -> &Pings {
+        &self.pings
+    }
+
     pub(super) fn questions(&self) -> &Arc<Questions> {
         &self.questions
     }
@@ -341,6 +349,11 @@ impl Gate {
 
     /// Stanzas did not get to `side`: their senders get an error, on the way back.
     pub(super) fn bounce(self: &Arc<Self>, side: Side, stanzas: &Routable, failure: &Failure) {
+        let of_others = match side {
+            Side::Peer => self.pings.catch_undelivered(stanzas.clone(), failure),
+            Side::Legacy => Some(stanzas.clone()),
+        };
+        let Some(stanzas) = &of_others else { return };
         let (replies, silent) = pieces::bounces(stanzas, failure);
         let answered = stanzas.stanzas() - silent;
         self.metrics.bounced(side, failure.condition(), failure.reason(), answered, silent);

@@ -5,6 +5,7 @@ mod task;
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -23,6 +24,7 @@ use super::{
     lanes::{Call, LaneId},
     routes::RouteId,
     rules::decide,
+    steps::Steps,
 };
 use crate::{
     auth::ledger::Routable,
@@ -58,6 +60,8 @@ pub(super) struct Route {
     waiting: Arc<Waiting>,
     entrance: Mutex<Entrance>,
     state: watch::Sender<State>,
+    /// Of the attempt that is under way, or that opened the stream.
+    steps: Mutex<Option<Steps>>,
 }
 
 /// Where stanzas that are sent now come to stand.
@@ -85,6 +89,8 @@ pub(super) struct Place {
     stanzas: u64,
     bytes: u64,
     waiting: Arc<Waiting>,
+    /// Dropped with it, for who wants to know when that is.
+    _told: Option<oneshot::Sender<Infallible>>,
 }
 
 /// What waits in a queue.
@@ -157,6 +163,7 @@ impl Route {
             waiting: Arc::default(),
             entrance: Mutex::new(Entrance::Waiting(VecDeque::new())),
             state: watch::Sender::new(State::Opening),
+            steps: Mutex::default(),
         }
     }
 
@@ -185,7 +192,7 @@ impl Route {
         };
         let size = self.share(&stanzas);
         match timeout(ROOM_WAIT, Arc::clone(&self.room).acquire_many_owned(size)).await {
-            Ok(Ok(room)) => self.enter(self.queued(stanzas, room)),
+            Ok(Ok(room)) => self.enter(self.queued(stanzas, room, None)),
             Ok(Err(_)) => Err(NotTaken::Ended(stanzas)),
             Err(_) => Err(NotTaken::Failed(stanzas, Arc::new(full()))),
         }
@@ -193,20 +200,35 @@ impl Route {
 
     /// Puts stanzas into the queue if there is room now.
     pub(super) fn try_send(&self, stanzas: Routable) -> Result<(), NotTaken> {
+        self.try_send_telling(stanzas, None)
+    }
+
+    /// The same; `told` is dropped when they have left the queue, written or not.
+    pub(super) fn try_send_telling(
+        &self,
+        stanzas: Routable,
+        told: Option<oneshot::Sender<Infallible>>,
+    ) -> Result<(), NotTaken> {
         let size = self.share(&stanzas);
         match Arc::clone(&self.room).try_acquire_many_owned(size) {
-            Ok(room) => self.enter(self.queued(stanzas, room)),
+            Ok(room) => self.enter(self.queued(stanzas, room, told)),
             Err(_) if self.room.is_closed() => Err(NotTaken::Ended(stanzas)),
             Err(_) => Err(NotTaken::Failed(stanzas, Arc::new(full()))),
         }
     }
 
-    fn queued(&self, stanzas: Routable, room: OwnedSemaphorePermit) -> Queued {
+    fn queued(
+        &self,
+        stanzas: Routable,
+        room: OwnedSemaphorePermit,
+        told: Option<oneshot::Sender<Infallible>>,
+    ) -> Queued {
         let place = Place {
             _room: room,
             stanzas: stanzas.stanzas().into(),
             bytes: stanzas.bytes().len() as u64,
             waiting: Arc::clone(&self.waiting),
+            _told: told,
         };
         self.waiting.stanzas.fetch_add(place.stanzas, Ordering::Relaxed);
         self.waiting.bytes.fetch_add(place.bytes, Ordering::Relaxed);
@@ -324,6 +346,16 @@ impl Route {
     pub(super) fn waiting(&self) -> (u64, u64) {
         let Waiting { stanzas, bytes } = &*self.waiting;
         (stanzas.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
+    }
+
+    /// An attempt to find a stream begins.
+    fn attempts(&self, steps: &Steps) {
+        *self.steps.lock().unwrap_or_else(PoisonError::into_inner) = Some(steps.clone());
+    }
+
+    /// What is done to open the stream, or was.
+    pub(super) fn steps(&self) -> Option<Steps> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether stanzas flow.

@@ -23,6 +23,7 @@ mod l4_negotiation;
 mod l4_proofs;
 mod l4_streams;
 mod life;
+mod ping;
 mod posh;
 mod relay;
 mod rules;

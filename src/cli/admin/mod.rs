@@ -3,6 +3,7 @@
 mod client;
 mod deeds;
 mod failures;
+mod ping;
 mod status;
 mod streams;
 mod table;
@@ -54,6 +55,11 @@ pub(super) enum Admin {
     Retry(deeds::Of),
     /// Forget failures.
     Forget(deeds::Of),
+    /// Ping a remote domain in the name of a local one, over the way that stanzas take.
+    ///
+    /// Exit status 0 if every ping was answered, 1 if some were, 2 if none was, 3 if fedgate does
+    /// not answer.
+    Ping(ping::Ping),
     /// Close a stream, or all streams with a domain.
     Close(deeds::Close),
     /// Read the configuration again and say what came of it.
@@ -89,6 +95,7 @@ impl Admin {
             Self::Failures(command) => command.execute(),
             Self::Retry(command) => command.execute("retry"),
             Self::Forget(command) => command.execute("forget"),
+            Self::Ping(command) => command.execute(),
             Self::Close(command) => command.execute(),
             Self::Reload(command) => command.execute("reload"),
             Self::Drain(command) => command.execute("drain"),
