@@ -318,7 +318,11 @@ impl Gate {
     pub(super) fn opened(&self, side: Side, pair: &DomainPair) {
         self.routes.opened(side, pair);
         let direction = live::direction(side, Flow::Out);
-        self.failures.succeeded(direction, &Key::of(pair, direction));
+        let key = Key::of(pair, direction);
+        self.failures.succeeded(direction, &key);
+        if side == Side::Peer {
+            self.failures.daily().succeeded(&key);
+        }
     }
 
     /// Sends stanzas over `route`, waiting a moment for room; what cannot be delivered goes back

@@ -4,6 +4,7 @@ mod accepted;
 mod admission;
 mod app;
 mod checking;
+mod daily;
 mod dial;
 mod embark;
 mod events;
