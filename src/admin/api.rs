@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     control::{Command, Control},
     guard::{Denied, Wants},
-    page,
+    page, ping,
     watch::{self, Watchers},
 };
 use crate::{ops::report::Done, proxy::Monitor, xmpp::Domain};
@@ -39,6 +39,7 @@ pub(super) enum Call {
     Certificates,
     Config,
     Watch { events_only: bool },
+    Ping,
     Do(Deed),
 }
 
@@ -92,6 +93,7 @@ impl Call {
             "/api/watch" => {
                 (Self::Watch { events_only: query.split('&').any(|key| key == "events") }, GET)
             }
+            "/api/ping" => (Self::Ping, POST),
             "/api/reload" => (Self::Do(Deed::Reload), POST),
             "/api/drain" => (Self::Do(Deed::Drain), POST),
             "/api/retry" => (Self::Do(Deed::Retry), POST),
@@ -114,7 +116,7 @@ impl Call {
     pub(super) fn wants(&self) -> Wants {
         match self {
             Self::Page | Self::Live | Self::Ready => Wants::Nothing,
-            Self::Do(_) => Wants::Write,
+            Self::Ping | Self::Do(_) => Wants::Write,
             Self::Metrics
             | Self::Status
             | Self::Streams
@@ -174,6 +176,7 @@ impl Api {
                 Some(answer) => answer,
                 None => refusal(StatusCode::SERVICE_UNAVAILABLE, "too many watch already"),
             },
+            Call::Ping => ping::answer(monitor, body).await,
             Call::Do(deed) => match self.carry_out(deed, body).await {
                 Ok(done) => {
                     let status = if done.ok { StatusCode::OK } else { StatusCode::CONFLICT };
@@ -226,7 +229,7 @@ impl Api {
 }
 
 /// An answer in JSON.
-fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_string(value) {
         Ok(json) => text(status, JSON, json + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("{error}\n")),

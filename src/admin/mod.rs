@@ -9,6 +9,7 @@ mod api;
 mod control;
 mod guard;
 mod page;
+mod ping;
 mod server;
 mod watch;
 

@@ -2,13 +2,14 @@
 //!
 //! Only [`Ledger::authorize`] makes an [`AuthorizedPair`], only from a [`Proof`] for the pair's
 //! sender domain; and only an authorized pair makes a [`Routable`]. There is no other way for a
-//! stanza across the house.
+//! stanza across the house. What fedgate itself says is no exception: errors answer a `Routable`,
+//! and a [`Ping`] is made for a local domain as sender only, with nothing in it from outside.
 
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use super::Proof;
+use super::{Proof, ping::Ping};
 use crate::xmpp::{Domain, DomainPair, StreamCondition, jid};
 
 /// Distinct spellings of addresses' domains that a ledger remembers.
@@ -66,6 +67,11 @@ impl Routable {
     /// The answer to stanzas that could not be delivered: the same pair, reversed.
     pub(crate) fn reply(&self, bytes: Bytes, stanzas: u32) -> Self {
         Self { pair: self.pair.reversed(), bytes, stanzas }
+    }
+
+    /// A stanza of our own, in the name of a local domain.
+    pub(crate) fn ping(ping: &Ping) -> Self {
+        Self { pair: ping.pair().clone(), bytes: ping.bytes(), stanzas: 1 }
     }
 
     /// The pair.

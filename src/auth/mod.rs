@@ -5,6 +5,7 @@ pub mod dialback_key;
 pub mod ledger;
 pub mod memory;
 pub mod pin;
+pub(crate) mod ping;
 pub mod pkix;
 pub mod posh;
 mod proof;

@@ -7,6 +7,7 @@ mod health;
 mod policy;
 mod records;
 mod run;
+mod selfcheck;
 mod shell;
 mod steer;
 
@@ -63,6 +64,11 @@ enum Command {
     /// Exit status: 0 all is there, 1 something is missing, 2 something is wrong, 3 could not be
     /// found out, 64 with wrong arguments or a wrong configuration.
     Records(records::Records),
+    /// Look at everything on this side: DNS, certificates, reachability, the legacy server behind.
+    ///
+    /// Exit status: 0 good, 1 with a warning, 2 something is wrong, 3 something could not be found
+    /// out, 64 with wrong arguments or a wrong configuration.
+    Selfcheck(selfcheck::Selfcheck),
     /// Ask the running gate for a stream; exit status 1 if it does not answer.
     Health(ConfigDir),
     /// Show what the rules come to.
@@ -141,6 +147,7 @@ impl Cli {
             Command::CheckConfig(command) => command.execute(),
             Command::Check(command) => command.execute(),
             Command::Records(command) => command.execute(),
+            Command::Selfcheck(command) => command.execute(),
             Command::Health(dir) => health::health(&dir.config),
             Command::Policy(policy) => policy.execute(),
             Command::Steer(steer) => steer.execute(),

@@ -10,7 +10,8 @@ use std::{
 use super::{
     civil::Instant,
     model::{
-        CertificateFiles, Config, Listen, Log, LogFormat, Posh, Roots, Steer, Tls, TlsVersion,
+        CertificateFiles, Config, Listen, Log, LogFormat, Posh, ReportFiles, Roots, Steer, Tls,
+        TlsVersion,
     },
     problem::{At, Reports, Wrong, quote},
     raw::{Kind, Node},
@@ -63,6 +64,7 @@ pub(super) fn check(
         policy,
         limits: limits::check(&top, out),
         log: check_log(&top, out),
+        report: check_report(&top, directory, out),
         shutdown_timeout: top
             .text("shutdown_timeout", |t| value::duration(t, &SHUTDOWN_RANGE), out)
             .unwrap_or(SHUTDOWN_TIMEOUT),
@@ -274,13 +276,20 @@ fn check_log(top: &Section<'_>, out: &mut Reports<'_>) -> Log {
     }
 }
 
+fn check_report(top: &Section<'_>, directory: &Path, out: &mut Reports<'_>) -> Option<ReportFiles> {
+    let section = top.section("report", &["directory", "keep_days"], out)?;
+    let directory = section.required("directory", |text| value::path(text, directory), out);
+    let keep = section.text("keep_days", |text| value::count(text, &KEEP_RANGE), out);
+    Some(ReportFiles { directory: directory?, keep_days: keep.unwrap_or(KEEP_DAYS) as u64 })
+}
+
 fn without_places<T>(values: Vec<(T, At)>) -> Vec<T> {
     values.into_iter().map(|(value, _)| value).collect()
 }
 
 const LISTEN_KEYS: [&str; 5] = ["public", "direct_tls", "local", "dns", "proxy_protocol"];
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "version",
     "state_dir",
     "dialback",
@@ -300,10 +309,13 @@ const KEYS: [&str; 20] = [
     "limits",
     "log",
     "admin",
+    "report",
     "shutdown_timeout",
 ];
 
 const STATE_DIR: &str = "/var/lib/fedgate";
+const KEEP_DAYS: usize = 30;
+const KEEP_RANGE: std::ops::RangeInclusive<usize> = 1..=3650;
 /// Below the ten seconds after which compose kills a container.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 const SHUTDOWN_RANGE: std::ops::RangeInclusive<Duration> =

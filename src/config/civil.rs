@@ -80,6 +80,14 @@ impl fmt::Display for Instant {
     }
 }
 
+/// A day of UTC, counted from 1970-01-01, as `2027-03-31`.
+#[must_use]
+pub fn day(days: u64) -> String {
+    // more days than that have no name of four digits
+    let (year, month, day) = date_of(i64::try_from(days).unwrap_or(LAST_DAY).min(LAST_DAY));
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 fn numbers(text: &str, separator: char, widths: [usize; 3]) -> Option<[i64; 3]> {
     let mut parts = text.split(separator);
     let mut all = [0; 3];
@@ -129,6 +137,8 @@ fn date_of(days: i64) -> (i64, i64, i64) {
 }
 
 const DAY: i64 = 86_400;
+/// 9999-12-31
+const LAST_DAY: i64 = 2_932_896;
 /// 1969 / 4 - 1969 / 100 + 1969 / 400
 const LEAP_DAYS_BEFORE_1970: i64 = 477;
 

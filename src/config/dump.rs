@@ -55,6 +55,8 @@ struct Config<'c> {
     posh: Posh,
     log: Log<'c>,
     admin: Admin<'c>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<ReportFiles<'c>>,
     shutdown_timeout: String,
     limits: Limits,
     mode: &'static str,
@@ -85,6 +87,7 @@ impl<'c> Config<'c> {
             limits,
             log,
             admin,
+            report,
             shutdown_timeout,
         } = config;
         Self {
@@ -100,6 +103,7 @@ impl<'c> Config<'c> {
             posh: Posh::of(posh),
             log: Log::of(log),
             admin: Admin::of(admin),
+            report: report.as_ref().map(ReportFiles::of),
             shutdown_timeout: value::show_duration(*shutdown_timeout),
             limits: Limits::of(limits),
             mode: rules::mode(policy),
@@ -300,6 +304,19 @@ impl<'c> Admin<'c> {
             token_file: token_file.as_deref(),
             write: *write,
         }
+    }
+}
+
+#[derive(Serialize)]
+struct ReportFiles<'c> {
+    directory: &'c Path,
+    keep_days: u64,
+}
+
+impl<'c> ReportFiles<'c> {
+    fn of(report: &'c model::ReportFiles) -> Self {
+        let model::ReportFiles { directory, keep_days } = report;
+        Self { directory, keep_days: *keep_days }
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Config {
     pub log: Log,
     /// Where operators look, and give orders.
     pub admin: Admin,
+    /// Where the daily report goes; none: there is none.
+    pub report: Option<ReportFiles>,
     /// How long an orderly end may take after SIGTERM.
     pub shutdown_timeout: Duration,
 }
@@ -416,6 +418,15 @@ pub struct Admin {
     pub token_file: Option<PathBuf>,
     /// Whether requests by HTTP may change something.
     pub write: bool,
+}
+
+/// The files of the daily report.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReportFiles {
+    /// Where they are.
+    pub directory: PathBuf,
+    /// Days that are kept besides that of now.
+    pub keep_days: u64,
 }
 
 /// The shape of a log line.

@@ -12,6 +12,7 @@
 mod features;
 mod hints;
 mod lines;
+pub(super) mod own;
 mod proofs;
 pub mod report;
 mod stream;
@@ -114,7 +115,7 @@ pub async fn check(config: Config, options: &Options) -> Result<Report, CheckErr
     let pair = DomainPair::new(from, options.domain.clone());
     let decision = decide(&config, &pair, Direction::Outbound);
     let deadline = Instant::now() + decision.connect_limit(&config.limits);
-    let services = Services::beside(Arc::new(config))?;
+    let services = Arc::new(Services::beside(Arc::new(config))?);
     let walk = Walk { pair, secret: keys.public().clone(), services, options, deadline };
     Ok(walk.run().await)
 }
@@ -124,7 +125,7 @@ fn first_domain(config: &Config) -> Option<Domain> {
 }
 
 /// No key is ever made with them.
-fn unused_keys() -> Result<DialbackKeys, CheckError> {
+pub(super) fn unused_keys() -> Result<DialbackKeys, CheckError> {
     let mut master = Zeroizing::new([0; MASTER_LEN]);
     getrandom::fill(master.as_mut()).map_err(CheckError::Random)?;
     Ok(DialbackKeys::new(master))
@@ -132,7 +133,7 @@ fn unused_keys() -> Result<DialbackKeys, CheckError> {
 
 /// One check under way.
 struct Walk<'a> {
-    services: Services,
+    services: Arc<Services>,
     options: &'a Options,
     /// From the local domain to the remote one.
     pair: DomainPair,

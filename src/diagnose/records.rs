@@ -91,7 +91,7 @@ pub async fn records(config: Config, options: &Options) -> Result<Report, Record
         return Err(RecordsError::NotLocal(foreign.clone()));
     }
     let next: Result<_, _> = options.next.iter().map(|path| PublishedKey::load(path)).collect();
-    let services = Services::beside(Arc::new(config))?;
+    let services = Arc::new(Services::beside(Arc::new(config))?);
     let survey = Arc::new(Survey { services, options: options.clone(), next: next? });
     let mut reports = BTreeMap::new();
     let mut under_way = JoinSet::new();
@@ -113,6 +113,16 @@ pub async fn records(config: Config, options: &Options) -> Result<Report, Record
     Ok(Report { version: VERSION, status, domains })
 }
 
+/// The same for one domain, with services that are there already and nothing else wanted.
+pub(super) async fn of_domain(
+    services: &Arc<Services>,
+    domain: &Domain,
+) -> Result<DomainReport, RecordsError> {
+    let services = Arc::clone(services);
+    let survey = Survey { services, options: Options::default(), next: Vec::new() };
+    survey.domain(domain).await
+}
+
 /// Waits for one of them.
 async fn one_done(
     under_way: &mut JoinSet<(Domain, Result<DomainReport, RecordsError>)>,
@@ -129,7 +139,7 @@ async fn one_done(
 }
 
 struct Survey {
-    services: Services,
+    services: Arc<Services>,
     options: Options,
     next: Vec<PublishedKey>,
 }

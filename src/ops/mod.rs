@@ -1,5 +1,6 @@
 //! What operators see.
 
+pub mod daily;
 pub mod log;
 pub mod metrics;
 pub mod report;

@@ -349,6 +349,31 @@ pub struct Done {
     pub problems: Vec<String>,
 }
 
+/// The answer to `POST /api/ping`: a ping from a local domain to a remote one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ping {
+    /// Whether an answer came; an error is one too.
+    pub ok: bool,
+    /// The local domain.
+    pub local: String,
+    /// The remote domain.
+    pub remote: String,
+    /// Whether a stream to the remote domain was there already.
+    pub was_open: bool,
+    /// What was done to open one, since the ping began.
+    pub steps: Vec<Step>,
+    /// Milliseconds until a stream carried the pair.
+    pub opened_ms: Option<u64>,
+    /// Until the ping was written.
+    pub written_ms: Option<u64>,
+    /// Until the answer came.
+    pub answered_ms: Option<u64>,
+    /// `result`, or the condition of the error.
+    pub answer: Option<String>,
+    /// Why there is no answer, in words.
+    pub failure: Option<String>,
+}
+
 /// The time of now, as reports have it.
 #[must_use]
 pub fn now() -> u64 {

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::{
     accepted::Entry,
+    daily,
     events::About,
     gate::Gate,
     listeners::{ListenError, Listeners},
@@ -78,6 +79,7 @@ impl App {
         listeners.serve(&gate, &legs, bound);
         gate.tracker().spawn(lists::refresh(Arc::clone(&gate)));
         gate.tracker().spawn(remembering::keep(Arc::clone(&gate)));
+        gate.tracker().spawn(daily::keep(Arc::clone(&gate)));
         gate.set_listening(listeners.names());
         let monitor = Monitor::new(Arc::clone(&gate));
         Ok(Self { gate, listeners, legs, monitor })

@@ -7,6 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use super::daily::Daily;
 use crate::{
     ops::report,
     stream::FailureKind,
@@ -27,6 +28,7 @@ const TEXT: usize = 400;
 pub(super) struct Failures {
     inbound: Mutex<Table>,
     outbound: Mutex<Table>,
+    daily: Daily,
 }
 
 /// A domain pair as the operator sees it.
@@ -97,6 +99,7 @@ impl Failures {
     }
 
     fn failed_at(&self, direction: Direction, key: Key, attempt: Attempt, now: u64) {
+        self.daily.failed(direction, &key, &attempt);
         let mut table = self.table(direction);
         if table.len() >= REMEMBERED && !table.contains_key(&key) {
             let oldest = table.iter().min_by_key(|(_, record)| record.last);
@@ -138,6 +141,11 @@ impl Failures {
     /// The pair came about: what was before does not matter any more.
     pub(super) fn succeeded(&self, direction: Direction, key: &Key) {
         self.table(direction).remove(key);
+    }
+
+    /// What the daily report counts.
+    pub(super) fn daily(&self) -> &Daily {
+        &self.daily
     }
 
     /// Forgets what concerns a domain, or all; returns how many pairs that were.

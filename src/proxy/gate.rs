@@ -26,6 +26,7 @@ use super::{
     features::Refusals,
     live::{self, Flow, LiveStreams},
     pieces,
+    pings::Pings,
     places::Places,
     questions::Questions,
     rates::Rates,
@@ -77,6 +78,7 @@ pub(super) struct Gate {
     reached: Reached,
     backlog: Arc<Backlog>,
     memory: Remembering,
+    pings: Pings,
     no_certificate: DashMap<Domain, Instant>,
     started: u64,
     config_state: Mutex<ConfigState>,
@@ -129,6 +131,7 @@ impl Gate {
             reached: Reached::default(),
             backlog,
             memory,
+            pings: Pings::default(),
             no_certificate: DashMap::new(),
             started: report::now(),
             config_state: Mutex::new(ConfigState {
@@ -282,6 +285,11 @@ impl Gate {
         routes.wait().await;
     }
 
+    /// The pings that are out.
+    pub(super) fn pings(&self) -> &Pings {
+        &self.pings
+    }
+
     /// The dialback questions under way.
     pub(super) fn questions(&self) -> &Arc<Questions> {
         &self.questions
@@ -372,7 +380,11 @@ impl Gate {
     pub(super) fn opened(&self, side: Side, pair: &DomainPair) {
         self.routes.opened(side, pair);
         let direction = live::direction(side, Flow::Out);
-        self.failures.succeeded(direction, &Key::of(pair, direction));
+        let key = Key::of(pair, direction);
+        self.failures.succeeded(direction, &key);
+        if side == Side::Peer {
+            self.failures.daily().succeeded(&key);
+        }
     }
 
     /// Sends stanzas over `route`, waiting a moment for room; what cannot be delivered goes back
@@ -416,6 +428,11 @@ impl Gate {
 
     /// Stanzas did not get to `side`: their senders get an error, on the way back.
     pub(super) fn bounce(self: &Arc<Self>, side: Side, stanzas: &Routable, failure: &Failure) {
+        let of_others = match side {
+            Side::Peer => self.pings.catch_undelivered(stanzas.clone(), failure),
+            Side::Legacy => Some(stanzas.clone()),
+        };
+        let Some(stanzas) = &of_others else { return };
         let (replies, silent) = pieces::bounces(stanzas, failure);
         let answered = stanzas.stanzas() - silent;
         self.metrics.bounced(side, failure.condition(), failure.reason(), answered, silent);

@@ -243,6 +243,11 @@ impl Intake {
         if self.onward == Side::Legacy {
             self.charge(&stanzas);
         }
+        let for_legacy = match self.onward {
+            Side::Legacy => self.gate.pings().catch_answers(stanzas),
+            Side::Peer => Some(stanzas),
+        };
+        let Some(stanzas) = for_legacy else { return };
         let before = self.delivery.take();
         let route = match (&before, route) {
             (None, Ok(route)) => match route.try_send(stanzas) {

@@ -40,6 +40,10 @@ impl Monitor {
         Self { gate, probes: Arc::default(), sampler: Arc::new(Mutex::new(sampler)) }
     }
 
+    pub(super) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
     /// The whole at a glance.
     pub async fn status(&self) -> report::Status {
         let ready = self.ready().await;

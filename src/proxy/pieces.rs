@@ -5,8 +5,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     auth::ledger::Routable,
-    stream::Failure,
-    xml::{self, Framer, Tag, TokenKind, bounce, writer},
+    stream::{Failure, printable},
+    xml::{self, Element, Framer, Tag, TokenKind, bounce, writer},
+    xmpp::ns,
 };
 
 /// The stanzas of `batch` that are not wholly among its first `sent` bytes. `None` if all are.
@@ -38,6 +39,32 @@ pub(super) fn sorted(batch: &Routable, largest: usize) -> (Option<Routable>, Opt
     (small, large)
 }
 
+/// What is left of `batch` when the stanzas are gone that `is_taken` takes; `None` if that is nothing.
+pub(super) fn without(
+    batch: Routable,
+    mut is_taken: impl FnMut(&[u8], &Tag) -> bool,
+) -> Option<Routable> {
+    let mut taken = Vec::new();
+    each(batch.bytes(), |start, stanza, tag| {
+        if is_taken(stanza, tag) {
+            taken.push(start..start + stanza.len());
+        }
+    });
+    let gone = u32::try_from(taken.len()).unwrap_or(u32::MAX);
+    if gone == 0 {
+        return Some(batch);
+    }
+    let mut left = BytesMut::new();
+    let mut at = 0;
+    for place in taken {
+        left.extend_from_slice(batch.bytes().get(at..place.start).unwrap_or_default());
+        at = place.end;
+    }
+    left.extend_from_slice(batch.bytes().get(at..).unwrap_or_default());
+    let stanzas = batch.stanzas().saturating_sub(gone);
+    (stanzas > 0).then(|| batch.part(left.freeze(), stanzas))
+}
+
 /// The error stanzas for the senders of `batch`, and how many stanzas get none.
 pub(super) fn bounces(batch: &Routable, failure: &Failure) -> (Option<Routable>, u32) {
     let mut replies = BytesMut::new();
@@ -54,8 +81,22 @@ pub(super) fn bounces(batch: &Routable, failure: &Failure) -> (Option<Routable>,
     ((count > 0).then(|| batch.reply(replies.freeze(), count)), none)
 }
 
-/// Calls `visit` with the place, the bytes and the tag of each stanza.
-fn each(bytes: &Bytes, mut visit: impl FnMut(usize, &[u8], &Tag)) {
+/// The condition of an error stanza (RFC 6120 §8.3); empty if it has none.
+pub(super) fn condition(stanza: &[u8]) -> String {
+    let framer = in_stream();
+    let element = framer.header().and_then(|header| Element::parse(stanza, header).ok());
+    let error = element
+        .as_ref()
+        .and_then(|element| element.children().iter().find(|child| child.name == "error"));
+    let condition = error.and_then(|error| {
+        let conditions = error.children().iter();
+        conditions.filter(|child| child.namespace == ns::STANZA_ERRORS).find(|c| c.name != "text")
+    });
+    condition.map(|condition| printable(&condition.name)).unwrap_or_default()
+}
+
+/// A framer inside a stream whose header declares what every stream's does.
+fn in_stream() -> Framer {
     // They were checked when they came in; here only their borders are looked for.
     let limits = xml::Limits {
         header: usize::MAX,
@@ -73,6 +114,12 @@ fn each(bytes: &Bytes, mut visit: impl FnMut(usize, &[u8], &Tag)) {
             break;
         }
     }
+    framer
+}
+
+/// Calls `visit` with the place, the bytes and the tag of each stanza.
+fn each(bytes: &Bytes, mut visit: impl FnMut(usize, &[u8], &Tag)) {
+    let mut framer = in_stream();
     let mut start = 0;
     while let Some(rest) = bytes.get(start..)
         && let Ok(Some(token)) = framer.next(rest)

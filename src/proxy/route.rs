@@ -5,6 +5,7 @@ mod task;
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -25,6 +26,7 @@ use super::{
     reached::Limit,
     routes::RouteId,
     rules::decide,
+    steps::Steps,
 };
 use crate::{
     auth::ledger::Routable,
@@ -62,6 +64,8 @@ pub(super) struct Route {
     waiting: Arc<Waiting>,
     entrance: Mutex<Entrance>,
     state: watch::Sender<State>,
+    /// Of the attempt that is under way, or that opened the stream.
+    steps: Mutex<Option<Steps>>,
 }
 
 /// Where stanzas that are sent now come to stand.
@@ -90,6 +94,8 @@ pub(super) struct Place {
     stanzas: u64,
     bytes: u64,
     waiting: Arc<Waiting>,
+    /// Dropped with it, for who wants to know when that is.
+    _told: Option<oneshot::Sender<Infallible>>,
 }
 
 /// What waits in a queue.
@@ -165,6 +171,7 @@ impl Route {
             waiting: Arc::default(),
             entrance: Mutex::new(Entrance::Waiting(VecDeque::new())),
             state: watch::Sender::new(State::Opening),
+            steps: Mutex::default(),
         }
     }
 
@@ -197,7 +204,7 @@ impl Route {
             Some((room, self.backlog.take(size as usize).await))
         };
         match timeout(ROOM_WAIT, room).await {
-            Ok(Some((room, share))) => self.enter(self.queued(stanzas, room, Some(share))),
+            Ok(Some((room, share))) => self.enter(self.queued(stanzas, room, Some(share), None)),
             Ok(None) => Err(NotTaken::Ended(stanzas)),
             Err(_) => Err(NotTaken::Full(stanzas, limit)),
         }
@@ -205,8 +212,17 @@ impl Route {
 
     /// Puts stanzas into the queue if there is room now.
     pub(super) fn try_send(&self, stanzas: Routable) -> Result<(), NotTaken> {
+        self.try_send_telling(stanzas, None)
+    }
+
+    /// The same; `told` is dropped when they have left the queue, written or not.
+    pub(super) fn try_send_telling(
+        &self,
+        stanzas: Routable,
+        told: Option<oneshot::Sender<Infallible>>,
+    ) -> Result<(), NotTaken> {
         match self.backlog.try_take(self.share(&stanzas) as usize) {
-            Some(share) => self.put(stanzas, Some(share)),
+            Some(share) => self.put(stanzas, Some(share), told),
             None => Err(NotTaken::Full(stanzas, Limit::QueueTotal)),
         }
     }
@@ -214,12 +230,17 @@ impl Route {
     /// The same for errors: those have room also where all queues together are full, or nobody
     /// would learn of that.
     pub(super) fn try_return(&self, errors: Routable) -> Result<(), NotTaken> {
-        self.put(errors, None)
+        self.put(errors, None, None)
     }
 
-    fn put(&self, stanzas: Routable, share: Option<Share>) -> Result<(), NotTaken> {
+    fn put(
+        &self,
+        stanzas: Routable,
+        share: Option<Share>,
+        told: Option<oneshot::Sender<Infallible>>,
+    ) -> Result<(), NotTaken> {
         match Arc::clone(&self.room).try_acquire_many_owned(self.share(&stanzas)) {
-            Ok(room) => self.enter(self.queued(stanzas, room, share)),
+            Ok(room) => self.enter(self.queued(stanzas, room, share, told)),
             Err(_) if self.room.is_closed() => Err(NotTaken::Ended(stanzas)),
             Err(_) => Err(NotTaken::Full(stanzas, Limit::Queue)),
         }
@@ -230,6 +251,7 @@ impl Route {
         stanzas: Routable,
         room: OwnedSemaphorePermit,
         share: Option<Share>,
+        told: Option<oneshot::Sender<Infallible>>,
     ) -> Queued {
         let place = Place {
             _room: room,
@@ -237,6 +259,7 @@ impl Route {
             stanzas: stanzas.stanzas().into(),
             bytes: stanzas.bytes().len() as u64,
             waiting: Arc::clone(&self.waiting),
+            _told: told,
         };
         self.waiting.stanzas.fetch_add(place.stanzas, Ordering::Relaxed);
         self.waiting.bytes.fetch_add(place.bytes, Ordering::Relaxed);
@@ -354,6 +377,16 @@ impl Route {
     pub(super) fn waiting(&self) -> (u64, u64) {
         let Waiting { stanzas, bytes } = &*self.waiting;
         (stanzas.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
+    }
+
+    /// An attempt to find a stream begins.
+    fn attempts(&self, steps: &Steps) {
+        *self.steps.lock().unwrap_or_else(PoisonError::into_inner) = Some(steps.clone());
+    }
+
+    /// What is done to open the stream, or was.
+    pub(super) fn steps(&self) -> Option<Steps> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether stanzas flow.

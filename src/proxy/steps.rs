@@ -31,6 +31,16 @@ impl Steps {
         }
     }
 
+    /// When the attempt began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The steps until now.
+    pub(super) fn so_far(&self) -> Vec<Step> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// All steps, in order.
     pub(super) fn into_steps(self) -> Vec<Step> {
         std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner))

@@ -139,6 +139,15 @@ pub fn dialback_verify_answer(
     dialback_answer(out, "db:verify", from, to, Some(id), answer);
 }
 
+/// Writes a ping (XEP-0199 §4.1).
+pub fn ping(out: &mut Vec<u8>, from: &str, to: &str, id: &str) {
+    raw(out, "<iq");
+    attribute(out, "from", from);
+    attribute(out, "to", to);
+    attribute(out, "id", id);
+    raw(out, " type='get'><ping xmlns='urn:xmpp:ping'/></iq>");
+}
+
 /// Writes the stream features.
 pub fn features(out: &mut Vec<u8>, features: &Features) {
     raw(out, "<stream:features>");

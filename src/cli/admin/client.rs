@@ -4,8 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use fedgate::ops::report::{Check, Done};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, Response, body::Incoming, client::conn::http1};
+use hyper::{Request, Response, StatusCode, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, runtime::Runtime, time::timeout};
@@ -41,12 +42,35 @@ impl Client {
         Ok((value, json))
     }
 
+    /// Asks whether it can do its work; the answer is the same list of checks when it cannot.
+    pub(super) fn checks(&self) -> anyhow::Result<Vec<Check>> {
+        let (_, json) = self.exchange("GET", "/readyz", String::new())?;
+        serde_json::from_str(&json).context("read the answer")
+    }
+
     /// Gives an order; what came of it is JSON whether it was done or not.
     pub(super) fn post(&self, path: &str, body: String) -> anyhow::Result<String> {
         self.ask("POST", path, body)
     }
 
     fn ask(&self, method: &str, path: &str, body: String) -> anyhow::Result<String> {
+        let (status, text) = self.exchange(method, path, body)?;
+        // What there is none of is said in the same words as what is not done.
+        if status.is_success() || method == "POST" {
+            return Ok(text);
+        }
+        match serde_json::from_str::<Done>(&text) {
+            Ok(done) => bail!("{}", done.detail),
+            Err(_) => bail!("{} answers {status}", self.socket.display()),
+        }
+    }
+
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: String,
+    ) -> anyhow::Result<(StatusCode, String)> {
         let asked = async {
             let answer = self.send(method, path, body).await?;
             let status = answer.status();
@@ -56,17 +80,9 @@ impl Client {
             anyhow::Ok((status, text))
         };
         let answer = self.runtime.block_on(async { timeout(PATIENCE, asked).await });
-        let (status, text): (hyper::StatusCode, String) = match answer {
-            Ok(answer) => answer?,
+        match answer {
+            Ok(answer) => answer,
             Err(_) => bail!("{} does not answer in time", self.socket.display()),
-        };
-        // What there is none of is said in the same words as what is not done.
-        if status.is_success() || method == "POST" {
-            return Ok(text);
-        }
-        match serde_json::from_str::<fedgate::ops::report::Done>(&text) {
-            Ok(done) => bail!("{}", done.detail),
-            Err(_) => bail!("{} answers {status}", self.socket.display()),
         }
     }
 

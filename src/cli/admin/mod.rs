@@ -3,6 +3,7 @@
 mod client;
 mod deeds;
 mod failures;
+mod ping;
 mod status;
 mod streams;
 mod table;
@@ -17,7 +18,10 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use fedgate::{config, ops::report::Done};
+use fedgate::{
+    config,
+    ops::report::{Check, Done},
+};
 
 use self::{client::Client, table::Paint};
 use super::ConfigDir;
@@ -51,6 +55,11 @@ pub(super) enum Admin {
     Retry(deeds::Of),
     /// Forget failures.
     Forget(deeds::Of),
+    /// Ping a remote domain in the name of a local one, over the way that stanzas take.
+    ///
+    /// Exit status 0 if every ping was answered, 1 if some were, 2 if none was, 3 if fedgate does
+    /// not answer.
+    Ping(ping::Ping),
     /// Close a stream, or all streams with a domain.
     Close(deeds::Close),
     /// Read the configuration again and say what came of it.
@@ -86,6 +95,7 @@ impl Admin {
             Self::Failures(command) => command.execute(),
             Self::Retry(command) => command.execute("retry"),
             Self::Forget(command) => command.execute("forget"),
+            Self::Ping(command) => command.execute(),
             Self::Close(command) => command.execute(),
             Self::Reload(command) => command.execute("reload"),
             Self::Drain(command) => command.execute("drain"),
@@ -149,6 +159,11 @@ impl Ask {
         }
         Ok(if done.ok { OK } else { CRITICAL })
     }
+}
+
+/// What the fedgate behind the socket says of its own work, be it well or not.
+pub(super) fn ready(socket: PathBuf) -> anyhow::Result<Vec<Check>> {
+    Client::new(socket)?.checks()
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -116,7 +116,7 @@ impl Walk<'_> {
     }
 
     /// Addresses and TLSA records, into the report.
-    async fn look_up(
+    pub(super) async fn look_up(
         &self,
         target: &Target,
         report: &mut TargetReport,
@@ -165,7 +165,7 @@ impl Walk<'_> {
 
     /// Speaks with the peer; once more without our certificate where it does not bear it, and once
     /// more without TLS where that fails and need not be.
-    async fn connection(
+    pub(super) async fn connection(
         &self,
         socket: TcpStream,
         address: SocketAddr,
@@ -194,7 +194,7 @@ impl Walk<'_> {
 }
 
 /// A target of which nothing is known yet.
-fn target_report(target: &Target) -> TargetReport {
+pub(super) fn target_report(target: &Target) -> TargetReport {
     TargetReport {
         host: target.host.to_string(),
         port: target.port,

@@ -32,7 +32,9 @@ impl Leg {
         }
         self.live.authorized(grant.pair(), Flow::In, Some(grant.proof()));
         if self.side == Side::Peer {
-            self.gate.failures().succeeded(self.direction(), &self.key(grant.pair()));
+            let key = self.key(grant.pair());
+            self.gate.failures().succeeded(self.direction(), &key);
+            self.gate.failures().daily().succeeded(&key);
         }
         self.gate.events().tell("authorized", self.about(grant.pair()), || {
             let tls = tls.map_or("no TLS", TlsFacts::version_str);

@@ -41,6 +41,7 @@ impl Task {
         let mut alone = false;
         loop {
             let steps = Steps::new();
+            self.route.attempts(&steps);
             let embarked = tokio::select! {
                 // Opening takes memory that the long life after it need not hold.
                 embarked = Box::pin(embark::embark(&self.gate, &self.route, alone, &steps)) => embarked,
