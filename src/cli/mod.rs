@@ -164,3 +164,15 @@ impl Cli {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn no_option_of_any_command_is_in_the_way_of_another() {
+        Cli::command().debug_assert();
+    }
+}

@@ -43,6 +43,6 @@ impl Steps {
 
     /// All steps, in order.
     pub(super) fn into_steps(self) -> Vec<Step> {
-        std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner))
+        self.so_far()
     }
 }

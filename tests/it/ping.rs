@@ -93,6 +93,7 @@ async fn a_ping_that_does_not_arrive_says_why_and_nothing_bounces() {
     let ping = soon("an end", monitor.ping(&local, &remote)).await.unwrap();
     assert!(!ping.ok && ping.answered_ms.is_none(), "{ping:?}");
     assert!(ping.opened_ms.is_none() && ping.written_ms.is_none(), "{ping:?}");
+    assert!(ping.steps.iter().any(|step| step.text.contains("need the level")), "{ping:?}");
     assert!(ping.failure.unwrap().contains("gone.test"));
     let again = soon("an end", monitor.ping(&local, &remote)).await.unwrap();
     assert!(again.failure.unwrap().contains("fedgate retry"));

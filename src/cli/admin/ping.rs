@@ -27,7 +27,7 @@ pub(in crate::cli) struct Ping {
     /// The remote domain.
     remote: Domain,
     /// How often, a second apart.
-    #[arg(short, long, value_name = "N", default_value_t = 1,
+    #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     count: u32,
 }

@@ -48,8 +48,8 @@ pub(super) async fn look_at(
                 items.push(about(Topic::Reach, status, text));
             }
             // peers see the same at each address, but for what `place` told of it
-            let mut answered = reached.iter().map(|one| &one.connection);
-            if let Some(connection) = answered.find(|c| c.connect_ms.is_some()) {
+            let mut connections = reached.iter().map(|one| &one.connection);
+            if let Some(connection) = connections.find(|c| c.connect_ms.is_some()) {
                 let (status, text) = seen(services, domain, prober, connection);
                 items.push(about(Topic::Seen, status, text));
             }
@@ -68,9 +68,15 @@ async fn published(services: &Arc<Services>, domain: &Domain) -> Vec<Item> {
     let needed = report.items.iter().filter(|item| {
         // all of it is for `fedgate records`; here is only what is there, or has to be: nobody who
         // does not look at DNSSEC is to be told of TLSA records every day
-        let unasked = services.config.resolver.dnssec == Dnssec::Off && item.kind == Kind::Tlsa;
-        !(matches!(item.state, State::Optional | State::Useless)
-            || unasked && item.state == State::Missing)
+        match item.state {
+            State::Optional | State::Useless => false,
+            State::Missing if item.kind == Kind::Tlsa => {
+                services.config.resolver.dnssec != Dnssec::Off
+            }
+            State::Present | State::Missing | State::Differs | State::Wrong | State::Unknown => {
+                true
+            }
+        }
     });
     needed
         .map(|item| {

@@ -108,7 +108,7 @@ impl Report {
         let text = match self.status {
             Status::Ok => "ok: all is well as far as it can be seen from here".to_owned(),
             status => format!(
-                "{status}: {} critical, {} unknown, {} warnings",
+                "{status} (critical: {}, unknown: {}, warnings: {})",
                 of(Status::Critical),
                 of(Status::Unknown),
                 of(Status::Warning)
