@@ -3,7 +3,7 @@
 //! Only [`Ledger::authorize`] makes an [`AuthorizedPair`], only from a [`Proof`] for the pair's
 //! sender domain; and only an authorized pair makes a [`Routable`]. There is no other way for a
 //! stanza across the house. What fedgate itself says is no exception: errors answer a `Routable`,
-//! and a [`Ping`] is made for a local domain as sender only, with nothing in it from outside.
+//! and a ping (`auth::ping`) is made for a local domain as sender only, with nothing in it from outside.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -60,6 +60,12 @@ impl TrustRoots {
         Self::default()
     }
 
+    /// Whether both trust the same certificates.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.certificates == other.certificates
+    }
+
     /// Trusts a CA certificate, with the name constraints that it carries.
     ///
     /// # Errors

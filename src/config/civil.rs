@@ -66,7 +66,7 @@ impl Instant {
     }
 }
 
-/// As [`Instant::parse_end`] reads it.
+/// As the end of a rule is written.
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let second = self.0.rem_euclid(DAY);

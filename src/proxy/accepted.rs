@@ -112,6 +112,8 @@ struct Leg {
     places: Vec<Place>,
     /// Bytes that a stanza of any pair may have.
     stanza_least: usize,
+    /// What certificates proved something by when they were judged.
+    trust: u64,
     /// When proofs are to be looked at, the first of which expires.
     renewal: Option<Instant>,
     /// What goes the other way, on a bidirectional stream.
@@ -174,6 +176,7 @@ pub(super) async fn serve(
         before_tls: 0,
         places: Vec::new(),
         stanza_least: config.limits.stanza,
+        trust: gate.trust(),
         renewal: None,
         returning: None,
         accepted: now,
@@ -282,7 +285,7 @@ impl Leg {
                     }
                 }
                 changed = generation.changed(), if self.closing.is_none() => {
-                    if changed.is_ok() && let Err(end) = self.reconfigure() {
+                    if changed.is_ok() && let Err(end) = self.reconfigure().await {
                         return end;
                     }
                 }
@@ -408,7 +411,7 @@ impl Leg {
         Ok(())
     }
 
-    fn reconfigure(&mut self) -> Result<(), End> {
+    async fn reconfigure(&mut self) -> Result<(), End> {
         self.intake.reconfigure();
         let config = self.gate.config();
         if self.side == Side::Peer
@@ -427,6 +430,12 @@ impl Leg {
         }
         self.judge_downgraded()?;
         self.judge_return();
+        let trust = self.gate.trust();
+        if std::mem::replace(&mut self.trust, trust) != trust {
+            let mut actions = Vec::new();
+            self.machine.distrust(&mut actions);
+            self.act(actions).await?;
+        }
         Ok(())
     }
 }

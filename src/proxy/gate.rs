@@ -3,7 +3,10 @@
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -61,6 +64,7 @@ const SUPPRESSED_MAX: usize = 10_000;
 pub(super) struct Gate {
     services: ArcSwap<Services>,
     generation: watch::Sender<u64>,
+    trust: AtomicU64,
     keys: Arc<DialbackKeys>,
     routes: Routes,
     sharing: Sharing,
@@ -114,6 +118,7 @@ impl Gate {
         Arc::new(Self {
             services: ArcSwap::from_pointee(services),
             generation: watch::Sender::new(1),
+            trust: AtomicU64::new(0),
             keys: Arc::new(keys),
             routes: Routes::default(),
             sharing: Sharing::default(),
@@ -161,6 +166,9 @@ impl Gate {
     /// From now on everything runs on `services`; every open stream is judged again.
     pub(super) fn replace(&self, services: Services) {
         self.backlog.resize(services.config.limits.queue_total);
+        if !self.services.load().trust_like(&services) {
+            self.trust.fetch_add(1, Ordering::Relaxed);
+        }
         self.services.store(Arc::new(services));
         self.routes.forget_failures();
         self.no_certificate.clear();
@@ -169,6 +177,11 @@ impl Gate {
         (state.loaded, state.error) = (report::now(), None);
         drop(state);
         self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// Another number whenever certificates may prove something else than before.
+    pub(super) fn trust(&self) -> u64 {
+        self.trust.load(Ordering::Relaxed)
     }
 
     /// Changes when the configuration does.

@@ -108,6 +108,8 @@ pub(super) struct Lane {
     pub(super) used: Instant,
     /// When its proof is to be looked at; none while that is done, and without one that expires.
     pub(super) renewal: Option<Instant>,
+    /// Its proof may mean nothing any more, though it has not expired.
+    pub(super) doubted: bool,
     /// How often in a row there was no answer when it was looked at.
     pub(super) unanswered: u32,
     back: oneshot::Sender<Returned>,
@@ -221,6 +223,7 @@ impl Lanes {
                 largest: usize::MAX,
                 used: Instant::now(),
                 renewal: None,
+                doubted: false,
                 unanswered: 0,
                 back,
                 waiting: VecDeque::new(),
@@ -246,10 +249,21 @@ impl Lanes {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.renewal = proof.expires().map(expiry::look_at);
             lane.unanswered = 0;
+            lane.doubted = false;
             if let Some(live) = &self.live {
                 live.authorized(lane.route.pair(), Flow::Out, Some(&proof));
             }
             lane.proof = Some(proof);
+        }
+    }
+
+    /// The proof of every lane that rests on a certificate is to be looked at now.
+    pub(super) fn doubt(&mut self) {
+        for lane in self.lanes.values_mut() {
+            if lane.proof.as_ref().is_some_and(Proof::is_strong) {
+                lane.doubted = true;
+                lane.renewal = Some(Instant::now());
+            }
         }
     }
 

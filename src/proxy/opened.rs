@@ -57,6 +57,8 @@ struct Opened {
     parting: End,
     /// Proofs that are being looked at.
     renewals: JoinSet<(LaneId, Result<Proof, Failure>)>,
+    /// What certificates proved something by when they were judged.
+    trust: u64,
     /// When lanes are to be looked at.
     check: Instant,
 }
@@ -95,6 +97,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
         stopping: false,
         parting: End::Missed,
         renewals: JoinSet::new(),
+        trust: gate.trust(),
         check: Instant::now(),
     };
     gate.routes_to(side).spawn(opened.run());

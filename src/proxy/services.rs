@@ -112,6 +112,17 @@ impl Services {
         Ok(Self { config, tls, roots, of_rules, resolver, posh, fetcher, own })
     }
 
+    /// Whether certificates prove the same under both.
+    pub(super) fn trust_like(&self, other: &Self) -> bool {
+        let same = |(one, other): ((_, &TrustRoots), (_, &TrustRoots))| one.1.is(other.1);
+        self.roots.is(&other.roots)
+            && self.of_rules.keys().eq(other.of_rules.keys())
+            && self.of_rules.iter().zip(&other.of_rules).all(same)
+            && self.config.policy.trusts_like(&other.config.policy)
+            && self.config.posh == other.config.posh
+            && self.config.resolver.dnssec == other.config.resolver.dnssec
+    }
+
     /// The trust roots by which a decision has certificates judged; none if it is of another
     /// configuration.
     pub(crate) fn roots_for(&self, decision: &Decision<'_>) -> Option<&TrustRoots> {

@@ -106,10 +106,12 @@ impl Opened {
     fn renew(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get(id) else { return };
         let Some(proof) = &lane.proof else { return };
-        let Some(expires) = proof.expires() else { return };
-        if !expiry::is_past(expires) {
-            self.lanes.look_at(id, Some(expiry::look_at(expires)));
-            return;
+        if !lane.doubted {
+            let Some(expires) = proof.expires() else { return };
+            if !expiry::is_past(expires) {
+                self.lanes.look_at(id, Some(expiry::look_at(expires)));
+                return;
+            }
         }
         let (Some(endpoint), Some(tls)) = (self.live.endpoint.clone(), self.live.machine.tls())
         else {
@@ -166,6 +168,11 @@ impl Opened {
     /// Judges all pairs by the configuration of now (protocol AB-2).
     pub(super) fn judge(&mut self) {
         self.intake.reconfigure();
+        let trust = self.gate.trust();
+        if std::mem::replace(&mut self.trust, trust) != trust {
+            self.lanes.doubt();
+            self.check = Instant::now();
+        }
         let verdicts: Vec<_> = self
             .lanes
             .iter()

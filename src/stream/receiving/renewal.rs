@@ -26,10 +26,19 @@ impl Receiving {
 
     /// Asks for all proofs again that have expired by `now`. Their pairs go on until it is known.
     pub fn renew(&mut self, now: UnixTime, out: &mut Vec<Action>) {
+        self.prove_again(|proof| proof.expires().is_some_and(|expires| expires <= now), out);
+    }
+
+    /// Asks for all proofs again that rest on a certificate, for others are trusted now.
+    pub fn distrust(&mut self, out: &mut Vec<Action>) {
+        self.prove_again(Proof::is_strong, out);
+    }
+
+    fn prove_again(&mut self, doubtful: impl Fn(&Proof) -> bool, out: &mut Vec<Action>) {
         let expired: Vec<(DomainPair, Prooftype)> = self
             .ledger
             .iter()
-            .filter(|grant| grant.proof().expires().is_some_and(|expires| expires <= now))
+            .filter(|grant| doubtful(grant.proof()))
             .map(|grant| {
                 let proof = grant.proof();
                 (grant.pair().clone(), proof.strong().unwrap_or_else(|| proof.prooftype()))
@@ -52,8 +61,7 @@ impl Receiving {
         key: String,
         result: &Result<Proof, Refusal>,
     ) {
-        let by_key =
-            |proof: &Proof| proof.prooftype() == Prooftype::Dialback && proof.expires().is_some();
+        let by_key = |proof: &Proof| proof.prooftype() == Prooftype::Dialback && proof.is_strong();
         if result.as_ref().is_ok_and(by_key) {
             self.dialback_keys.insert(pair.clone(), key);
         } else {
