@@ -5,8 +5,8 @@ use fedgate::config;
 use tokio::time::{Duration, sleep};
 
 use crate::world::{
-    Authority, BOUNCE, EXTERNAL, FEATURES_END, Host, Identity, MECHANISMS, Plan, Service, Station,
-    Style, World, header, message_to, soon,
+    Authority, BOUNCE, EXTERNAL, FEATURES_END, FOOTER, Host, Identity, MECHANISMS, Plan, Service,
+    Station, Style, World, assert_error, header, message_to, soon,
 };
 
 const STANZA: &str = "<message from='m@plain.test' to='bob@old.test'><body>x</body></message>";
@@ -203,6 +203,27 @@ async fn the_trust_roots_of_a_rule_stand_in_place_of_those_for_all() {
     let _stream = world.sends("evil.test").await;
     let mut conn = host.accept_open().await;
     conn.until(&message_to("evil.test")).await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_reload_that_changes_whom_to_trust_proves_open_streams_again() {
+    let config = "limits: { connect: 3s, tcp_connect: 1s }";
+    let mut world = World::with(Plan { config, ..BOUNCE }).await;
+    Authority::new().write(&world.path().with_file_name("partner.pem"));
+    let mut inbound = world.authenticated("evil.test").await;
+    let mut other = world.authenticated("other.test").await;
+    let host = world.host("evil.test").await;
+    let _stream = world.sends("evil.test").await;
+    let mut outbound = host.accept_open().await;
+    outbound.until(&message_to("evil.test")).await;
+    world.reload("rules: [{ match: evil.test, tls: { roots: ../partner.pem } }]").unwrap();
+    for conn in [&mut inbound, &mut outbound] {
+        assert_error(&conn.until(FOOTER).await, "reset");
+    }
+    let stanza = "<message from='m@other.test' to='bob@old.test'/>";
+    other.say(stanza).await;
+    assert_eq!(world.legacy.arrival().await, stanza);
     world.is_alive().await;
 }
 
