@@ -87,6 +87,16 @@ async fn bytes_that_come_too_fast_wait_while_the_other_direction_goes_on() {
 }
 
 #[tokio::test]
+async fn a_burst_of_bytes_does_not_wait() {
+    // the whole burst: a second one would come after the test's patience
+    let mut world = world("limits: { rate: 1KiB/s, burst: 10m }").await;
+    let mut conn = world.authenticated("evil.test").await;
+    conn.say((0..60).map(|id| inbound(id, 10 << 10)).collect::<String>()).await;
+    arrive(&mut world, 0..60).await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn a_rule_gives_a_domain_a_rate_of_its_own() {
     let config = "limits: { stanza_rate: 1/s, burst: 1s }
 rules: [{ match: evil.test, limits: { stanza_rate: off } }, { match: good.test, limits: { stanza_rate: off } }]";
@@ -114,6 +124,20 @@ async fn dialback_elements_that_come_too_fast_wait() {
     }
     // seven are three and a half seconds, one of which is the burst
     assert!(start.elapsed() >= Duration::from_millis(2500));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_burst_of_dialback_elements_does_not_wait() {
+    let mut world = world("limits: { dialback_rate: 1/s, burst: 10m }").await;
+    let mut conn = world.secured_from("127.0.0.66", None).await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    let question = "<db:verify from='evil.test' to='old.test' id='i'>k</db:verify>";
+    conn.say(question.repeat(600)).await;
+    for _ in 0..600 {
+        conn.until("type='invalid'/>").await;
+    }
     world.is_alive().await;
 }
 
