@@ -36,6 +36,7 @@ mod answer;
 mod decision;
 mod explain;
 mod features;
+mod key;
 mod list;
 mod network;
 mod ranges;
@@ -52,9 +53,10 @@ pub use rule::{Denied, Place};
 pub use terms::{Connect, Level, Pin, Proofs};
 
 pub(in crate::config) use features::{FeatureTerms, Whom};
+pub(in crate::config) use key::Key;
 pub(in crate::config) use list::ListEntry;
 pub(in crate::config) use rule::{AddressRule, Expiry, Pattern, Rule};
-pub(in crate::config) use terms::{Allow, Key, LimitTerms, Terms};
+pub(in crate::config) use terms::{Allow, LimitTerms, Terms};
 pub(in crate::config) use tiers::Conflict;
 
 /// All rules, ready to be asked. The default has none: everyone may, at level `encrypted`, and

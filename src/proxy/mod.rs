@@ -7,6 +7,7 @@ mod backlog;
 mod bucket;
 mod checking;
 mod daily;
+mod delivery;
 mod dial;
 mod embark;
 mod events;

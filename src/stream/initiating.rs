@@ -12,6 +12,7 @@
 //! this very stream (XEP-0220 §3.1); nothing that came before TLS counts after it.
 
 mod asking;
+mod inbound;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -24,11 +25,7 @@ use super::{
     receiving::Authentication,
 };
 use crate::{
-    auth::{
-        Proof, TlsFacts,
-        dialback_key::Secret,
-        ledger::{AuthorizedPair, Inadmissible, Ledger},
-    },
+    auth::{Proof, TlsFacts, dialback_key::Secret, ledger::Ledger},
     config::policy::Level,
     xml::{
         Element, ElementName, Header, Version,
@@ -353,68 +350,9 @@ impl Initiating {
         out.push(Step::Opened(how));
     }
 
-    /// Stanzas of the reversed pair may come, for `proof` proves their sender (XEP-0288 §2.2).
-    fn admit(&mut self, pair: &DomainPair, proof: Option<Proof>) {
-        if let (Some(inbound), Some(proof)) = (&mut self.inbound, proof) {
-            // None for a proof of another domain, which then admits nothing.
-            let _ = inbound.authorize(pair.reversed(), proof);
-        }
-    }
-
     /// The authorization identity: our own domain, in base64 (protocol EX-7).
     fn authzid(&self) -> String {
         STANDARD.encode(self.setup.pair.sender.to_unicode())
-    }
-
-    /// A stanza came before the stream is open.
-    ///
-    /// # Errors
-    /// Always on a bidirectional stream, else when it comes too often.
-    pub fn early_stanza(&mut self) -> Outcome {
-        if self.inbound.is_some() {
-            return Err(inadmissible(Inadmissible::Unauthenticated));
-        }
-        self.ignore().map_err(|failure| failure.telling(StreamCondition::NotAuthorized))
-    }
-
-    /// A stanza came: which pair is it of? None on a stream that carries stanzas in our direction
-    /// only, where it means nothing.
-    ///
-    /// # Errors
-    /// Why the stream ends: a stanza that may not come on it, or too many that mean nothing.
-    pub fn stanza(&mut self, from: &str, to: &str) -> Result<Option<&AuthorizedPair>, Failure> {
-        if self.inbound.is_none() {
-            self.early_stanza()?;
-        }
-        let Some(inbound) = &mut self.inbound else { return Ok(None) };
-        inbound.admit(from, to).map(Some).map_err(inadmissible)
-    }
-
-    /// Whether stanzas come on it too (XEP-0288).
-    #[must_use]
-    pub fn is_bidirectional(&self) -> bool {
-        self.inbound.is_some()
-    }
-
-    /// The target of `pair` was proven again.
-    pub fn renewed(&mut self, pair: &DomainPair, proof: &Proof) {
-        let reversed = pair.reversed();
-        if let Some(inbound) = &mut self.inbound
-            && inbound.get(&reversed).is_some()
-        {
-            // None for a proof of another domain, which then changes nothing.
-            let _ = inbound.authorize(reversed, proof.clone());
-        }
-    }
-
-    /// The pairs of stanzas that may come.
-    pub fn inbound(&self) -> impl Iterator<Item = &AuthorizedPair> {
-        self.inbound.iter().flat_map(Ledger::iter)
-    }
-
-    /// Withdraws the pairs of stanzas that come for which `keep` says no, and returns them.
-    pub fn retain_inbound(&mut self, keep: impl FnMut(&AuthorizedPair) -> bool) -> Vec<DomainPair> {
-        self.inbound.as_mut().map(|inbound| inbound.retain(keep)).unwrap_or_default()
     }
 
     /// Bytes of the largest stanza that the other end takes, if it said so (XEP-0478).
@@ -500,10 +438,6 @@ fn say(what: impl FnOnce(&mut Vec<u8>)) -> Step {
 
 fn fail(kind: FailureKind, detail: impl Into<String>) -> Failure {
     Failure::new(kind, detail)
-}
-
-fn inadmissible(why: Inadmissible) -> Failure {
-    fail(FailureKind::Stream, format!("the other end sent {why}")).telling(why.condition())
 }
 
 /// RFC 6120 §4.9; servers of before 2004 put bare text there.

@@ -5,8 +5,9 @@ use std::{fmt, net::IpAddr, time::Duration};
 use super::{
     Policy,
     answer::{Downgrade, Mode},
+    key::Key,
     rule::{Denied, Place, Rule},
-    terms::{Connect, Key, Level, Pin, Proofs},
+    terms::{Connect, Level, Pin, Proofs},
     tiers::Merged,
 };
 use crate::{

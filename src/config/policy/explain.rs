@@ -6,9 +6,9 @@ use ipnet::IpNet;
 
 use super::{
     Decision, Place, Policy, Query,
+    key::Key,
     rule::{Pattern, Rule},
     suffixes,
-    terms::Key,
 };
 use crate::xmpp::{Direction, Domain};
 

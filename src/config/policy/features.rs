@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Decision, Place, rule::Rule, terms::Key};
+use super::{Decision, Place, key::Key, rule::Rule};
 use crate::{
     features::{Carried, Class, Classes, Member, Payloads},
     xml::{Header, Tag},

@@ -1,8 +1,8 @@
 //! Rules by what they match, merged key by key where they are equally specific.
 
 use super::{
+    key::Key,
     rule::{Rule, speaks_first},
-    terms::Key,
 };
 use crate::xmpp::{Direction, Domain};
 
