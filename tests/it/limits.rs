@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::world::{
-    BOUNCE, Conn, EXTERNAL, FEATURES_END, Plan, World, attribute, header, message_to,
+    BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Plan, World, assert_error, attribute, header,
+    message_to,
 };
 
 /// A gate with these limits.
@@ -382,4 +383,72 @@ async fn a_peer_gets_a_space_now_and_then() {
     arrive(&mut world, 0..1).await;
     let _stream = world.sends("evil.test").await;
     assert!(opened.until("</message>").await.ends_with(&message_to("evil.test")));
+}
+
+// === what XML may be ===
+
+/// The most of something that a peer can send: `stanza` makes one with so many. One more ends the
+/// stream.
+async fn most(config: &'static str, stanza: impl Fn(usize) -> String, counts: [usize; 2]) {
+    let mut world = world(config).await;
+    let [most, more] = counts.map(|count| stanza(count));
+    let mut conn = world.authenticated("evil.test").await;
+    conn.say(&most).await;
+    assert_eq!(world.legacy.arrival().await, most);
+    conn.say(&more).await;
+    assert_error(&conn.until(FOOTER).await, "policy-violation");
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn elements_stand_only_so_deep() {
+    let nested = |depth: usize| {
+        let inside = "<x xmlns='x:y'>".repeat(depth - 1) + &"</x>".repeat(depth - 1);
+        format!("<message from='m@evil.test' to='bob@old.test'>{inside}</message>")
+    };
+    most("limits: { depth: 8 }", nested, [8, 9]).await;
+}
+
+#[tokio::test]
+async fn an_element_has_only_so_many_attributes() {
+    let with = |count: usize| {
+        let more: String = (2..count).map(|n| format!(" a{n}='x'")).collect();
+        format!("<message from='m@evil.test' to='bob@old.test'{more}/>")
+    };
+    most("limits: { attributes: 16 }", with, [16, 17]).await;
+}
+
+#[tokio::test]
+async fn a_stanza_has_only_so_many_bytes() {
+    most("limits: { stanza: 10000B }", |len| inbound(0, len), [10_000, 10_001]).await;
+}
+
+#[tokio::test]
+async fn an_element_of_a_stranger_has_only_so_many_bytes() {
+    let world = world("limits: { element_before_auth: 2KiB }").await;
+    for (len, ends) in [(2048, false), (2049, true)] {
+        let (mut conn, _) = world.unproven("evil.test").await;
+        let frame = "<x xmlns='x:y'></x>";
+        let element = frame.replace("></", &format!(">{}</", "x".repeat(len - frame.len())));
+        conn.say(element + "<db:verify from='evil.test' to='old.test' id='i'>k</db:verify>").await;
+        match ends {
+            true => assert_error(&conn.until(FOOTER).await, "policy-violation"),
+            false => drop(conn.until("type='invalid'/>").await),
+        }
+    }
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_connections() {
+    let world = world("limits: { connections: 3 }").await;
+    let mut served = Vec::new();
+    for n in 1..=4 {
+        let mut conn = Conn::open(world.public(), &format!("127.0.0.{}", 60 + n)).await;
+        conn.say(header("evil.test", "old.test")).await;
+        match n {
+            1..=3 => drop(conn.until(FEATURES_END).await),
+            _ => conn.ends_silently().await,
+        }
+        served.push(conn);
+    }
 }
