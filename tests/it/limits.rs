@@ -385,6 +385,47 @@ async fn a_peer_gets_a_space_now_and_then() {
     assert!(opened.until("</message>").await.ends_with(&message_to("evil.test")));
 }
 
+// === time ===
+
+/// So much time passes for everybody.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_stream_without_stanzas_ends_after_a_while_and_no_sooner() {
+    let mut world = world("limits: { idle: 15m }").await;
+    let mut conn = world.authenticated("evil.test").await;
+    for id in 0..2 {
+        conn.say(inbound(id, 0)).await;
+        arrive(&mut world, id..id + 1).await;
+        pass(Duration::from_secs(14 * 60 + 50)).await;
+    }
+    conn.say(inbound(2, 0)).await;
+    arrive(&mut world, 2..3).await;
+    pass(Duration::from_secs(15 * 60 + 1)).await;
+    assert_error(&conn.until(FOOTER).await, "connection-timeout");
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_ours_without_stanzas_ends_after_a_while_and_no_sooner() {
+    let plan = Plan { config: "limits: { idle: 15m }", ..BOUNCE };
+    let world = World::with(plan).await;
+    let host = world.host("evil.test").await;
+    let mut stream = world.sends("evil.test").await;
+    let mut conn = host.accept_open().await;
+    conn.until(&message_to("evil.test")).await;
+    pass(Duration::from_secs(14 * 60 + 50)).await;
+    stream.say(&message_to("evil.test")).await;
+    let said = conn.until(&message_to("evil.test")).await;
+    assert!(!said.contains(FOOTER), "{said}");
+    pass(Duration::from_secs(15 * 60 + 1)).await;
+    conn.until(FOOTER).await;
+}
+
 // === what XML may be ===
 
 /// The most of something that a peer can send: `stanza` makes one with so many. One more ends the
