@@ -83,6 +83,15 @@ async def local(scene: Scene) -> str:
 
 async def killed(scene: Scene) -> str:
     """The busiest is killed while messages go both ways, and comes back; several times."""
+    return await _under_load(scene, "-9")
+
+
+async def stopped(scene: Scene) -> str:
+    """The same with SIGTERM: nothing at all is lost."""
+    return await _under_load(scene, "SIGTERM")
+
+
+async def _under_load(scene: Scene, signal: str) -> str:
     peer = await _peer(scene)
     replicas = await _replicas(scene, "jabberd2", (DOMAIN,))
     settings = Settings(DOMAIN, LEGACY_ADDRESS, s2s_port=LEGACY_PORT)
@@ -100,10 +109,13 @@ async def killed(scene: Scene) -> str:
         while len(carried) < KILLS:
             busiest = max(replicas, key=_carried)
             carried.append(_carried(busiest))
-            arrived = [max(flow.delivered()) for flow in flows]
-            await busiest.gate.kill()
-            for flow, last in zip(flows, arrived, strict=True):
-                flow.kills.append(range(last + 1, flow.sent + SECOND))
+            if signal == "SIGTERM":
+                await busiest.gate.stop()
+            else:
+                arrived = [max(flow.delivered()) for flow in flows]
+                await busiest.gate.kill()
+                for flow, last in zip(flows, arrived, strict=True):
+                    flow.kills.append(range(last + 1, flow.sent + SECOND))
             await _through(flows)
             await busiest.gate.resume()
             await _through(flows)
@@ -114,7 +126,7 @@ async def killed(scene: Scene) -> str:
     for flow in flows:
         await flow.end()
     accounts = [flow.account() for flow in flows]
-    return "; ".join([*accounts, f"{KILLS} times -9, with {carried} streams to the peer"])
+    return "; ".join([*accounts, f"{KILLS} times {signal}, with {carried} streams to the peer"])
 
 
 @dataclass
@@ -272,5 +284,8 @@ SCENARIOS = [
     Scenario("replicas-local", "the legacy server asks another replica about a key", local),
     Scenario(
         "replicas-killed", "three replicas, the busiest killed under load, again and again", killed
+    ),
+    Scenario(
+        "replicas-stopped", "three replicas, the busiest stopped under load: nothing lost", stopped
     ),
 ]
