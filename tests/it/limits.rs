@@ -432,7 +432,7 @@ async fn a_stream_of_ours_without_stanzas_ends_after_a_while_and_no_sooner() {
 /// stream.
 async fn most(config: &'static str, stanza: impl Fn(usize) -> String, counts: [usize; 2]) {
     let mut world = world(config).await;
-    let [most, more] = counts.map(|count| stanza(count));
+    let [most, more] = counts.map(stanza);
     let mut conn = world.authenticated("evil.test").await;
     conn.say(&most).await;
     assert_eq!(world.legacy.arrival().await, most);
