@@ -104,7 +104,8 @@ struct Leg {
     wire: Wire,
     frames: Frames,
     machine: Receiving,
-    jobs: JoinSet<Verdict>,
+    /// Each with what certificates were judged by when it began; see `Gate::trust`.
+    jobs: JoinSet<(u64, Verdict)>,
     intake: Intake,
     /// Bytes that came before TLS.
     before_tls: u64,
@@ -273,10 +274,13 @@ impl Leg {
                 Some(call) = returning::call(&mut self.returning) => self.call(call),
                 Some(verdict) = self.jobs.join_next(), if !self.jobs.is_empty() => {
                     // A task that panicked was logged by the runtime; its pair stays pending.
-                    let Ok(verdict) = verdict else { continue };
+                    let Ok((trust, verdict)) = verdict else { continue };
                     let verdict = self.place(verdict);
                     let mut actions = Vec::new();
-                    let outcome = self.machine.verdict(verdict, &mut actions);
+                    let mut outcome = self.machine.verdict(verdict, &mut actions);
+                    if trust != self.gate.trust() && outcome.is_ok() {
+                        outcome = self.machine.distrust(&mut actions);
+                    }
                     if let Err(end) = self.act(actions).await {
                         return end;
                     }
@@ -351,7 +355,9 @@ impl Leg {
                             .unwrap_or_default(),
                         lang: self.intake.lang().cloned(),
                     };
-                    self.jobs.spawn(prover::prove(Arc::clone(&self.gate), asker, challenge));
+                    let (trust, gate) = (self.gate.trust(), Arc::clone(&self.gate));
+                    self.jobs
+                        .spawn(async move { (trust, prover::prove(gate, asker, challenge).await) });
                 }
                 Action::Granted(grant, how) => {
                     self.keep_place(&grant, how)?;
@@ -433,7 +439,7 @@ impl Leg {
         let trust = self.gate.trust();
         if std::mem::replace(&mut self.trust, trust) != trust {
             let mut actions = Vec::new();
-            self.machine.distrust(&mut actions);
+            self.machine.distrust(&mut actions)?;
             self.act(actions).await?;
         }
         Ok(())

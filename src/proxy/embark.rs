@@ -32,7 +32,7 @@ pub(super) async fn embark(
 ) -> Result<oneshot::Receiver<Returned>, Failure> {
     let (side, pair, lang) = (route.side(), route.pair(), route.lang().cloned());
     let (back, returned) = oneshot::channel();
-    let boarding = Boarding { route: Arc::clone(route), proof: None, back };
+    let boarding = Boarding { route: Arc::clone(route), proof: None, trust: gate.trust(), back };
     let boarding = if side == Side::Peer && !alone {
         rules::allowed(&gate.config(), pair, Direction::Outbound)?;
         match gate.sharing().board_return(boarding) {

@@ -46,6 +46,8 @@ pub(super) struct Boarding {
     pub(super) route: Arc<Route>,
     /// What proves the pair's target on this connection.
     pub(super) proof: Option<Proof>,
+    /// What certificates were judged by when that was found out; see `Gate::trust`.
+    pub(super) trust: u64,
     /// Where the route waits for the end.
     pub(super) back: oneshot::Sender<Returned>,
 }
@@ -213,7 +215,7 @@ impl Lanes {
     pub(super) fn board(&mut self, boarding: Boarding) -> LaneId {
         self.last += 1;
         let id = LaneId(self.last);
-        let Boarding { route, proof, back } = boarding;
+        let Boarding { route, proof, back, .. } = boarding;
         self.lanes.insert(
             id,
             Lane {
@@ -258,12 +260,14 @@ impl Lanes {
     }
 
     /// The proof of every lane that rests on a certificate is to be looked at now.
-    pub(super) fn doubt(&mut self) {
-        for lane in self.lanes.values_mut() {
-            if lane.proof.as_ref().is_some_and(Proof::is_strong) {
-                lane.doubted = true;
-                lane.renewal = Some(Instant::now());
-            }
+    pub(super) fn doubt_all(&mut self) {
+        self.lanes.values_mut().for_each(Lane::doubt);
+    }
+
+    /// The same for one lane.
+    pub(super) fn doubt(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.doubt();
         }
     }
 
@@ -287,7 +291,9 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.stage = Stage::Open;
         lane.used = Instant::now();
-        lane.renewal = lane.proof.as_ref().and_then(Proof::expires).map(expiry::look_at);
+        if !lane.doubted {
+            lane.renewal = lane.proof.as_ref().and_then(Proof::expires).map(expiry::look_at);
+        }
         if let Some(live) = &self.live {
             live.authorized(lane.route.pair(), Flow::Out, lane.proof.as_ref());
             lane.meter = Some(live.meter(lane.route.pair()));
@@ -452,6 +458,13 @@ impl Lanes {
 }
 
 impl Lane {
+    fn doubt(&mut self) {
+        if self.proof.as_ref().is_some_and(Proof::is_strong) {
+            self.doubted = true;
+            self.renewal = Some(Instant::now());
+        }
+    }
+
     /// Tells the route; a lane that was leaving has its own reason.
     fn give_back(self, end: End) {
         let end = match self.stage {

@@ -72,6 +72,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
         Side::Legacy => None,
     };
     let mut boarding = join.into_boarding()?;
+    let trust = boarding.trust;
     boarding.proof.clone_from(&live.proof);
     let first = boarding.route.pair().clone();
     let lane = lanes.board(boarding);
@@ -97,7 +98,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
         stopping: false,
         parting: End::Missed,
         renewals: JoinSet::new(),
-        trust: gate.trust(),
+        trust,
         check: Instant::now(),
     };
     gate.routes_to(side).spawn(opened.run());

@@ -447,6 +447,13 @@ impl Accepting {
         events
     }
 
+    /// Certificates may prove something else from now on.
+    pub(super) fn distrust(&mut self) -> String {
+        let mut out = Vec::new();
+        let outcome = self.machine.distrust(&mut out);
+        words(&self.done(out, outcome, Vec::new()))
+    }
+
     /// The time is `seconds` after the epoch: proofs that have expired are asked for again.
     pub(super) fn renew(&mut self, seconds: u64) -> String {
         let mut out = Vec::new();

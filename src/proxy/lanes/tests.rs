@@ -51,7 +51,7 @@ impl Pair {
 
     fn boarding(&self) -> (Boarding, oneshot::Receiver<Returned>) {
         let (back, returned) = oneshot::channel();
-        (Boarding { route: Arc::clone(&self.route), proof: None, back }, returned)
+        (Boarding { route: Arc::clone(&self.route), proof: None, trust: 0, back }, returned)
     }
 
     /// Its lane, open.

@@ -24,7 +24,11 @@ impl Opened {
             Call::Stanzas(lane, queued) => self.lanes.push(lane, queued),
             Call::Board(boarding) => {
                 let pair = boarding.route.pair().clone();
+                let is_outdated = boarding.trust != self.trust;
                 let lane = self.lanes.board(boarding);
+                if is_outdated {
+                    self.lanes.doubt(lane);
+                }
                 let most = largest(&self.gate.config(), self.side, &pair, &self.live);
                 self.lanes.bound(lane, most);
                 self.check = Instant::now();
@@ -83,6 +87,8 @@ impl Opened {
         match outcome {
             Ok(()) => {
                 self.lanes.open(id);
+                // Its proof may expire before those of the others.
+                self.check = Instant::now();
                 self.bound();
                 self.gate.opened(self.side, pair);
                 let proof = self.lanes.get(id).and_then(|lane| lane.proof.as_ref());

@@ -170,7 +170,7 @@ impl Opened {
         self.intake.reconfigure();
         let trust = self.gate.trust();
         if std::mem::replace(&mut self.trust, trust) != trust {
-            self.lanes.doubt();
+            self.lanes.doubt_all();
             self.check = Instant::now();
         }
         let verdicts: Vec<_> = self

@@ -29,9 +29,19 @@ impl Receiving {
         self.prove_again(|proof| proof.expires().is_some_and(|expires| expires <= now), out);
     }
 
-    /// Asks for all proofs again that rest on a certificate, for others are trusted now.
-    pub fn distrust(&mut self, out: &mut Vec<Action>) {
+    /// Asks for all proofs again that rest on a certificate, for others are trusted now. What was
+    /// proven for an authentication that is not complete counts no more.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the stream is between `<success/>` and its new header.
+    pub fn distrust(&mut self, out: &mut Vec<Action>) -> Outcome {
+        self.certificate = None;
+        if self.external.is_some() && self.ledger.is_empty() {
+            let reason = "others are trusted since authentication began";
+            return Err(Fault::policy(StreamCondition::Reset, reason, None));
+        }
         self.prove_again(Proof::is_strong, out);
+        Ok(())
     }
 
     fn prove_again(&mut self, doubtful: impl Fn(&Proof) -> bool, out: &mut Vec<Action>) {

@@ -88,3 +88,24 @@ fn what_expires_never_is_never_asked_for_again() {
     assert_eq!(end.machine.expires(), None);
     assert_eq!(end.renew(u64::MAX / 2), "-");
 }
+
+const AUTH: &str = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>";
+
+#[test]
+fn what_rests_on_a_certificate_is_asked_for_again_when_others_are_trusted() {
+    let mut end = by_proven_server(authorized(behind_tls(false), A, L), B);
+    assert_eq!(end.distrust(), format!("renew({})", pair(B, L)));
+    assert_eq!(end.distrust(), "-", "it is under way");
+    assert_eq!(words(&end.answer(Err(refused()))), format!("withdrawn({})", pair(B, L)));
+    assert_eq!(end.stanza(A, L), format!("admitted({})", pair(A, L)));
+}
+
+#[test]
+fn an_authentication_that_is_not_complete_does_not_outlive_whom_it_was_trusted_for() {
+    let mut end = behind_tls(true);
+    assert_eq!(end.distrust(), "-");
+    assert!(end.xml(AUTH).contains("failure"), "no proof is left");
+    let mut end = behind_tls(true);
+    assert_eq!(end.xml(AUTH), "success restart");
+    assert_eq!(end.distrust(), "!reset");
+}
