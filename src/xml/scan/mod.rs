@@ -15,6 +15,7 @@
 //! starts. What it finds depends on nothing but the bytes: each is judged when it comes and only
 //! by those before it. It keeps offsets, never copies. Nesting is a list, not recursion.
 
+mod block;
 mod chars;
 mod content;
 mod declaration;
@@ -77,6 +78,9 @@ pub(super) struct Scanner {
     name: Name,
     attribute: Attribute,
     attributes: Vec<Attribute>,
+    /// The marks of their names, and whether two of them have the same one.
+    marks: u64,
+    alike: bool,
     /// Whether that tag has a colon in a name, or declares a namespace.
     qualified: bool,
     quote: u8,
@@ -157,6 +161,8 @@ impl Scanner {
             name: Name::default(),
             attribute: Attribute::default(),
             attributes: Vec::new(),
+            marks: 0,
+            alike: false,
             qualified: false,
             quote: 0,
             open: Vec::new(),
@@ -260,6 +266,7 @@ impl Scanner {
             _ => {
                 self.name = Name::at(self.pos);
                 self.attributes.clear();
+                (self.marks, self.alike) = (0, false);
                 self.qualified = false;
                 self.state = State::Name;
             }
@@ -273,6 +280,17 @@ impl Scanner {
             (None, Place::Open(header)) => header.name.as_bytes(),
             (None, _) => return Err(Fault::Syntax),
         };
+        // the usual end tag: whole, without white space
+        if self.pos == self.item
+            && let Some((name, b'>')) = buf
+                .get(self.pos..)
+                .and_then(|come| Some((come.get(..expected.len())?, come.get(expected.len())?)))
+            && name == expected
+        {
+            self.pos += expected.len();
+            self.item = self.pos;
+            return self.end_gap(buf);
+        }
         let rest = expected.get(self.pos - self.item..).unwrap_or_default();
         let come = buf.get(self.pos..).unwrap_or_default();
         let len = rest.len().min(come.len());

@@ -73,17 +73,42 @@ impl Name {
     }
 
     /// The first eight bytes of the name, zeros behind it.
-    fn key(self, buf: &[u8]) -> u64 {
-        let bytes = self.bytes(buf);
-        if let Some(first) = bytes.first_chunk() {
-            return u64::from_le_bytes(*first);
-        }
-        bytes.iter().rev().fold(0, |key, &b| key << 8 | u64::from(b))
+    #[inline]
+    pub(super) fn key(self, buf: &[u8]) -> u64 {
+        let rest = buf.get(self.start as usize..).unwrap_or_default();
+        let Some(first) = rest.first_chunk() else {
+            return self.bytes(buf).iter().rev().fold(0, |key, &b| key << 8 | u64::from(b));
+        };
+        let behind = 64_u32.saturating_sub(self.len().saturating_mul(8));
+        u64::from_le_bytes(*first) & u64::MAX.checked_shr(behind).unwrap_or_default()
     }
 
     /// Reads on in the name from `pos`; `true` when `pos` has come to a byte behind it.
     #[inline]
     pub(super) fn scan(&mut self, buf: &[u8], pos: &mut usize) -> Result<bool, Fault> {
+        // the usual name: whole, of ASCII, with one colon at most
+        let start = *pos;
+        let begins = |at: usize| buf.get(at).is_some_and(|&b| chars::is(b, chars::NAME_START));
+        if start == self.start as usize && begins(start) {
+            let mut end = chars::skip_name(buf, start);
+            let mut colon = 0;
+            if buf.get(end) == Some(&b':') && begins(end + 1) {
+                colon = end;
+                end = chars::skip_name(buf, end + 1);
+            }
+            let whole = buf.get(end).is_some_and(|&b| b.is_ascii() && b != b':');
+            if whole && end - start <= MAX_NAME as usize {
+                (self.colon, self.end) = (offset(colon), offset(end));
+                *pos = end;
+                return Ok(true);
+            }
+        }
+        self.scan_on(buf, pos)
+    }
+
+    /// The same for any name, and from any place in it.
+    #[inline(never)]
+    fn scan_on(&mut self, buf: &[u8], pos: &mut usize) -> Result<bool, Fault> {
         let result = self.scan_unbounded(buf, pos);
         self.end = offset(*pos);
         // judged first, so that it makes no difference how many bytes came at a time
@@ -134,6 +159,13 @@ impl Attribute {
         self.name.len() as usize == name.len() && self.key == key(name)
     }
 
+    /// One bit that attributes of the same name share, and some of different names.
+    #[inline]
+    pub(super) fn mark(self) -> u64 {
+        let mixed = (self.key ^ u64::from(self.name.len())).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        1 << (mixed >> 58)
+    }
+
     pub(super) fn has_name_of(self, other: Self, buf: &[u8]) -> bool {
         self.key == other.key
             && self.name.len() == other.name.len()
@@ -141,10 +173,11 @@ impl Attribute {
     }
 
     /// Takes note of the name, which has come to its end.
+    #[inline]
     pub(super) fn finish_name(&mut self, buf: &[u8]) {
         self.key = self.name.key(buf);
-        self.kind = if self.is(b"xmlns") {
-            Kind::Declaration
+        self.kind = if !self.name.has_prefix() {
+            if self.is(b"xmlns") { Kind::Declaration } else { Kind::Plain }
         } else {
             match self.name.prefix(buf) {
                 None | Some(b"xml") => Kind::Plain,

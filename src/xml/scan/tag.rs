@@ -7,6 +7,13 @@ use super::{
     reference,
 };
 
+/// How far a start tag is read; apart from the scanner, so that it stays in registers.
+struct At {
+    pos: usize,
+    state: State,
+    attribute: Attribute,
+}
+
 /// How a start tag ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -19,10 +26,16 @@ enum End {
 impl Scanner {
     /// Reads on in a start tag.
     pub(super) fn start_tag(&mut self, buf: &[u8], context: Context<'_>) -> Result<Step, Fault> {
-        let (mut pos, mut state) = (self.pos, self.state);
-        let end = self.find_end(buf, context, &mut pos, &mut state)?;
-        (self.pos, self.state) = (pos, state);
-        end.map_or(Ok(Step::Starved), |end| self.finish_start_tag(buf, context, end))
+        let mut at = At { pos: self.pos, state: self.state, attribute: self.attribute };
+        let end = self.find_end(buf, context, &mut at)?;
+        (self.pos, self.state) = (at.pos, at.state);
+        match end {
+            Some(end) => self.finish_start_tag(buf, context, end),
+            None => {
+                self.attribute = at.attribute;
+                Ok(Step::Starved)
+            }
+        }
     }
 
     /// Finds the end of a start tag; `None` when bytes are missing. The states follow each other
@@ -32,35 +45,34 @@ impl Scanner {
         &mut self,
         buf: &[u8],
         context: Context<'_>,
-        pos: &mut usize,
-        state: &mut State,
+        at: &mut At,
     ) -> Result<Option<End>, Fault> {
-        if *state == State::Name {
-            if !self.name.scan(buf, pos)? {
+        if at.state == State::Name {
+            if !self.name.scan(buf, &mut at.pos)? {
                 return Ok(None);
             }
             self.qualified = self.name.has_prefix();
-            *state = State::Gap;
+            at.state = State::Gap;
         }
         loop {
-            if matches!(*state, State::Gap | State::Attributes | State::Slash) {
-                let end = self.gap(buf, context, pos, state)?;
-                if end.is_some() || *state != State::AttributeName {
+            if matches!(at.state, State::Gap | State::Attributes | State::Slash) {
+                let end = self.gap(buf, context, at)?;
+                if end.is_some() || at.state != State::AttributeName {
                     return Ok(end);
                 }
             }
-            if *state == State::AttributeName {
-                if !self.attribute.name.scan(buf, pos)? {
+            if at.state == State::AttributeName {
+                if !at.attribute.name.scan(buf, &mut at.pos)? {
                     return Ok(None);
                 }
-                self.attribute.finish_name(buf);
-                self.qualified |= self.attribute.kind != Kind::Plain;
-                *state = State::Equals;
+                at.attribute.finish_name(buf);
+                self.qualified |= at.attribute.kind != Kind::Plain;
+                at.state = State::Equals;
             }
-            if matches!(*state, State::Equals | State::Quote) && !self.quote(buf, pos, state)? {
+            if matches!(at.state, State::Equals | State::Quote) && !self.quote(buf, at)? {
                 return Ok(None);
             }
-            if !self.value(buf, pos, state)? {
+            if !self.value(buf, at)? {
                 return Ok(None);
             }
         }
@@ -68,44 +80,49 @@ impl Scanner {
 
     /// Reads on from behind a name or value, to the next attribute or the end of the tag.
     #[inline]
-    fn gap(
-        &mut self,
-        buf: &[u8],
-        context: Context<'_>,
-        pos: &mut usize,
-        state: &mut State,
-    ) -> Result<Option<End>, Fault> {
-        if *state != State::Slash {
-            let start = *pos;
-            *pos = chars::skip_space(buf, start);
-            if *pos > start {
-                *state = State::Attributes;
+    fn gap(&mut self, buf: &[u8], context: Context<'_>, at: &mut At) -> Result<Option<End>, Fault> {
+        // the usual way on to another attribute
+        if at.state == State::Gap
+            && let Some([b' ', b, ..]) = buf.get(at.pos..)
+            && chars::is(*b, chars::NAME_START)
+            && self.attributes.len() < context.limits.attributes
+        {
+            at.pos = at.pos.wrapping_add(1);
+            at.attribute = Attribute::at(at.pos);
+            at.state = State::AttributeName;
+            return Ok(None);
+        }
+        if at.state != State::Slash {
+            let start = at.pos;
+            at.pos = chars::skip_space(buf, start);
+            if at.pos > start {
+                at.state = State::Attributes;
             }
-            match buf.get(*pos) {
+            match buf.get(at.pos) {
                 None => return Ok(None),
                 Some(b'>') => {
-                    *pos += 1;
+                    at.pos += 1;
                     return Ok(Some(End::Open));
                 }
                 Some(b'/') => {
-                    *pos += 1;
-                    *state = State::Slash;
+                    at.pos += 1;
+                    at.state = State::Slash;
                 }
-                Some(_) if *state == State::Gap => return Err(Fault::Syntax),
+                Some(_) if at.state == State::Gap => return Err(Fault::Syntax),
                 Some(_) if self.attributes.len() >= context.limits.attributes => {
                     return Err(Fault::TooManyAttributes);
                 }
                 Some(_) => {
-                    self.attribute = Attribute::at(*pos);
-                    *state = State::AttributeName;
+                    at.attribute = Attribute::at(at.pos);
+                    at.state = State::AttributeName;
                     return Ok(None);
                 }
             }
         }
-        match buf.get(*pos) {
+        match buf.get(at.pos) {
             None => Ok(None),
             Some(b'>') => {
-                *pos += 1;
+                at.pos += 1;
                 Ok(Some(End::Empty))
             }
             Some(_) => Err(Fault::Syntax),
@@ -115,60 +132,70 @@ impl Scanner {
     /// Reads on from behind an attribute's name to the start of its value; `false` when bytes are
     /// missing.
     #[inline]
-    fn quote(&mut self, buf: &[u8], pos: &mut usize, state: &mut State) -> Result<bool, Fault> {
-        if *state == State::Equals {
-            *pos = chars::skip_space(buf, *pos);
-            match buf.get(*pos) {
+    fn quote(&mut self, buf: &[u8], at: &mut At) -> Result<bool, Fault> {
+        // the usual way on to the value
+        if at.state == State::Equals
+            && let Some(&[b'=', quote @ (b'\'' | b'"'), ..]) = buf.get(at.pos..)
+        {
+            self.quote = quote;
+            at.pos = at.pos.wrapping_add(2);
+            at.attribute.start = offset(at.pos);
+            at.state = State::Value;
+            return Ok(true);
+        }
+        if at.state == State::Equals {
+            at.pos = chars::skip_space(buf, at.pos);
+            match buf.get(at.pos) {
                 None => return Ok(false),
-                Some(b'=') => *pos += 1,
+                Some(b'=') => at.pos += 1,
                 Some(_) => return Err(Fault::Syntax),
             }
-            *state = State::Quote;
+            at.state = State::Quote;
         }
-        *pos = chars::skip_space(buf, *pos);
-        self.quote = match buf.get(*pos) {
+        at.pos = chars::skip_space(buf, at.pos);
+        self.quote = match buf.get(at.pos) {
             None => return Ok(false),
             Some(&quote @ (b'\'' | b'"')) => quote,
             Some(_) => return Err(Fault::Syntax),
         };
-        *pos += 1;
-        self.attribute.start = offset(*pos);
-        *state = State::Value;
+        at.pos += 1;
+        at.attribute.start = offset(at.pos);
+        at.state = State::Value;
         Ok(true)
     }
 
     /// Reads on to behind an attribute's value; `false` when bytes are missing.
     #[inline]
-    fn value(&mut self, buf: &[u8], pos: &mut usize, state: &mut State) -> Result<bool, Fault> {
+    fn value(&mut self, buf: &[u8], at: &mut At) -> Result<bool, Fault> {
         loop {
-            if *state == State::ValueReference {
-                if !reference::scan(buf, self.item, pos)? {
+            if at.state == State::ValueReference {
+                if !reference::scan(buf, self.item, &mut at.pos)? {
                     return Ok(false);
                 }
-                *state = State::Value;
+                at.state = State::Value;
             }
-            *pos = chars::find::<{ chars::IN_VALUE }>(buf, *pos);
-            match buf.get(*pos) {
+            at.pos = chars::find::<{ chars::IN_VALUE }>(buf, at.pos, self.quote);
+            match buf.get(at.pos) {
                 None => return Ok(false),
-                Some(&quote @ (b'\'' | b'"')) if quote == self.quote => {
-                    self.attribute.end = offset(*pos);
-                    self.attributes.push(self.attribute);
-                    *pos += 1;
-                    *state = State::Gap;
+                Some(&b) if b == self.quote => {
+                    at.attribute.end = offset(at.pos);
+                    self.push(at.attribute);
+                    at.pos += 1;
+                    at.state = State::Gap;
                     return Ok(true);
                 }
                 Some(b'<') => return Err(Fault::AngleInValue),
                 Some(b'&') => {
-                    self.attribute.escaped = true;
-                    *pos += 1;
-                    self.item = *pos;
-                    *state = State::ValueReference;
+                    at.attribute.escaped = true;
+                    at.pos += 1;
+                    self.item = at.pos;
+                    at.state = State::ValueReference;
                 }
                 Some(b'\t' | b'\n' | b'\r') => {
-                    self.attribute.escaped = true;
-                    *pos += 1;
+                    at.attribute.escaped = true;
+                    at.pos += 1;
                 }
-                Some(_) => *pos += chars::allowed(buf, *pos).ok_or(Fault::ForbiddenChar)?,
+                Some(_) => at.pos += chars::allowed(buf, at.pos).ok_or(Fault::ForbiddenChar)?,
             }
         }
     }
@@ -181,7 +208,9 @@ impl Scanner {
         end: End,
     ) -> Result<Step, Fault> {
         let empty = end == End::Empty;
-        self.check_duplicates(buf)?;
+        if self.alike {
+            self.check_duplicates(buf)?;
+        }
         let around = self.declarations.len();
         let first = self.open.is_empty();
         if first {
@@ -204,8 +233,19 @@ impl Scanner {
         Ok(Step::Next)
     }
 
+    /// Notes an attribute, and whether it may have the name of one before it.
+    #[inline]
+    fn push(&mut self, attribute: Attribute) {
+        let mark = attribute.mark();
+        self.alike |= self.marks & mark != 0;
+        self.marks |= mark;
+        self.attributes.push(attribute);
+    }
+
     /// Looks for attributes of the same name as written; those of the same name by namespace are
     /// found when prefixes are resolved.
+    #[cold]
+    #[inline(never)]
     fn check_duplicates(&self, buf: &[u8]) -> Result<(), Fault> {
         for (i, one) in self.attributes.iter().enumerate() {
             let before = self.attributes.get(..i).unwrap_or_default();
