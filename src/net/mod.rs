@@ -1,5 +1,6 @@
 //! Layer 3: the only layer that touches the world: sockets, DNS, TLS, files of keys.
 
+pub mod ahead;
 mod cache;
 pub mod certificates;
 pub mod connector;

@@ -8,14 +8,15 @@ mod reading;
 mod returning;
 mod sighting;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc};
 
+use bytes::Bytes;
 use rustls::pki_types::UnixTime;
 use tokio::{
     net::TcpStream,
     sync::watch,
     task::JoinSet,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -26,9 +27,10 @@ use self::{
 };
 use super::{
     admission::Permit,
+    alarm::Alarm,
     expiry,
     frames::Frames,
-    gate::Gate,
+    gate::{Gate, next_change},
     intake::Intake,
     live::LiveStream,
     places::Place,
@@ -231,11 +233,13 @@ fn stream_id() -> String {
 }
 
 impl Leg {
-    async fn run(
-        &mut self,
-        mut generation: watch::Receiver<u64>,
-        draining: CancellationToken,
-    ) -> End {
+    async fn run(&mut self, generation: watch::Receiver<u64>, draining: CancellationToken) -> End {
+        // Kept over all events: each costs a lock to set up.
+        let mut changed = pin!(next_change(generation));
+        let mut drained = pin!(draining.cancelled());
+        let operator = self.live.end().clone();
+        let mut ended = pin!(operator.cancelled());
+        let (mut alarm, mut look) = (Alarm::new(self.accepted), Alarm::new(self.accepted));
         loop {
             let (deadline, end) = match self.closing {
                 Some(until) => (until, Deadline::Closing),
@@ -288,12 +292,13 @@ impl Leg {
                         return fault.into();
                     }
                 }
-                changed = generation.changed(), if self.closing.is_none() => {
-                    if changed.is_ok() && let Err(end) = self.reconfigure().await {
+                generation = &mut changed, if self.closing.is_none() => {
+                    changed.set(next_change(generation));
+                    if let Err(end) = self.reconfigure().await {
                         return end;
                     }
                 }
-                () = draining.cancelled(), if self.closing.is_none() => {
+                () = &mut drained, if self.closing.is_none() => {
                     if let Some(returning) = &mut self.returning {
                         let large = returning.lanes.fill_up(&mut self.wire);
                         self.gate.too_large(self.side, &large);
@@ -305,7 +310,7 @@ impl Leg {
                     // RFC 6120 §4.4: what comes until the other end closes still counts.
                     self.closing = Some(Instant::now() + DRAIN_WAIT);
                 }
-                () = sleep_until(self.renewal.unwrap_or(deadline)), if self.renewal.is_some() => {
+                () = look.at(self.renewal.unwrap_or(deadline)), if self.renewal.is_some() => {
                     let mut actions = Vec::new();
                     self.machine.renew(UnixTime::now(), &mut actions);
                     self.schedule();
@@ -313,12 +318,12 @@ impl Leg {
                         return end;
                     }
                 }
-                () = self.live.end().cancelled(), if self.closing.is_none() => {
+                () = &mut ended, if self.closing.is_none() => {
                     let condition = StreamCondition::Reset;
                     return Fault::policy(condition, "closed by the operator", None).into();
                 }
-                () = sleep_until(deadline) => match end {
-                    Deadline::Keepalive => self.wire.put_stanzas(b" "),
+                () = alarm.at(deadline) => match end {
+                    Deadline::Keepalive => self.wire.put_stanzas(&Bytes::from_static(b" ")),
                     _ => return end.into(),
                 },
             }

@@ -2,7 +2,9 @@
 //! routes, and the two signals by which everything ends.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::pending,
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -395,4 +397,14 @@ impl Gate {
             self.failures.daily().succeeded(&key);
         }
     }
+}
+
+/// Waits until the configuration changes; gives back what tells of the next time. For those who
+/// keep waiting over many other events.
+pub(super) async fn next_change(mut generation: watch::Receiver<u64>) -> watch::Receiver<u64> {
+    if generation.changed().await.is_err() {
+        // The gate is gone, and nothing changes any more.
+        pending::<()>().await;
+    }
+    generation
 }

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod admission;
+mod alarm;
 mod app;
 mod backlog;
 mod bucket;

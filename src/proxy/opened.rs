@@ -5,18 +5,17 @@ mod joining;
 mod keeping;
 mod reading;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep_until},
-};
+use bytes::Bytes;
+use tokio::{task::JoinSet, time::Instant};
 use tracing::info;
 
 use super::{
+    alarm::Alarm,
     dial::Live,
     events::About,
-    gate::Gate,
+    gate::{Gate, next_change},
     intake::Intake,
     lanes::{End, LaneId, Lanes},
     live::{self, Flow, LiveStream},
@@ -169,9 +168,13 @@ impl Opened {
 
     async fn carry(&mut self) -> End {
         let gate = Arc::clone(&self.gate);
-        let mut generation = gate.subscribe();
+        // Kept over all events: each costs a lock to set up.
+        let mut changed = pin!(next_change(gate.subscribe()));
         let mut limits = gate.config().limits.clone();
         let closed = self.live.shown.as_ref().map(|shown| shown.end().clone()).unwrap_or_default();
+        let mut closed = pin!(closed.cancelled());
+        let mut stopped = pin!(gate.stopping(self.side));
+        let mut alarm = Alarm::new(self.check);
         // The configuration may have changed while the stream was opened.
         self.judge();
         // Stanzas may stand right behind what opened it.
@@ -218,19 +221,20 @@ impl Opened {
                         self.renewed(lane, outcome);
                     }
                 }
-                () = closed.cancelled() => return End::Done("closed by the operator"),
-                () = gate.stopping(self.side), if !self.stopping => self.stopping = true,
-                changed = generation.changed() => if changed.is_ok() {
+                () = &mut closed => return End::Done("closed by the operator"),
+                () = &mut stopped, if !self.stopping => self.stopping = true,
+                generation = &mut changed => {
+                    changed.set(next_change(generation));
                     limits = gate.config().limits.clone();
                     self.judge();
                 },
-                () = sleep_until(deadline) => {
+                () = alarm.at(deadline) => {
                     if stalls.is_some_and(|stalls| stalls <= Instant::now()) {
                         return End::Broken(Failure::new(
                             FailureKind::Timeout, "the other end takes no bytes"));
                     }
                     if keepalive.is_some_and(|at| at <= Instant::now()) {
-                        self.live.wire.put_stanzas(b" ");
+                        self.live.wire.put_stanzas(&Bytes::from_static(b" "));
                     }
                     self.look_after();
                 }

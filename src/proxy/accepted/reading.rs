@@ -4,7 +4,7 @@
 use bytes::Buf;
 use tokio::time::Instant;
 
-use super::{End, Leg};
+use super::{End, Leg, bounds::too_large};
 use crate::{
     stream::Fault,
     xml::{self, ElementName, Span, Tag, Token, TokenKind},
@@ -14,6 +14,7 @@ use crate::{
 impl Leg {
     /// Takes all complete tokens out of the input, or as many as their routes have room for.
     pub(super) async fn read(&mut self) -> Result<(), End> {
+        let now = Instant::now();
         while !self.intake.is_busy() {
             let at = self.intake.offset();
             let rest = self.wire.input().get(at..).unwrap_or_default();
@@ -27,6 +28,7 @@ impl Leg {
                 }
                 Ok(Some(Token { len, kind: TokenKind::Element(tag) })) if tag.name.is_stanza() => {
                     self.partial = None;
+                    self.used = now;
                     self.stanza(&tag, at, len)?;
                 }
                 Ok(Some(token)) => {
@@ -58,15 +60,19 @@ impl Leg {
     fn stanza(&mut self, tag: &Tag, at: usize, len: usize) -> Result<(), End> {
         let bytes = self.wire.input().get(at..at + len).unwrap_or_default();
         let text = |span: Option<Span>| span.map(|span| span.text(bytes)).unwrap_or_default();
-        let grant = self.machine.stanza(&text(tag.from), &text(tag.to))?.clone();
-        if let Some(end) = self.too_large(&grant, len) {
-            return Err(end);
+        let (from, to) = (text(tag.from), text(tag.to));
+        // The framer holds the largest limit of all pairs, so that only those between are looked at.
+        if len > self.stanza_least && self.side == Side::Peer {
+            let pair = self.machine.stanza(&from, &to)?.pair().clone();
+            if len > self.machine.stanza_limit_of(&pair) {
+                return Err(too_large(&pair, len));
+            }
         }
+        let grant = self.machine.stanza(&from, &to)?;
         let Some(header) = self.frames.framer().header() else {
             return Err(End::Broken("stanza without a stream header".into()));
         };
-        self.used = Instant::now();
-        self.intake.stanza(self.wire.input(), header, tag, len, &grant);
+        self.intake.stanza(self.wire.input(), header, tag, len, grant);
         Ok(())
     }
 

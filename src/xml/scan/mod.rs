@@ -76,7 +76,7 @@ pub(super) struct Scanner {
     item: usize,
     /// The start tag that is being read, or was read last.
     name: Name,
-    attribute: Attribute,
+    /// Its attributes; the last one may be read in part.
     attributes: Vec<Attribute>,
     /// The marks of their names, and whether two of them have the same one.
     marks: u64,
@@ -159,7 +159,6 @@ impl Scanner {
             pos: 0,
             item: 0,
             name: Name::default(),
-            attribute: Attribute::default(),
             attributes: Vec::new(),
             marks: 0,
             alike: false,

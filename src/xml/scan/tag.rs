@@ -11,7 +11,6 @@ use super::{
 struct At {
     pos: usize,
     state: State,
-    attribute: Attribute,
 }
 
 /// How a start tag ends.
@@ -26,16 +25,10 @@ enum End {
 impl Scanner {
     /// Reads on in a start tag.
     pub(super) fn start_tag(&mut self, buf: &[u8], context: Context<'_>) -> Result<Step, Fault> {
-        let mut at = At { pos: self.pos, state: self.state, attribute: self.attribute };
+        let mut at = At { pos: self.pos, state: self.state };
         let end = self.find_end(buf, context, &mut at)?;
         (self.pos, self.state) = (at.pos, at.state);
-        match end {
-            Some(end) => self.finish_start_tag(buf, context, end),
-            None => {
-                self.attribute = at.attribute;
-                Ok(Step::Starved)
-            }
-        }
+        end.map_or(Ok(Step::Starved), |end| self.finish_start_tag(buf, context, end))
     }
 
     /// Finds the end of a start tag; `None` when bytes are missing. The states follow each other
@@ -62,11 +55,15 @@ impl Scanner {
                 }
             }
             if at.state == State::AttributeName {
-                if !at.attribute.name.scan(buf, &mut at.pos)? {
+                let Some(attribute) = self.attributes.last_mut() else { return Ok(None) };
+                if !attribute.name.scan(buf, &mut at.pos)? {
                     return Ok(None);
                 }
-                at.attribute.finish_name(buf);
-                self.qualified |= at.attribute.kind != Kind::Plain;
+                attribute.finish_name(buf);
+                self.qualified |= attribute.kind != Kind::Plain;
+                let mark = attribute.mark();
+                self.alike |= self.marks & mark != 0;
+                self.marks |= mark;
                 at.state = State::Equals;
             }
             if matches!(at.state, State::Equals | State::Quote) && !self.quote(buf, at)? {
@@ -88,7 +85,7 @@ impl Scanner {
             && self.attributes.len() < context.limits.attributes
         {
             at.pos = at.pos.wrapping_add(1);
-            at.attribute = Attribute::at(at.pos);
+            self.attributes.push(Attribute::at(at.pos));
             at.state = State::AttributeName;
             return Ok(None);
         }
@@ -113,7 +110,7 @@ impl Scanner {
                     return Err(Fault::TooManyAttributes);
                 }
                 Some(_) => {
-                    at.attribute = Attribute::at(at.pos);
+                    self.attributes.push(Attribute::at(at.pos));
                     at.state = State::AttributeName;
                     return Ok(None);
                 }
@@ -139,8 +136,7 @@ impl Scanner {
         {
             self.quote = quote;
             at.pos = at.pos.wrapping_add(2);
-            at.attribute.start = offset(at.pos);
-            at.state = State::Value;
+            self.begin_value(at);
             return Ok(true);
         }
         if at.state == State::Equals {
@@ -159,9 +155,16 @@ impl Scanner {
             Some(_) => return Err(Fault::Syntax),
         };
         at.pos += 1;
-        at.attribute.start = offset(at.pos);
-        at.state = State::Value;
+        self.begin_value(at);
         Ok(true)
+    }
+
+    #[inline]
+    fn begin_value(&mut self, at: &mut At) {
+        if let Some(attribute) = self.attributes.last_mut() {
+            attribute.start = offset(at.pos);
+        }
+        at.state = State::Value;
     }
 
     /// Reads on to behind an attribute's value; `false` when bytes are missing.
@@ -178,21 +181,22 @@ impl Scanner {
             match buf.get(at.pos) {
                 None => return Ok(false),
                 Some(&b) if b == self.quote => {
-                    at.attribute.end = offset(at.pos);
-                    self.push(at.attribute);
+                    if let Some(attribute) = self.attributes.last_mut() {
+                        attribute.end = offset(at.pos);
+                    }
                     at.pos += 1;
                     at.state = State::Gap;
                     return Ok(true);
                 }
                 Some(b'<') => return Err(Fault::AngleInValue),
                 Some(b'&') => {
-                    at.attribute.escaped = true;
+                    self.escaped();
                     at.pos += 1;
                     self.item = at.pos;
                     at.state = State::ValueReference;
                 }
                 Some(b'\t' | b'\n' | b'\r') => {
-                    at.attribute.escaped = true;
+                    self.escaped();
                     at.pos += 1;
                 }
                 Some(_) => at.pos += chars::allowed(buf, at.pos).ok_or(Fault::ForbiddenChar)?,
@@ -233,13 +237,11 @@ impl Scanner {
         Ok(Step::Next)
     }
 
-    /// Notes an attribute, and whether it may have the name of one before it.
-    #[inline]
-    fn push(&mut self, attribute: Attribute) {
-        let mark = attribute.mark();
-        self.alike |= self.marks & mark != 0;
-        self.marks |= mark;
-        self.attributes.push(attribute);
+    /// The bytes of the attribute at hand are not its value.
+    fn escaped(&mut self) {
+        if let Some(attribute) = self.attributes.last_mut() {
+            attribute.escaped = true;
+        }
     }
 
     /// Looks for attributes of the same name as written; those of the same name by namespace are
