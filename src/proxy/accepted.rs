@@ -15,7 +15,7 @@ use rustls::pki_types::UnixTime;
 use tokio::{
     net::TcpStream,
     sync::watch,
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -261,6 +261,9 @@ impl Leg {
                         }
                         if let Err(end) = self.read().await {
                             return end;
+                        }
+                        if self.wire.is_bulk() {
+                            yield_now().await;
                         }
                     }
                     Ok(Event::Written) => {}

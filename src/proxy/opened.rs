@@ -8,7 +8,10 @@ mod reading;
 use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::{JoinSet, yield_now},
+    time::Instant,
+};
 use tracing::info;
 
 use super::{
@@ -197,9 +200,14 @@ impl Opened {
             let busy = self.intake.is_busy();
             tokio::select! {
                 event = self.live.wire.event_reading(!busy) => match event {
-                    Ok(Event::Read) => if let Err(failure) = self.read() {
-                        return End::Broken(failure);
-                    },
+                    Ok(Event::Read) => {
+                        if let Err(failure) = self.read() {
+                            return End::Broken(failure);
+                        }
+                        if self.live.wire.is_bulk() {
+                            yield_now().await;
+                        }
+                    }
                     Ok(Event::Written) => {}
                     Ok(Event::Eof) => return End::Broken(Failure::new(
                         FailureKind::Stream, "the other end closed the connection")),

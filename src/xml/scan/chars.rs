@@ -74,6 +74,16 @@ pub(super) fn skip_name(buf: &[u8], pos: usize) -> usize {
     rest.iter().position(|&b| !is(b, NAME)).map_or(buf.len(), |at| pos + at)
 }
 
+/// The length of the name at `pos` if it is whole and as most are: of ASCII, below sixteen bytes,
+/// without a colon.
+#[inline]
+pub(super) fn short_name(buf: &[u8], pos: usize) -> Option<usize> {
+    let block = buf.get(pos..)?.first_chunk()?;
+    let len = block::no_name(block).trailing_zeros() as usize;
+    let behind = *block.get(len)?;
+    (is(block[0], NAME_START) && behind.is_ascii() && behind != b':').then_some(len)
+}
+
 /// The length of the character at `pos` if XML allows it; `pos` is at a byte that one of the `IN_`
 /// classes stopped at.
 #[inline]

@@ -1,4 +1,5 @@
-//! The scanner: reads markup byte by byte, from whichever byte it stopped at, and never goes back.
+//! The scanner: reads markup from whichever byte it stopped at, and never goes back, but for an
+//! attribute that was not whole.
 //!
 //! ```text
 //! Outside ─ white space ─► Space
@@ -195,7 +196,7 @@ impl Scanner {
                 | State::Value
                 | State::ValueReference
                 | State::Slash => self.start_tag(buf, context)?,
-                State::Text => self.text(buf)?,
+                State::Text => self.text(buf, context)?,
                 State::TextReference => self.text_reference(buf)?,
                 State::Cdata => self.cdata(buf)?,
                 State::EndName => self.end_name(buf, context)?,
@@ -257,6 +258,7 @@ impl Scanner {
                 self.pos += 1;
                 self.item = self.pos;
                 self.state = State::EndName;
+                return self.end_name(buf, context);
             }
             b'!' => self.state = State::Bang,
             b'?' => self.state = State::Pi,
@@ -268,6 +270,7 @@ impl Scanner {
                 (self.marks, self.alike) = (0, false);
                 self.qualified = false;
                 self.state = State::Name;
+                return self.start_tag(buf, context);
             }
         }
         Ok(Step::Next)

@@ -86,22 +86,12 @@ impl Name {
     /// Reads on in the name from `pos`; `true` when `pos` has come to a byte behind it.
     #[inline]
     pub(super) fn scan(&mut self, buf: &[u8], pos: &mut usize) -> Result<bool, Fault> {
-        // the usual name: whole, of ASCII, with one colon at most
-        let start = *pos;
-        let begins = |at: usize| buf.get(at).is_some_and(|&b| chars::is(b, chars::NAME_START));
-        if start == self.start as usize && begins(start) {
-            let mut end = chars::skip_name(buf, start);
-            let mut colon = 0;
-            if buf.get(end) == Some(&b':') && begins(end + 1) {
-                colon = end;
-                end = chars::skip_name(buf, end + 1);
-            }
-            let whole = buf.get(end).is_some_and(|&b| b.is_ascii() && b != b':');
-            if whole && end - start <= MAX_NAME as usize {
-                (self.colon, self.end) = (offset(colon), offset(end));
-                *pos = end;
-                return Ok(true);
-            }
+        if *pos == self.start as usize
+            && let Some(len) = chars::short_name(buf, *pos)
+        {
+            *pos = pos.wrapping_add(len);
+            self.end = offset(*pos);
+            return Ok(true);
         }
         self.scan_on(buf, pos)
     }
@@ -147,6 +137,25 @@ impl Attribute {
     /// An attribute whose name begins at an offset.
     pub(super) fn at(pos: usize) -> Self {
         Self { name: Name::at(pos), ..Self::default() }
+    }
+
+    /// An attribute whose name has no colon and whose value needs no reading: where they begin and
+    /// end.
+    #[inline]
+    pub(super) fn plain(buf: &[u8], name: (usize, usize), value: (usize, usize)) -> Self {
+        let name = Name { start: offset(name.0), end: offset(name.1), colon: 0 };
+        let mut attribute = Self {
+            name,
+            kind: Kind::Plain,
+            key: name.key(buf),
+            start: offset(value.0),
+            end: offset(value.1),
+            escaped: false,
+        };
+        if attribute.is(b"xmlns") {
+            attribute.kind = Kind::Declaration;
+        }
+        attribute
     }
 
     /// The place of its value.

@@ -48,6 +48,9 @@ impl Scanner {
             at.state = State::Gap;
         }
         loop {
+            if at.state == State::Gap {
+                self.usual_attributes(buf, context, at);
+            }
             if matches!(at.state, State::Gap | State::Attributes | State::Slash) {
                 let end = self.gap(buf, context, at)?;
                 if end.is_some() || at.state != State::AttributeName {
@@ -60,10 +63,8 @@ impl Scanner {
                     return Ok(None);
                 }
                 attribute.finish_name(buf);
-                self.qualified |= attribute.kind != Kind::Plain;
-                let mark = attribute.mark();
-                self.alike |= self.marks & mark != 0;
-                self.marks |= mark;
+                let attribute = *attribute;
+                self.note(attribute);
                 at.state = State::Equals;
             }
             if matches!(at.state, State::Equals | State::Quote) && !self.quote(buf, at)? {
@@ -75,20 +76,41 @@ impl Scanner {
         }
     }
 
+    /// Takes attributes that are whole and written as most are, and stops before the first that is
+    /// not, which is then read with care.
+    #[inline]
+    fn usual_attributes(&mut self, buf: &[u8], context: Context<'_>, at: &mut At) {
+        while let Some(b' ') = buf.get(at.pos)
+            && self.attributes.len() < context.limits.attributes
+        {
+            let start = at.pos.wrapping_add(1);
+            let Some(len) = chars::short_name(buf, start) else { return };
+            let equals = start.wrapping_add(len);
+            let Some(&[b'=', quote @ (b'\'' | b'"'), ..]) = buf.get(equals..) else { return };
+            let value = equals.wrapping_add(2);
+            let end = chars::find::<{ chars::IN_VALUE }>(buf, value, quote);
+            if buf.get(end) != Some(&quote) {
+                return;
+            }
+            let attribute = Attribute::plain(buf, (start, equals), (value, end));
+            self.note(attribute);
+            self.attributes.push(attribute);
+            at.pos = end.wrapping_add(1);
+        }
+    }
+
+    /// Notes what the name of an attribute means for the tag.
+    #[inline]
+    fn note(&mut self, attribute: Attribute) {
+        self.qualified |= attribute.kind != Kind::Plain;
+        let mark = attribute.mark();
+        self.alike |= self.marks & mark != 0;
+        self.marks |= mark;
+    }
+
     /// Reads on from behind a name or value, to the next attribute or the end of the tag.
     #[inline]
     fn gap(&mut self, buf: &[u8], context: Context<'_>, at: &mut At) -> Result<Option<End>, Fault> {
-        // the usual way on to another attribute
-        if at.state == State::Gap
-            && let Some([b' ', b, ..]) = buf.get(at.pos..)
-            && chars::is(*b, chars::NAME_START)
-            && self.attributes.len() < context.limits.attributes
-        {
-            at.pos = at.pos.wrapping_add(1);
-            self.attributes.push(Attribute::at(at.pos));
-            at.state = State::AttributeName;
-            return Ok(None);
-        }
         if at.state != State::Slash {
             let start = at.pos;
             at.pos = chars::skip_space(buf, start);
@@ -130,15 +152,6 @@ impl Scanner {
     /// missing.
     #[inline]
     fn quote(&mut self, buf: &[u8], at: &mut At) -> Result<bool, Fault> {
-        // the usual way on to the value
-        if at.state == State::Equals
-            && let Some(&[b'=', quote @ (b'\'' | b'"'), ..]) = buf.get(at.pos..)
-        {
-            self.quote = quote;
-            at.pos = at.pos.wrapping_add(2);
-            self.begin_value(at);
-            return Ok(true);
-        }
         if at.state == State::Equals {
             at.pos = chars::skip_space(buf, at.pos);
             match buf.get(at.pos) {
