@@ -12,7 +12,7 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
 }
 
 fn access(token: bool, write: bool) -> Access {
-    Access { token: token.then(|| Zeroizing::new(TOKEN.to_owned())), write }
+    Access { token: token.then(|| Zeroizing::new(TOKEN.into())), write }
 }
 
 #[test]
