@@ -184,8 +184,8 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     }
     let text = read_wiped(&file, FILE_MAX).map_err(fail)?;
     let token = text.trim_ascii();
-    let is_good = (TOKEN_MIN..=TOKEN_MAX).contains(&token.len())
-        && token.iter().all(u8::is_ascii_graphic);
+    let is_good =
+        (TOKEN_MIN..=TOKEN_MAX).contains(&token.len()) && token.iter().all(u8::is_ascii_graphic);
     if !is_good {
         return Err(TokenError::Malformed(path.to_owned()));
     }

@@ -288,8 +288,8 @@ impl Entry {
             .filter(|chain: &Vec<_>| !chain.is_empty())
             .ok_or_else(|| CertificateError::NoCertificate { path: cert.clone() })?;
         let pem = read(key)?;
-        let private = pem::private_key(&pem)
-            .ok_or_else(|| CertificateError::NoKey { path: key.clone() })?;
+        let private =
+            pem::private_key(&pem).ok_or_else(|| CertificateError::NoKey { path: key.clone() })?;
         Self::new(chain, &private, files, now)
     }
 

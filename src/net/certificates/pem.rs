@@ -60,7 +60,10 @@ mod tests {
             ("of Windows", pem.replace('\n', "\r\n")),
             ("without a last line end", pem.trim_end().to_owned()),
             ("with something before and behind", format!("Bag Attributes\n a: b\n{pem}rest\n")),
-            ("after its parameters", format!("-----BEGIN EC PARAMETERS-----\nBgg=\n-----END EC PARAMETERS-----\n{pem}")),
+            (
+                "after its parameters",
+                format!("-----BEGIN EC PARAMETERS-----\nBgg=\n-----END EC PARAMETERS-----\n{pem}"),
+            ),
             ("the first of two", format!("{pem}{}", KeyPair::generate().unwrap().serialize_pem())),
             ("with blanks", pem.replace('\n', "  \n\t")),
             ("older", relabelled("RSA PRIVATE KEY")),
