@@ -149,6 +149,13 @@ mod tests {
     }
 
     #[test]
+    fn nothing_secret_is_shown() {
+        let keys = DialbackKeys::new(Zeroizing::new([7; MASTER_LEN]));
+        assert_eq!(format!("{keys:?}"), "DialbackKeys(…)");
+        assert_eq!(format!("{:#?}", keys.public()), "Secret(…)");
+    }
+
+    #[test]
     fn the_sides_have_nothing_in_common() {
         let keys = DialbackKeys::new(Zeroizing::new([7; MASTER_LEN]));
         let [a, b] = ["a.example", "b.example"].map(|d| Domain::parse(d).unwrap());

@@ -104,3 +104,10 @@ fn a_token_is_long_and_not_for_everyone() {
         Err(TokenError::Read(..))
     ));
 }
+
+#[test]
+fn nothing_secret_is_shown() {
+    assert_eq!(format!("{:?}", access(true, true)), "Access { write: true, .. }");
+    let error = TokenError::Malformed("/etc/token".into());
+    assert!(!format!("{error} {error:?}").contains(TOKEN));
+}
