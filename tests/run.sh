@@ -27,6 +27,7 @@ need chromium chromium
 need chromedriver chromium-driver
 need promtool prometheus
 
+python3 tests/supply.py
 cargo build --locked --bins --examples
 cargo test --locked
 "${CARGO_TARGET_DIR:-target}"/debug/examples/demo

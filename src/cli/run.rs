@@ -3,6 +3,7 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context;
+use clap::Args;
 use fedgate::{
     admin::{AdminError, Bound, Command, Control, Order, Server},
     config::{
@@ -23,15 +24,35 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::EXIT_USAGE;
+use super::{
+    ConfigDir, EXIT_USAGE,
+    privileges::{self, Account, Left},
+};
 
 /// Rules that expire later are looked at sooner.
 const YEAR: Duration = Duration::from_hours(365 * 24);
 /// When a configuration that has an expired rule could not be loaded.
 const EXPIRY_AGAIN: Duration = Duration::from_mins(10);
 
-/// Runs until a signal ends it.
-pub(super) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    dir: ConfigDir,
+    /// Become this user before anything is read; for root, where no service manager does it. Of root's
+    /// privileges one is kept: to listen on ports below 1024.
+    #[arg(long, value_name = "USER[:GROUP]", env = "FEDGATE_USER")]
+    user: Option<Account>,
+}
+
+impl Run {
+    /// Runs until a signal ends it.
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let left = privileges::settle(self.user.as_ref())?;
+        run(&self.dir.config, left)
+    }
+}
+
+fn run(dir: &Path, left: Left) -> anyhow::Result<ExitCode> {
     let watcher = Watcher::new(dir, []);
     let loaded = match config::load(dir) {
         Ok(loaded) => loaded,
@@ -42,6 +63,9 @@ pub(super) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
     };
     let log = log::init(&loaded.config.log)?;
     warn_of(&loaded.warnings);
+    if left == Left::Root {
+        warn!("runs as root, which it does not need: name another user by --user");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

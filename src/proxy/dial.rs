@@ -182,16 +182,17 @@ fn legacy_address(gate: &Gate, pair: &DomainPair) -> Option<String> {
 }
 
 /// Asks the server that is authoritative for the pair's target whether it made `key` for the
-/// stream `id` (XEP-0220 §2.1.2).
+/// stream `id` (XEP-0220 §2.1.2), since whoever is at the address `asker` wants it to be asked.
 pub(super) async fn ask(
     gate: &Arc<Gate>,
-    side: Side,
+    (side, asker): (Side, IpAddr),
     pair: &DomainPair,
     id: String,
     key: String,
 ) -> Result<Asked, Failure> {
     let steps = Steps::new();
-    let job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None, &steps)?;
+    let mut job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None, &steps)?;
+    job.asker = (side == Side::Peer).then_some(asker);
     let Outcome::Reached(mut live, reached) = job.run(None).await? else {
         return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
     };

@@ -84,7 +84,7 @@ pub(super) struct Gate {
     no_certificate: DashMap<Domain, Instant>,
     started: u64,
     config_state: Mutex<ConfigState>,
-    listening: ArcSwap<Vec<String>>,
+    listening: ArcSwap<Vec<report::Listener>>,
     tracker: TaskTracker,
     routes_to: BySide<TaskTracker>,
     draining: CancellationToken,
@@ -203,13 +203,13 @@ impl Gate {
         state.error = Some(why.to_owned());
     }
 
-    /// The listeners that are bound, in words.
-    pub(super) fn listening(&self) -> Arc<Vec<String>> {
+    /// The listeners that are bound.
+    pub(super) fn listening(&self) -> Arc<Vec<report::Listener>> {
         self.listening.load_full()
     }
 
     /// These listeners are bound now.
-    pub(super) fn set_listening(&self, listeners: Vec<String>) {
+    pub(super) fn set_listening(&self, listeners: Vec<report::Listener>) {
         self.listening.store(Arc::new(listeners));
     }
 

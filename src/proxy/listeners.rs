@@ -29,6 +29,7 @@ use crate::{
         own::OwnAddresses,
         resolver::{ServersError, name_servers},
     },
+    ops::report,
     steer::dns,
     xmpp::{Direction, Side},
 };
@@ -196,15 +197,19 @@ impl Listeners {
         all
     }
 
-    /// What is bound, in words.
-    pub(super) fn names(&self) -> Vec<String> {
+    /// What is bound.
+    pub(super) fn report(&self) -> Vec<report::Listener> {
+        let bound = |entry: &str, local: SocketAddr| report::Listener {
+            entry: entry.to_owned(),
+            address: local.to_string(),
+        };
         let streams = self.streams.iter();
-        let mut names: Vec<_> = streams
-            .map(|((entry, _), listening)| format!("{} {}", entry.as_str(), listening.local))
-            .chain(self.dns.values().map(|listening| format!("dns {}", listening.local)))
+        let mut all: Vec<_> = streams
+            .map(|((entry, _), listening)| bound(entry.as_str(), listening.local))
+            .chain(self.dns.values().map(|listening| bound("dns", listening.local)))
             .collect();
-        names.sort();
-        names
+        all.sort();
+        all
     }
 
     /// The bound addresses of the DNS responder.

@@ -237,6 +237,29 @@ impl Monitor {
         self.gate.failures().forget(domain)
     }
 
+    /// Where it is reached.
+    #[must_use]
+    pub fn listeners(&self) -> report::Listeners {
+        let config = self.gate.config();
+        report::Listeners {
+            listeners: self.gate.listening().to_vec(),
+            domain: config.local_domains.keys().next().map(Domain::to_unicode).unwrap_or_default(),
+            draining: self.gate.draining().is_cancelled(),
+        }
+    }
+
+    /// What is remembered of remote domains, of one or all, in order of name.
+    #[must_use]
+    pub fn remembered(&self, domain: Option<&Domain>) -> Vec<report::Remembered> {
+        self.gate.memory().report(domain)
+    }
+
+    /// Forgets what a remote domain has reached, and that it was refused; returns how many records
+    /// that were. Whatever it shows next is what is expected from then on.
+    pub fn forget_remembered(&self, domain: &Domain) -> usize {
+        self.gate.memory().forget(domain)
+    }
+
     /// Ends a stream; false if there is none of that number.
     #[must_use]
     pub fn close(&self, id: u64) -> bool {

@@ -26,6 +26,7 @@ use tracing::{debug, info};
 use super::{
     dial::{Endpoint, Live},
     gate::Gate,
+    judge::Errand,
     lanes::{Boarding, Call},
     rules::decide,
 };
@@ -323,11 +324,11 @@ impl Join {
                     plan: at.plan.clone(),
                     security: at.security,
                 };
-                let deadline = Instant::now() + config.limits.connect;
+                let errand = Errand::ours(Instant::now() + config.limits.connect);
                 let decision = decide(&config, &self.pair, Direction::Outbound);
                 let remote = &self.pair.target;
                 let judged =
-                    gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint, deadline);
+                    gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint, errand);
                 match judged.await {
                     Ok(proof) => {
                         if self.call(&shared, proof) {

@@ -31,6 +31,7 @@ mod ping;
 mod posh;
 mod relay;
 mod rules;
+mod secrets;
 mod selfcheck;
 mod sharing;
 mod world;

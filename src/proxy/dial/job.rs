@@ -1,6 +1,9 @@
 //! One stream to be opened: where it leads, in which order that is tried, and by when it is over.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::{
     net::TcpStream,
@@ -37,6 +40,8 @@ pub(super) struct Job<'a> {
     /// The direction of stanzas that policy is asked for.
     pub(super) way: Direction,
     pub(super) deadline: Instant,
+    /// The stranger who causes it, if it is one.
+    pub(super) asker: Option<IpAddr>,
     /// What is done.
     pub(super) steps: &'a Steps,
 }
@@ -92,7 +97,7 @@ impl<'a> Job<'a> {
             way = way.as_str(),
             level = setup.level.as_str()
         ));
-        Ok(Self { gate, config, setup, way, deadline, steps })
+        Ok(Self { gate, config, setup, way, deadline, asker: None, steps })
     }
 
     /// What the rules say of the stanzas that the stream is about.

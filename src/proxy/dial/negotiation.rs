@@ -14,7 +14,7 @@ use crate::{
     },
     proxy::{
         frames::Frames,
-        judge::{Silence, Unproven},
+        judge::{Errand, Silence, Unproven},
         remembering::Sight,
         rules,
     },
@@ -159,8 +159,8 @@ impl Job<'_> {
         };
         let (chain, remote) = (tls.peer_chain(), &self.setup.pair.target);
         let decision = self.decision();
-        let judged =
-            self.gate.accept_endpoint(chain, &decision, remote, endpoint, self.deadline).await;
+        let errand = Errand::of(self.asker, self.deadline);
+        let judged = self.gate.accept_endpoint(chain, &decision, remote, endpoint, errand).await;
         self.steps.say(match &judged {
             Ok(proof) => format!("proven by {}", proof.prooftype().as_str()),
             Err(unproven) => format!("not proven: {unproven}"),

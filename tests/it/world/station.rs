@@ -77,6 +77,8 @@ struct Inner {
     manner: Mutex<Manner>,
     /// The keys that this server made, by stream id.
     keys: Mutex<HashMap<String, String>>,
+    /// The keys that the gate made.
+    shown: Mutex<Vec<String>>,
     headers: Mutex<Vec<String>>,
     /// What the gate said on streams that this server spoilt.
     words: Mutex<String>,
@@ -95,6 +97,7 @@ impl Station {
             gate: Mutex::default(),
             manner: Mutex::new(Manner::Honest),
             keys: Mutex::default(),
+            shown: Mutex::default(),
             headers: Mutex::default(),
             words: Mutex::default(),
             arrivals: sender,
@@ -136,6 +139,12 @@ impl Station {
     /// The headers of the streams that were opened to it, as they came.
     pub(crate) fn headers(&self) -> Vec<String> {
         self.inner.headers.lock().unwrap().clone()
+    }
+
+    /// The dialback keys that it made, and those that the gate showed it.
+    pub(crate) fn keys_seen(&self) -> Vec<String> {
+        let made = self.inner.keys.lock().unwrap().values().cloned().collect::<Vec<_>>();
+        [made, self.inner.shown.lock().unwrap().clone()].concat()
     }
 
     /// What the gate said on streams that this server spoilt.
@@ -246,6 +255,7 @@ impl Inner {
                         Manner::Error => stream.say(&error(&to, &from)).await,
                         _ => {
                             let key = element.text().trim();
+                            self.shown.lock().unwrap().push(key.to_owned());
                             let valid = self.check(&mut own, (&from, &to), &id, key).await;
                             let kind = if valid { "valid" } else { "invalid" };
                             if valid {

@@ -50,6 +50,17 @@ impl World {
         self.reload(&format!("posh: {{ port: {port} }}\n{more}")).unwrap();
         Web { port, documents, asked, _task: task }
     }
+
+    /// A web server of these domains that is asked from now on, and of which nobody says a word.
+    pub(crate) async fn mute_web(&mut self, domains: &[&str]) -> TcpListener {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for domain in domains {
+            self.dns.address(domain, Ipv4Addr::LOCALHOST.into());
+        }
+        self.reload(&format!("posh: {{ port: {port} }}")).unwrap();
+        listener
+    }
 }
 
 impl Web {
