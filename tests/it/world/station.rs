@@ -78,6 +78,8 @@ struct Inner {
     /// The keys that this server made, by stream id.
     keys: Mutex<HashMap<String, String>>,
     headers: Mutex<Vec<String>>,
+    /// What it was asked for pairs with: their names, the id of its stream, and the key.
+    requests: Mutex<Vec<[String; 4]>>,
     /// What the gate said on streams that this server spoilt.
     words: Mutex<String>,
     arrivals: mpsc::UnboundedSender<String>,
@@ -96,6 +98,7 @@ impl Station {
             manner: Mutex::new(Manner::Honest),
             keys: Mutex::default(),
             headers: Mutex::default(),
+            requests: Mutex::default(),
             words: Mutex::default(),
             arrivals: sender,
         });
@@ -136,6 +139,18 @@ impl Station {
     /// The headers of the streams that were opened to it, as they came.
     pub(crate) fn headers(&self) -> Vec<String> {
         self.inner.headers.lock().unwrap().clone()
+    }
+
+    /// The dialback requests that came: sender, target, the id of the stream, the key.
+    pub(crate) fn requests(&self) -> Vec<[String; 4]> {
+        self.inner.requests.lock().unwrap().clone()
+    }
+
+    /// A key of its own for a stream that it did not open.
+    pub(crate) fn sign(&self, id: &str) -> String {
+        let key = format!("{:x}", rand());
+        self.inner.keys.lock().unwrap().insert(id.to_owned(), key.clone());
+        key
     }
 
     /// What the gate said on streams that this server spoilt.
@@ -233,6 +248,9 @@ impl Inner {
                 }
                 Item::Element(ElementName::DbResult, element) => {
                     let (from, to) = addresses(&element)?;
+                    let key = element.text().trim().to_owned();
+                    let request = [from.clone(), to.clone(), id.clone(), key];
+                    self.requests.lock().unwrap().push(request);
                     match self.manner() {
                         Manner::ClosesOnRequest => return None,
                         Manner::MuteOnRequest => continue,
