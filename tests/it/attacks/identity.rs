@@ -100,11 +100,14 @@ async fn a_12_who_stands_in_the_middle_gets_no_key_of_ours_and_comes_from_elsewh
     // stood between it and the gate. Dialback cannot tell; where the peer comes from can.
     let mut world = World::start().await;
     world.reload("rules: [{ match: good.test, from_ip: 192.0.2.1 }]").unwrap();
-    let (mut conn, id) = world.unproven("good.test").await;
+    let (mut conn, id) = world.unproven("other.test").await;
     conn.say(request("good.test", "old.test", &world.good.sign(&id))).await;
     conn.until("<forbidden ").await;
     conn.say("<message from='ann@good.test' to='bob@old.test'/>").await;
     conn.ends_with("not-authorized").await;
+    let mut conn = world.secured(None).await;
+    conn.say(header("good.test", "old.test")).await;
+    conn.ends_with_header_and("policy-violation").await;
     world.reload("").unwrap();
     world.is_alive().await;
     // between the gate and a peer: no key is handed out to a certificate that proves nothing
@@ -288,9 +291,8 @@ async fn a_26_a_domain_that_leads_back_to_the_gate_ends_there_for_both_sides() {
     let mut world = World::with(BOUNCE).await;
     for (n, (service, at, condition)) in [
         (Service::StartTls, world.public(), "remote-server-not-found"),
-        // TLS of the one kind speaks to TLS of the other
         (Service::StartTls, world.direct(), "remote-server-timeout"),
-        (Service::Direct, world.direct(), "remote-server-not-found"),
+        (Service::Direct, world.direct(), "remote-server-timeout"),
         (Service::StartTls, world.local(), "remote-server-timeout"),
     ]
     .into_iter()

@@ -1,13 +1,12 @@
 //! Attacks on a running gate that no other test drives, each with the answer that it has to get.
 //! `docs/attacks.md` lists all attacks and the tests for each; a test holds the list to the tests.
 
+mod certificates;
 mod dns;
 mod identity;
-
-
-
+mod names;
+mod published;
 mod tls;
-mod certificates;
 
 use crate::world::{Conn, FEATURES_END, Host, Identity, MECHANISMS, World, header};
 

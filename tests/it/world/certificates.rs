@@ -101,12 +101,13 @@ fn leaf(names: &[San], change: impl FnOnce(&mut CertificateParams)) -> Certifica
 
 /// DER: tag, length, value.
 fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(value.len()).unwrap().to_be_bytes();
+    let length = u32::try_from(value.len()).unwrap().to_be_bytes();
     let mut out = vec![tag];
     match length {
-        [0, low @ ..0x80] => out.push(low),
-        [0, low] => out.extend([0x81, low]),
-        long => out.extend([0x82, long[0], long[1]]),
+        [0, 0, 0, low @ ..0x80] => out.push(low),
+        [0, 0, 0, low] => out.extend([0x81, low]),
+        [0, 0, high, low] => out.extend([0x82, high, low]),
+        long => out.extend([&[0x83], &long[1..]].concat()),
     }
     out.extend(value);
     out

@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use fedgate::xml::{Element, ElementName};
+use fedgate::{
+    xml::{Element, ElementName},
+    xmpp::Domain,
+};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
@@ -241,7 +244,7 @@ impl Inner {
                     stream.say("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
                     stream.restart();
                     let Item::Header(header) = stream.next().await? else { return None };
-                    allowed.insert((header.from.clone()?, header.to.clone()?));
+                    allowed.insert((canonical(header.from.as_ref()?), canonical(header.to.as_ref()?)));
                     id = format!("{:032x}", rand());
                     stream.say(&self.header(header.from.as_deref(), Some(&id), true)).await;
                     stream.say("<stream:features/>").await;
@@ -267,7 +270,7 @@ impl Inner {
                             let valid = self.check(&mut own, (&from, &to), &id, key).await;
                             let kind = if valid { "valid" } else { "invalid" };
                             if valid {
-                                allowed.insert((from.clone(), to.clone()));
+                                allowed.insert((canonical(&from), canonical(&to)));
                             }
                             stream.say(&typed("result", &to, &from, "", kind)).await;
                         }
@@ -390,7 +393,12 @@ fn addresses(element: &Element) -> Option<(String, String)> {
 fn domain_of(stanza: &str, name: &str) -> String {
     let jid = super::conn::attribute(stanza, name);
     let bare = jid.split('/').next().unwrap();
-    bare.rsplit('@').next().unwrap().trim_end_matches('.').to_lowercase()
+    canonical(bare.rsplit('@').next().unwrap())
+}
+
+/// Of all spellings of a domain that which is compared.
+fn canonical(domain: &str) -> String {
+    Domain::parse(domain).unwrap().to_string()
 }
 
 fn typed(what: &str, from: &str, to: &str, id: &str, kind: &str) -> String {
