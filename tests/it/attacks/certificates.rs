@@ -151,13 +151,10 @@ async fn a_44_a_constrained_ca_vouches_for_no_other_names_of_any_kind() {
     };
     let srv = |name: &str| San::Srv(format!("_xmpp-server.{name}"));
     let xmpp = |name: &str| San::Xmpp(name.to_owned());
-    for (n, (name, proven)) in [
-        (&San::dns as &dyn Fn(&str) -> San, true),
-        (&srv, true),
-        (&xmpp, true),
-    ]
-    .into_iter()
-    .enumerate()
+    for (n, (name, proven)) in
+        [(&San::dns as &dyn Fn(&str) -> San, true), (&srv, true), (&xmpp, true)]
+            .into_iter()
+            .enumerate()
     {
         for domain in
             [format!("a{n}.good.test"), format!("evil{n}.test"), format!("a{n}.not.good.test")]

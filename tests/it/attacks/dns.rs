@@ -6,7 +6,8 @@ use hickory_proto::rr::RecordType;
 
 use super::offered;
 use crate::world::{
-    BOUNCE, Conn, FEATURES_END, FOOTER, Host, Identity, Plan, San, Service, World, header, message_to,
+    BOUNCE, Conn, FEATURES_END, FOOTER, Host, Identity, Plan, San, Service, World, header,
+    message_to,
 };
 
 /// A gate that takes the AD bit for what it says, and has `more` as rules.
@@ -335,10 +336,13 @@ async fn a_60_the_address_that_was_judged_is_the_one_that_is_connected_to() {
 #[tokio::test]
 async fn a_61_of_a_thousand_servers_only_some_are_tried() {
     let mut world = World::with(BOUNCE).await;
+    // bound, and not listened on
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nobody = socket.local_addr().unwrap().port();
     for n in 0..1000 {
         let target = format!("host{n}.flood.test");
-        // nobody listens there
-        let data = format!("{} {n} 1 {target}.", n % 7);
+        let data = format!("{} {n} {nobody} {target}.", n % 7);
         world.dns.record("_xmpp-server._tcp.flood.test", RecordType::SRV, &data);
         world.dns.address(&target, "127.0.0.1".parse().unwrap());
     }
@@ -349,11 +353,18 @@ async fn a_61_of_a_thousand_servers_only_some_are_tried() {
     tried.sort();
     tried.dedup();
     assert!((1..=32).contains(&tried.len()), "{}", tried.len());
-    // not even a port is none
-    world.dns.record("_xmpp-server._tcp.zero.test", RecordType::SRV, "0 0 0 host.zero.test.");
-    world.dns.address("host.zero.test", "127.0.0.1".parse().unwrap());
-    let _stream = world.sends("zero.test").await;
-    world.bounced("zero.test", "remote-server-not-found").await;
+    // nor is anybody connected to at the ports of other services
+    for port in [0, 22, 25, 53, 1023] {
+        let (domain, target) = (format!("p{port}.test"), format!("host.p{port}.test"));
+        let data = format!("0 0 {port} {target}.");
+        for service in ["_xmpp-server", "_xmpps-server"] {
+            world.dns.record(&format!("{service}._tcp.{domain}"), RecordType::SRV, &data);
+        }
+        world.dns.address(&target, "127.0.0.1".parse().unwrap());
+        let _stream = world.sends(&domain).await;
+        world.bounced(&domain, "remote-server-not-found").await;
+        assert!(!was_asked(&world, &target));
+    }
     world.is_alive().await;
 }
 

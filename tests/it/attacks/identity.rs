@@ -37,9 +37,7 @@ async fn a_08_an_answer_for_a_stream_that_is_gone_is_dropped_in_silence() {
     drop(conn);
     // a new stream is there when the answer for the old one comes
     let (mut conn, _) = world.unproven("evil.test").await;
-    verify
-        .say(format!("<db:verify from='evil.test' to='old.test' id='{id}' type='valid'/>"))
-        .await;
+    verify.say(format!("<db:verify from='evil.test' to='old.test' id='{id}' type='valid'/>")).await;
     verify.say(FOOTER).await;
     let said = verify.rest().await;
     assert!(said == FOOTER || said.is_empty(), "{said}");

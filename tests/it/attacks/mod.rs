@@ -4,6 +4,7 @@
 mod certificates;
 mod dns;
 mod identity;
+mod list;
 mod names;
 mod published;
 mod tls;

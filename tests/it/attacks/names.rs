@@ -57,7 +57,9 @@ async fn a_90_a_denied_domain_is_denied_however_it_is_spelt() {
         assert!(answer.contains("error forbidden"), "{from:?}: {answer}");
     }
     // what is no domain is not another one either
-    for from in ["evil%2etest", "evil&#x20;.test", "evil..test", ".evil.test", "evil.test..", "evil_.test"] {
+    for from in
+        ["evil%2etest", "evil&#x20;.test", "evil..test", ".evil.test", "evil.test..", "evil_.test"]
+    {
         refused(&world, from, "improper-addressing").await;
     }
     assert!(!world.dns.was_asked("evil"));
@@ -94,7 +96,13 @@ async fn a_91_names_that_old_servers_take_for_others_are_refused() {
 async fn a_92_both_forms_of_an_international_name_are_one_and_false_ones_none() {
     let mut world = World::start().await;
     let identity = world.authority.issue(&["xn--bcher-kva.test"]);
-    let forms = ["b\u{fc}cher.test", "xn--bcher-kva.test", "XN--Bcher-KVA.TEST", "B\u{dc}CHER.test.", "bu\u{308}cher.test"];
+    let forms = [
+        "b\u{fc}cher.test",
+        "xn--bcher-kva.test",
+        "XN--Bcher-KVA.TEST",
+        "B\u{dc}CHER.test.",
+        "bu\u{308}cher.test",
+    ];
     for from in forms {
         let mut conn = world.secured(Some(&identity)).await;
         conn.say(header(from, "old.test")).await;
@@ -338,7 +346,9 @@ async fn a_98_nobody_writes_lines_of_their_own_into_the_log() {
             header("evil.test", FORGED),
             header_with(&format!("from='evil.test' to='old.test' version='{FORGED}'")),
             header("evil.test", "old.test")
-                + &format!("<stream:error><x xmlns='{FORGED}'/><text>{FORGED}</text></stream:error>"),
+                + &format!(
+                    "<stream:error><x xmlns='{FORGED}'/><text>{FORGED}</text></stream:error>"
+                ),
             header("evil.test", "old.test") + &format!("<x xmlns='{FORGED}' a='{FORGED}'/>"),
             header("evil.test", "old.test")
                 + &format!("<db:result from='{FORGED}' to='old.test'>{FORGED}</db:result>"),
@@ -356,7 +366,8 @@ async fn a_98_nobody_writes_lines_of_their_own_into_the_log() {
             }
         }
         // a certificate that is made of such words, there even with ESC, of a client and of a server
-        let ugly = FORGED.replace("&#10;", "\n\u{1b}[2J").replace("&#13;", "\r").replace("&#9;", "\t");
+        let ugly =
+            FORGED.replace("&#10;", "\n\u{1b}[2J").replace("&#13;", "\r").replace("&#9;", "\t");
         let identity = Identity::self_signed_with(
             &[San::Dns(ugly.clone()), San::Xmpp(ugly.clone())],
             |params| params.distinguished_name.push(rcgen::DnType::CommonName, ugly.as_str()),
@@ -385,7 +396,8 @@ async fn a_98_nobody_writes_lines_of_their_own_into_the_log() {
         conn.until("</db:result>").await;
         let text = process.says("MARK").await;
         for line in text.lines() {
-            let begins = if format == "json" { line.starts_with('{') } else { line.starts_with("20") };
+            let begins =
+                if format == "json" { line.starts_with('{') } else { line.starts_with("20") };
             assert!(begins, "{format}: {line:?}");
         }
         assert!(!text.contains("\n2026-01-01"), "{text}");

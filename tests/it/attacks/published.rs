@@ -119,7 +119,11 @@ async fn a_63_and_a_64_documents_that_are_too_much_or_not_as_they_should_be_prov
         format!("{{\"fingerprints\":{good}}}"),
         format!("{{\"fingerprints\":{good},\"expires\":60,\"expires\":60}}"),
         format!("{{\"fingerprints\":[],\"fingerprints\":{good},\"expires\":60}}"),
-        format!("{{\"fingerprints\":{good},\"expires\":60,\"x\":{}1{}}}", "[".repeat(60), "]".repeat(60)),
+        format!(
+            "{{\"fingerprints\":{good},\"expires\":60,\"x\":{}1{}}}",
+            "[".repeat(60),
+            "]".repeat(60)
+        ),
         format!("{{\"fingerprints\":{good},\"expires\":60,\"url\":\"https://d0.test/\"}}"),
         format!("{}x", list("60")),
         format!("\u{feff}{}", list("60")),
@@ -214,9 +218,8 @@ async fn a_66_fingerprints_of_anything_but_the_certificate_are_of_nothing() {
     }
     // base64url where it is not base64 too
     let domain = domains.last().unwrap();
-    let odd = std::iter::repeat_with(unproven)
-        .find(|one| digest(one).contains(['+', '/']))
-        .unwrap();
+    let odd =
+        std::iter::repeat_with(unproven).find(|one| digest(one).contains(['+', '/'])).unwrap();
     let text = URL_SAFE.encode(Fingerprint::of(&odd.chain()[0]).as_bytes());
     web.write(domain, &format!("{{\"fingerprints\":[{}],\"expires\":600}}", one("sha-256", &text)));
     proves_nothing(&mut world, &odd, domain, "base64url").await;

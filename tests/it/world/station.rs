@@ -244,7 +244,8 @@ impl Inner {
                     stream.say("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
                     stream.restart();
                     let Item::Header(header) = stream.next().await? else { return None };
-                    allowed.insert((canonical(header.from.as_ref()?), canonical(header.to.as_ref()?)));
+                    allowed
+                        .insert((canonical(header.from.as_ref()?), canonical(header.to.as_ref()?)));
                     id = format!("{:032x}", rand());
                     stream.say(&self.header(header.from.as_deref(), Some(&id), true)).await;
                     stream.say("<stream:features/>").await;
