@@ -2,9 +2,11 @@
 //! `docs/attacks.md` lists all attacks and the tests for each; a test holds the list to the tests.
 
 mod certificates;
+mod dane;
 mod dns;
 mod identity;
 mod list;
+mod log;
 mod names;
 mod published;
 mod tls;
