@@ -96,7 +96,7 @@ async fn a_98_nobody_writes_lines_of_their_own_into_the_log() {
             let line = text.lines().find(|line| line.contains("listening") && line.contains(entry));
             let line = line.unwrap_or_else(|| panic!("{entry}: {text}"));
             let start = line.find("127.0.0.1:").unwrap();
-            let end = line[start..].find(|c: char| c == ' ' || c == '"').unwrap() + start;
+            let end = line[start..].find([' ', '"']).unwrap() + start;
             line[start..end].parse::<std::net::SocketAddr>().unwrap()
         };
         let (public, local) = (at("public"), at("local"));
