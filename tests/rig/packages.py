@@ -15,6 +15,7 @@ PACKAGES = (
     "unbound",
     "bind9-utils",
     "nginx-light",
+    "openssl",
     "iproute2",
     "nftables",
     "util-linux",

@@ -2,6 +2,7 @@
 //! machine.
 
 use bytes::Buf;
+use rustls::pki_types::UnixTime;
 use tokio::time::Instant;
 
 use super::{End, Leg, bounds::too_large};
@@ -94,6 +95,9 @@ impl Leg {
                 let element = self.frames.parse(bytes)?;
                 if matches!(tag.name, ElementName::DbResult | ElementName::DbVerify) {
                     self.count_dialback();
+                }
+                if tag.name == ElementName::SaslAuth {
+                    self.machine.expire(UnixTime::now());
                 }
                 self.machine.element(tag.name, &element, &mut actions)
             }

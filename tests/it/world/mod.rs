@@ -2,6 +2,7 @@
 //! whoever a test is itself.
 
 mod authority;
+mod certificates;
 pub(crate) mod conn;
 mod dns;
 mod peer;
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 
 pub(crate) use self::{
     authority::{Authority, Identity},
+    certificates::San,
     conn::{Conn, FOOTER, assert_error, attribute, has_xml, soon},
     dns::{Dns, Service},
     peer::{EXTERNAL, FEATURES_END, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
@@ -41,12 +43,14 @@ pub(crate) struct Plan {
     pub(crate) style: Style,
     /// Whether the honest peer offers SASL EXTERNAL.
     pub(crate) external: bool,
+    /// Where connections to peers never go; the default guards the loopback addresses too.
+    pub(crate) deny_out: &'static str,
 }
 
 impl Plan {
     /// What most tests want.
     pub(crate) const DEFAULT: Self =
-        Self { config: "", legacy: "", style: Style::Modern, external: true };
+        Self { config: "", legacy: "", style: Style::Modern, external: true, deny_out: "[]" };
 }
 
 /// A gate and its neighbours.
@@ -172,12 +176,12 @@ legacy:
 {}
 certificates: [{{ cert: {home}/old.crt, key: {home}/old.key }}]
 resolver: {{ servers: ['{dns}'], timeout: 1s }}
-networks: {{ deny_out: [] }}
+networks: {{ deny_out: {} }}
 tls:
   roots: [{home}/root.pem]
 {}
 ",
-        plan.legacy, plan.config
+        plan.legacy, plan.deny_out, plan.config
     );
     let path = directory.join("conf.d");
     fs::create_dir_all(&path).unwrap();

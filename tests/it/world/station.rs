@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use fedgate::xml::{Element, ElementName};
+use fedgate::{
+    xml::{Element, ElementName},
+    xmpp::Domain,
+};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
@@ -80,6 +83,8 @@ struct Inner {
     /// The keys that the gate made.
     shown: Mutex<Vec<String>>,
     headers: Mutex<Vec<String>>,
+    /// What it was asked for pairs with: their names, the id of its stream, and the key.
+    requests: Mutex<Vec<[String; 4]>>,
     /// What the gate said on streams that this server spoilt.
     words: Mutex<String>,
     arrivals: mpsc::UnboundedSender<String>,
@@ -99,6 +104,7 @@ impl Station {
             keys: Mutex::default(),
             shown: Mutex::default(),
             headers: Mutex::default(),
+            requests: Mutex::default(),
             words: Mutex::default(),
             arrivals: sender,
         });
@@ -145,6 +151,18 @@ impl Station {
     pub(crate) fn keys_seen(&self) -> Vec<String> {
         let made = self.inner.keys.lock().unwrap().values().cloned().collect::<Vec<_>>();
         [made, self.inner.shown.lock().unwrap().clone()].concat()
+    }
+
+    /// The dialback requests that came: sender, target, the id of the stream, the key.
+    pub(crate) fn requests(&self) -> Vec<[String; 4]> {
+        self.inner.requests.lock().unwrap().clone()
+    }
+
+    /// A key of its own for a stream that it did not open.
+    pub(crate) fn sign(&self, id: &str) -> String {
+        let key = format!("{:x}", rand());
+        self.inner.keys.lock().unwrap().insert(id.to_owned(), key.clone());
+        key
     }
 
     /// What the gate said on streams that this server spoilt.
@@ -235,13 +253,17 @@ impl Inner {
                     stream.say("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
                     stream.restart();
                     let Item::Header(header) = stream.next().await? else { return None };
-                    allowed.insert((header.from.clone()?, header.to.clone()?));
+                    allowed
+                        .insert((canonical(header.from.as_ref()?), canonical(header.to.as_ref()?)));
                     id = format!("{:032x}", rand());
                     stream.say(&self.header(header.from.as_deref(), Some(&id), true)).await;
                     stream.say("<stream:features/>").await;
                 }
                 Item::Element(ElementName::DbResult, element) => {
                     let (from, to) = addresses(&element)?;
+                    let key = element.text().trim().to_owned();
+                    let request = [from.clone(), to.clone(), id.clone(), key];
+                    self.requests.lock().unwrap().push(request);
                     match self.manner() {
                         Manner::ClosesOnRequest => return None,
                         Manner::MuteOnRequest => continue,
@@ -259,7 +281,7 @@ impl Inner {
                             let valid = self.check(&mut own, (&from, &to), &id, key).await;
                             let kind = if valid { "valid" } else { "invalid" };
                             if valid {
-                                allowed.insert((from.clone(), to.clone()));
+                                allowed.insert((canonical(&from), canonical(&to)));
                             }
                             stream.say(&typed("result", &to, &from, "", kind)).await;
                         }
@@ -382,7 +404,12 @@ fn addresses(element: &Element) -> Option<(String, String)> {
 fn domain_of(stanza: &str, name: &str) -> String {
     let jid = super::conn::attribute(stanza, name);
     let bare = jid.split('/').next().unwrap();
-    bare.rsplit('@').next().unwrap().trim_end_matches('.').to_lowercase()
+    canonical(bare.rsplit('@').next().unwrap())
+}
+
+/// Of all spellings of a domain that which is compared.
+fn canonical(domain: &str) -> String {
+    Domain::parse(domain).unwrap().to_string()
 }
 
 fn typed(what: &str, from: &str, to: &str, id: &str, kind: &str) -> String {
