@@ -42,6 +42,8 @@ class GateSettings:
     anchor: Path | None = None  # validate DNSSEC from here
     resolver: str = UNBOUND
     sections: dict[str, Any] = field(default_factory=dict)  # merged into the configuration
+    environment: dict[str, str] = field(default_factory=dict)  # added to fedgate's
+    descriptors: int | None = None  # how many it may have open
 
 
 @dataclass
@@ -75,7 +77,10 @@ class Gate:
 
     async def resume(self) -> None:
         """Starts the process again with the configuration as it is."""
-        words = self.node.inside(*self._command("run"), uid=UID)
+        around = [f"{name}={value}" for name, value in self.settings.environment.items()]
+        if self.settings.descriptors:
+            around += ["prlimit", f"--nofile={self.settings.descriptors}"]
+        words = self.node.inside("env", *around, *self._command("run"), uid=UID)
         self.process = await Process.start("fedgate", words, self.log)
 
         async def listening() -> bool:

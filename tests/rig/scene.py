@@ -14,7 +14,7 @@ from .gate import LEGACY_PORT, PUBLIC_PORT, RESPONDER, Gate, GateSettings, Steer
 from .gatelog import GateLog
 from .net import Network, Node
 from .plan import EJA, EJA_ADDRESS, LEGACY, LEGACY_ADDRESS, MODERN, MODERN_ADDRESS, UNBOUND, rooms
-from .player import Listener, Player
+from .player import TRAFFIC, Listener, Player, Traffic
 from .process import Process, tail
 from .servers import KINDS, Server, Settings
 from .web import Web
@@ -165,6 +165,21 @@ class Scene:
         player = await Player.launch(node, self.directory, name, listeners, certificates, clients)
         self._cleanup.push_async_callback(player.end)
         return player
+
+    async def traffic(
+        self,
+        name: str,
+        node: Node,
+        listeners: list[Listener],
+        where: tuple[str, int],
+        certificates: dict[str, Certificate] | None = None,
+    ) -> Traffic:
+        """A scripted server that makes traffic, to the fedgate at this place; see `traffic.py`."""
+        traffic = await Traffic.launch(
+            node, self.directory, name, listeners, certificates, program=TRAFFIC, traffic=where
+        )
+        self._cleanup.push_async_callback(traffic.end)
+        return traffic
 
     async def zones(self, zones: Zones) -> Zones:
         """Zones, served."""

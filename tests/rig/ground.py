@@ -1,0 +1,147 @@
+"""Where fedgate has a hard time: a scripted legacy server, an honest scripted peer, who ping each
+other all the while, and a fedgate between them."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from .ca import Authority
+from .gate import LEGACY_PORT, LOCAL_PORT, PUBLIC_PORT, Gate, GateSettings
+from .gatelog import GateLog
+from .gauge import Gauge
+from .net import Node
+from .plan import LEGACY, LEGACY_ADDRESS
+from .player import Listener, Traffic
+from .scene import Failed, Scene
+from .wait import until
+
+PEER_ADDRESS = "10.77.0.31"
+PING_SECONDS = 0.01
+SETTLE_SECONDS = 60
+QUIET_SECONDS = 3
+# by hand, on a machine that does nothing else
+STRICT = bool(os.environ.get("RIG_STRICT"))
+SLOWER = 10
+
+
+@dataclass
+class Ground:
+    """All of them."""
+
+    scene: Scene
+    node: Node  # the legacy server's and fedgate's
+    peer_node: Node
+    legacy: Traffic
+    peer: Traffic
+    gate: Gate
+    domains: tuple[str, ...]  # the peer's
+    gauge: Gauge
+    quiet: dict[str, Any] | None = None
+
+    @property
+    def domain(self) -> str:
+        """The peer's first."""
+        return self.domains[0]
+
+    @property
+    def log(self) -> GateLog:
+        return GateLog(self.gate.log)
+
+    async def calm(self) -> None:
+        """Pings go both ways; how long they take while nothing else happens."""
+        self.peer.ping(self.domain, LEGACY, PING_SECONDS)
+        await self.answers()
+        await self.peer.times()
+        await asyncio.sleep(QUIET_SECONDS)
+        self.quiet = await self.peer.times()
+
+    async def answers(self, more: int = 20) -> None:
+        """Waits until so many more pings are answered."""
+        before = (await self.peer.times())["answered"]
+        for _ in range(SETTLE_SECONDS * 5):
+            if (await self.peer.times())["answered"] >= before + more:
+                return
+            await asyncio.sleep(0.2)
+        raise Failed("the honest peer's pings are not answered")
+
+    async def verdict(self) -> str:
+        """The pings end; every one was answered. How long that took, against quiet times."""
+        times = await self.peer.times()
+        self.peer.hush()
+        last: dict[str, Any] = times
+        for _ in range(SETTLE_SECONDS * 5):
+            last = await self.peer.times()
+            if not last["waiting"]:
+                break
+            await asyncio.sleep(0.2)
+        if last["waiting"] or last["refused"]:
+            raise Failed(
+                f"of {last['pinged']} pings of the honest peer {last['waiting']} are lost and"
+                f" {last['refused']} came back"
+            )
+        assert self.quiet is not None
+        ratio = times["p99"] / self.quiet["p99"]
+        text = (
+            f"{last['pinged']} pings answered, p99 {1000 * self.quiet['p99']:.1f} ms quiet and"
+            f" {1000 * times['p99']:.1f} ms then ({ratio:.1f} times)"
+        )
+        if STRICT and ratio >= SLOWER:
+            raise Failed(f"the honest peer suffers: {text}")
+        return text
+
+    async def back(self, what: str, descriptors: int) -> None:
+        """Waits until no more descriptors are open than that."""
+        await until(
+            lambda: self.gauge.now().descriptors <= descriptors,
+            SETTLE_SECONDS,
+            f"fedgate to close what was {what}",
+        )
+
+
+async def open_ground(
+    scene: Scene,
+    domains: int = 1,
+    legacy: dict[str, Any] | None = None,
+    environment: dict[str, str] | None = None,
+    dnssec: bool = False,
+    **sections: Any,
+) -> Ground:
+    """Starts all; `sections` are of fedgate's configuration, `legacy` of its legacy server's."""
+    home = scene.directory / "certificates"
+    home.mkdir()
+    node, peer_node = scene.bare("legacy", LEGACY_ADDRESS), scene.bare("peer", PEER_ADDRESS)
+    authority = Authority(home, "trusted root")
+    names = tuple(f"n{number}.{scene.directory.name}.test" for number in range(domains))
+    listener = Listener("127.0.0.1", LEGACY_PORT)
+    server = await scene.traffic("legacy", node, [listener], ("127.0.0.1", LOCAL_PORT))
+    limits = {"rate": "off", "stanza_rate": "off", **sections.pop("limits", {})}
+    settings = GateSettings(
+        LEGACY_ADDRESS,
+        "scripted",
+        (LEGACY,),
+        authority.issue(LEGACY, LEGACY),
+        authority.root,
+        refusals="bounce",
+        anchor=scene.world.dns.anchor if dnssec else None,
+        sections={
+            "posh": {"fetch": False},
+            "limits": limits,
+            "log": {"format": "json", "level": "info"},
+            **sections,
+        },
+        environment=environment or {},
+    )
+    gate = await scene.gate("legacy", node, settings)
+    host = f"xmpp.{scene.directory.name}.test"
+    scene.record(host, "A", PEER_ADDRESS)
+    for name in names:
+        scene.record(f"_xmpp-server._tcp.{name}", "SRV", f"10 10 {PUBLIC_PORT} {host}.")
+    peer = await scene.traffic(
+        "peer",
+        peer_node,
+        [Listener(PEER_ADDRESS, PUBLIC_PORT)],
+        (LEGACY_ADDRESS, PUBLIC_PORT),
+        {name: authority.issue(name, name) for name in names},
+    )
+    return Ground(scene, node, peer_node, server, peer, gate, names, Gauge(gate))
