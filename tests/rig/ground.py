@@ -90,6 +90,20 @@ class Ground:
             raise Failed(f"the honest peer suffers: {text}")
         return text
 
+    def vanish(self, *ports: int) -> None:
+        """From now on no TCP packet from or to these ports passes at fedgate's machine."""
+        listed = ", ".join(map(str, ports or (PUBLIC_PORT,)))
+        rules = "".join(
+            f" chain {hook} {{\n  type filter hook {hook} priority 0\n"
+            f"  tcp sport {{ {listed} }} drop\n  tcp dport {{ {listed} }} drop\n }}\n"
+            for hook in ("input", "output")
+        )
+        self.node.nft(f"table ip vanish {{\n{rules}}}\n")
+
+    def appear(self) -> None:
+        """They pass again."""
+        self.node.nft("delete table ip vanish\n")
+
     async def back(self, what: str, descriptors: int) -> None:
         """Waits until no more descriptors are open than that."""
         await until(

@@ -87,7 +87,8 @@ class Traffic(Server):
             case "times":
                 report(event="times", reference=arguments["reference"], **self._times())
             case "flow":
-                self.flows[arguments.pop("word")] = Flow(**arguments)
+                word = arguments.pop("word")
+                self.flows[word] = Flow(**arguments)
                 if self._pushing is None:
                     self._pushing = self.start(self._push())
             case "pace":

@@ -14,6 +14,7 @@ from . import (
     selftest,
     sharing,
     shutdown,
+    soak,
     withdrawal,
 )
 from .base import Scenario
@@ -33,4 +34,5 @@ ALL: list[Scenario] = [
     *shutdown.SCENARIOS,
     *replicas.SCENARIOS,
     *machine.SCENARIOS,
+    *soak.SCENARIOS,
 ]
