@@ -9,7 +9,7 @@ from typing import Any
 from .ca import Authority
 from .gate import LEGACY_PORT, LOCAL_PORT, PUBLIC_PORT, Gate, GateSettings
 from .gatelog import GateLog
-from .gauge import Gauge
+from .gauge import MIB, Gauge, Sample
 from .net import Node
 from .plan import LEGACY, LEGACY_ADDRESS
 from .player import Listener, Traffic
@@ -103,6 +103,15 @@ class Ground:
     def appear(self) -> None:
         """They pass again."""
         self.node.nft("delete table ip vanish\n")
+
+    def bounded(self, before: Sample, memory: int, descriptors: int) -> str:
+        """What fedgate used at most; fails if that is so much more than before."""
+        most = self.gauge.most()
+        rss, open_ones = most.rss - before.rss, most.descriptors - before.descriptors
+        text = f"{rss / MIB:.1f} MiB and {open_ones} descriptors more"
+        if rss > memory or open_ones > descriptors:
+            raise Failed(f"{text}, at most {memory / MIB:.0f} MiB and {descriptors} were allowed")
+        return text
 
     async def back(self, what: str, descriptors: int) -> None:
         """Waits until no more descriptors are open than that."""

@@ -216,16 +216,18 @@ class Scene:
         self._cleanup.callback(self.world.network.remove, node)
         return node
 
-    async def stub(self, address: str, manner: str) -> Stub:
-        """A peer that is no XMPP server, in a node of its own; see `stub.py`."""
-        node = self.bare(manner, address)
-        words = (sys.executable, "-B", str(STUB), address, str(PUBLIC_PORT), manner)
+    async def stub(
+        self, address: str, manner: str, node: Node | None = None, port: int = PUBLIC_PORT
+    ) -> Stub:
+        """A server that is no XMPP server, in a node of its own if none is given; see `stub.py`."""
+        node = node or self.bare(manner, address)
+        words = (sys.executable, "-B", str(STUB), address, str(port), manner)
         log = self.directory / f"stub-{manner}.log"
         process = await Process.start(f"stub {manner}", node.inside(*words), log)
         self._cleanup.push_async_callback(process.stop)
 
         async def ready() -> bool:
-            return await node.listens(PUBLIC_PORT)
+            return await node.listens(port)
 
         await process.ready(ready, 10)
         return Stub(node, process)

@@ -1,6 +1,7 @@
 """All scenarios by name, in the order in which they run."""
 
 from . import (
+    abuse,
     diagnose,
     faults,
     federation,
@@ -31,6 +32,7 @@ ALL: list[Scenario] = [
     *diagnose.SCENARIOS,
     *policy.SCENARIOS,
     *faults.SCENARIOS,
+    *abuse.SCENARIOS,
     *shutdown.SCENARIOS,
     *replicas.SCENARIOS,
     *machine.SCENARIOS,
