@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import json
 import resource
+import socket
 import ssl
 import struct
 import sys
@@ -53,7 +54,7 @@ class Crowd:
         strangers = [asyncio.create_task(self._stranger(n)) for n in range(self.plan["count"])]
         teller = asyncio.create_task(self._tell())
         stop = asyncio.create_task(reader.readline())
-        everybody = asyncio.gather(*strangers)
+        everybody = asyncio.gather(*strangers, return_exceptions=True)
         await asyncio.wait({everybody, stop}, return_when=asyncio.FIRST_COMPLETED)
         teller.cancel()
         for task in strangers:
@@ -79,17 +80,22 @@ class Crowd:
         number = number % addresses + 256
         return f"{self.plan['network']}.{number >> 8 & 255}.{number & 255}"
 
-    async def connect(self, number: int, **options: Any) -> Streams:
-        async with self._opening:
-            streams = await asyncio.open_connection(
-                self.plan["host"],
-                self.plan["port"],
-                local_addr=(self.address(number), 0),
-                limit=1 << 20,
-                **options,
-            )
+    async def connect(self, number: int) -> Streams:
+        """A connection, with a small window if the plan says so."""
+        loop = asyncio.get_running_loop()
+        sock = socket.socket()
+        sock.setblocking(False)
+        if "window" in self.plan:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.plan["window"])
+        try:
+            sock.bind((self.address(number), 0))
+            async with self._opening:
+                await loop.sock_connect(sock, (self.plan["host"], self.plan["port"]))
+        except BaseException:
+            sock.close()
+            raise
         counted["opened"] += 1
-        return streams
+        return await asyncio.open_connection(sock=sock, limit=1 << 20)
 
     async def secure(self, number: int) -> Streams:
         """A stream with TLS and no certificate, up to its features."""
@@ -380,7 +386,7 @@ async def reset(crowd: Crowd, number: int) -> None:
     for _ in range(crowd.plan["turns"]):
         _, writer = await crowd.connect(number)
         sock = writer.get_extra_info("socket")
-        sock.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SOL_SOCKET, SO_LINGER
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
 
 

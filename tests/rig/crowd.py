@@ -38,7 +38,8 @@ class Crowd:
     @classmethod
     async def gather(cls, scene: Scene, node: Node, **plan: Any) -> "Crowd":
         """Starts one."""
-        words = node.inside(sys.executable, "-B", str(ATTACKER), json.dumps(plan))
+        # in earnest they have machines of their own
+        words = node.inside("nice", sys.executable, "-B", str(ATTACKER), json.dumps(plan))
         process = await Process.start(
             f"crowd {plan['manner']}",
             words,

@@ -151,6 +151,7 @@ async def open_ground(
             "posh": {"fetch": False},
             "limits": limits,
             "log": {"format": "json", "level": "info"},
+            "legacy": legacy or {},
             **sections,
         },
         environment=environment or {},

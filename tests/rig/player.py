@@ -141,6 +141,10 @@ class Traffic(Player):
         """Another pace for all flows."""
         self._order("pace", rate=rate)
 
+    def deafen(self) -> None:
+        """It reads nothing more from the streams that it has accepted until now."""
+        self._order("deafen")
+
     def down(self, seconds: float) -> None:
         """It dies, and is there again after so long."""
         self._order("down", seconds=seconds)

@@ -96,6 +96,9 @@ class Traffic(Server):
                     flow.rate = arguments["rate"]
             case "accounts":
                 report(event="accounts", reference=arguments["reference"], **self._accounts())
+            case "deafen":
+                for stream in self._streams:
+                    stream.transport.pause_reading()
             case "down":
                 self.start(self._down(**arguments))
             case _:

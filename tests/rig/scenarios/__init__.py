@@ -2,6 +2,7 @@
 
 from . import (
     abuse,
+    abuse_floods,
     diagnose,
     faults,
     federation,
@@ -33,6 +34,7 @@ ALL: list[Scenario] = [
     *policy.SCENARIOS,
     *faults.SCENARIOS,
     *abuse.SCENARIOS,
+    *abuse_floods.SCENARIOS,
     *shutdown.SCENARIOS,
     *replicas.SCENARIOS,
     *machine.SCENARIOS,

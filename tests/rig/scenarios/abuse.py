@@ -38,8 +38,8 @@ async def connections(scene: Scene) -> str:
     await ground.calm()
     before = ground.gauge.now()
     async with ground.gauge:
-        at_the_door = await _gather(ground, node, "hold", STRANGERS * 4 // 5)
-        direct = await _gather(ground, node, "direct", STRANGERS // 5, port=DIRECT_TLS_PORT)
+        at_the_door = await gather(ground, node, "hold", STRANGERS * 4 // 5)
+        direct = await gather(ground, node, "direct", STRANGERS // 5, port=DIRECT_TLS_PORT)
         await at_the_door.over()
         await direct.over()
         honest = await ground.verdict()
@@ -59,8 +59,8 @@ async def slow(scene: Scene) -> str:
     await ground.calm()
     before = ground.gauge.now()
     async with ground.gauge:
-        peers = await _gather(ground, node, "drip", SLOW, interval=0.3)
-        local = await _gather(
+        peers = await gather(ground, node, "drip", SLOW, interval=0.3)
+        local = await gather(
             ground, ground.node, "legacy", SLOW, host="127.0.0.1", port=LOCAL_PORT,
             network="127.1", own=LEGACY,
         )  # fmt: skip
@@ -82,7 +82,7 @@ async def xml(scene: Scene) -> str:
     await ground.calm()
     before = ground.gauge.now()
     async with ground.gauge:
-        crowd = await _gather(ground, node, "xml", HOSTILE, turns=TURNS)
+        crowd = await gather(ground, node, "xml", HOSTILE, turns=TURNS)
         await crowd.over()
         honest = await ground.verdict()
     done = crowd["answered"] + crowd["cut off"]
@@ -104,7 +104,7 @@ async def inject(scene: Scene) -> str:
     await ground.calm()
     before = ground.gauge.now()
     async with ground.gauge:
-        crowd = await _gather(ground, node, "inject", HOSTILE, turns=TURNS)
+        crowd = await gather(ground, node, "inject", HOSTILE, turns=TURNS)
         await crowd.over()
         honest = await ground.verdict()
     if crowd["cut off"] != HOSTILE * TURNS:
@@ -116,7 +116,7 @@ async def inject(scene: Scene) -> str:
     return f"{HOSTILE * TURNS} injections cut off, none delivered: {used}; {honest}"
 
 
-async def _gather(ground: Ground, node: Any, manner: str, count: int, **plan: Any) -> Crowd:
+async def gather(ground: Ground, node: Any, manner: str, count: int, **plan: Any) -> Crowd:
     whole = {
         "host": LEGACY_ADDRESS,
         "port": PUBLIC_PORT,
