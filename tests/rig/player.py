@@ -142,7 +142,7 @@ class Traffic(Player):
         self._order("pace", rate=rate)
 
     def deafen(self) -> None:
-        """It reads nothing more from the streams that it has accepted until now."""
+        """It reads nothing more from streams that it has accepted, and soon nothing from new ones."""
         self._order("deafen")
 
     def down(self, seconds: float) -> None:

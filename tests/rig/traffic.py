@@ -17,6 +17,7 @@ from scripted import Pair, Server, Stream, main, report
 
 TICK = 0.05  # seconds between two batches of a flow
 WAITING = 2000  # messages that wait for a stream to open; more are not made meanwhile
+NEGOTIATION = 1.0  # seconds for which one who is deaf still hears a new stream
 UNSENT = 1 << 20  # bytes that wait for the socket, likewise
 
 
@@ -60,6 +61,7 @@ class Traffic(Server):
         self.arrivals: dict[str, Arrivals] = {}
         self.pings: dict[str, float] = {}  # when they left, until they are answered
         self.times: list[float] = []  # that the answers took
+        self.deaf = False
         self.pinged = self.answered = self.refused = 0
         self._listening: list[tuple[str, int, bool]] = []
         self._servers: list[asyncio.Server] = []
@@ -75,6 +77,12 @@ class Traffic(Server):
             lambda: Stream(self, True), address, port, ssl=tls, backlog=1024
         )
         self._servers.append(server)
+
+    async def serve(self, stream: Stream) -> None:
+        if self.deaf:
+            loop = asyncio.get_running_loop()
+            loop.call_later(NEGOTIATION, lambda: stream.transport.pause_reading())
+        await super().serve(stream)
 
     async def obey(self, order: dict[str, Any]) -> None:
         arguments = order["with"]
@@ -97,6 +105,7 @@ class Traffic(Server):
             case "accounts":
                 report(event="accounts", reference=arguments["reference"], **self._accounts())
             case "deafen":
+                self.deaf = True
                 for stream in self._streams:
                     stream.transport.pause_reading()
             case "down":
