@@ -87,7 +87,11 @@ class Gate:
             ports = (PUBLIC_PORT, LOCAL_PORT)
             return all([await self.node.listens(port) for port in ports])
 
-        await self.process.ready(listening, START_SECONDS)
+        try:
+            await self.process.ready(listening, START_SECONDS)
+        except Died:
+            self.process = None
+            raise
 
     async def stop(self) -> float:
         """SIGTERM; returns how long it took. Raises `Died` unless it ran and ended well."""

@@ -2,8 +2,12 @@
 other all the while, and a fedgate between them."""
 
 import asyncio
+import json
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .ca import Authority
@@ -11,7 +15,7 @@ from .gate import LEGACY_PORT, LOCAL_PORT, PUBLIC_PORT, Gate, GateSettings
 from .gatelog import GateLog
 from .gauge import MIB, Gauge, Sample
 from .net import Node
-from .plan import LEGACY, LEGACY_ADDRESS
+from .plan import LEGACY, LEGACY_ADDRESS, UNBOUND
 from .player import Listener, Traffic
 from .scene import Failed, Scene
 from .wait import until
@@ -23,6 +27,22 @@ QUIET_SECONDS = 3
 # by hand, on a machine that does nothing else
 STRICT = bool(os.environ.get("RIG_STRICT"))
 SLOWER = 10
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of the messages of one flow."""
+
+    made: int
+    arrived: int
+    bounced: int
+
+    @property
+    def lost(self) -> int:
+        return self.made - self.arrived - self.bounced
+
+    def __str__(self) -> str:
+        return f"{self.made} sent, {self.arrived} arrived, {self.bounced} came back, {self.lost} lost"
 
 
 @dataclass
@@ -64,6 +84,54 @@ class Ground:
                 return
             await asyncio.sleep(0.2)
         raise Failed("the honest peer's pings are not answered")
+
+    def chat(self, rate: float = 20.0) -> None:
+        """Messages both ways from now on, so many a second."""
+        self.peer.flow("in", self.domain, LEGACY, rate, 200)
+        self.legacy.flow("out", LEGACY, self.domain, rate, 200)
+
+    async def both(self) -> tuple[Tally, Tally]:
+        """What became of those until now, in and out; fails if one came twice or out of order."""
+        accounts = await self.peer.accounts(), await self.legacy.accounts()
+        tallies = []
+        for word, sending, receiving in (("in", *accounts), ("out", *accounts[::-1])):
+            arrived, doubled, disordered = receiving["arrived"].get(word, (0, 0, 0))
+            if doubled or disordered:
+                raise Failed(f"{doubled} came twice, {disordered} out of order")
+            tallies.append(Tally(sending["made"][word], arrived, sending["bounced"][word]))
+        return tallies[0], tallies[1]
+
+    async def flowing(self, more: int = 5, seconds: float = SETTLE_SECONDS) -> float:
+        """Waits until so many more have arrived both ways. Seconds taken."""
+        began = time.monotonic()
+        before = await self.both()
+        while time.monotonic() < began + seconds:
+            now = await self.both()
+            if all(b.arrived >= a.arrived + more for a, b in zip(before, now, strict=True)):
+                return time.monotonic() - began
+            await asyncio.sleep(0.1)
+        raise Failed(f"messages do not arrive again in {seconds:g} s: {before}, {now}")
+
+    async def settled(self) -> tuple[Tally, Tally]:
+        """Nothing more is sent, and nothing changes any more."""
+        self.peer.pace(0)
+        self.legacy.pace(0)
+        before, still = await self.both(), 0
+        for _ in range(SETTLE_SECONDS * 2):
+            await asyncio.sleep(0.5)
+            now = await self.both()
+            still = still + 1 if now == before else 0
+            before = now
+            if not any(tally.lost for tally in now) or still > 6:
+                break
+        return before
+
+    async def logged(self, log: GateLog, words: str, seconds: float) -> float:
+        """Waits for a line with these words. Seconds taken."""
+        began = time.monotonic()
+        what = f"a log line with {words!r}"
+        await until(lambda: any(words in json.dumps(e) for e in log.entries()), seconds, what)
+        return time.monotonic() - began
 
     async def verdict(self) -> str:
         """The pings end; every one was answered. How long that took, against quiet times."""
@@ -125,16 +193,21 @@ class Ground:
 async def open_ground(
     scene: Scene,
     domains: int = 1,
+    resolver: str = UNBOUND,
+    level: str = "encrypted",
+    descriptors: int | None = None,
+    home: Callable[[Path], None] | None = None,
     legacy: dict[str, Any] | None = None,
     environment: dict[str, str] | None = None,
     dnssec: bool = False,
     **sections: Any,
 ) -> Ground:
-    """Starts all; `sections` are of fedgate's configuration, `legacy` of its legacy server's."""
-    home = scene.directory / "certificates"
-    home.mkdir()
+    """Starts all; `sections` are of fedgate's configuration, `legacy` are more legacy servers, `home`
+    prepares its directory."""
+    certificates = scene.directory / "certificates"
+    certificates.mkdir()
     node, peer_node = scene.bare("legacy", LEGACY_ADDRESS), scene.bare("peer", PEER_ADDRESS)
-    authority = Authority(home, "trusted root")
+    authority = Authority(certificates, "trusted root")
     names = tuple(f"n{number}.{scene.directory.name}.test" for number in range(domains))
     listener = Listener("127.0.0.1", LEGACY_PORT)
     server = await scene.traffic("legacy", node, [listener], ("127.0.0.1", LOCAL_PORT))
@@ -155,11 +228,17 @@ async def open_ground(
             **sections,
         },
         environment=environment or {},
+        resolver=resolver,
+        level=level,
+        descriptors=descriptors,
     )
+    if home:
+        home(scene.directory / "gate-legacy")
     gate = await scene.gate("legacy", node, settings)
-    host = f"xmpp.{scene.directory.name}.test"
-    scene.record(host, "A", PEER_ADDRESS)
     for name in names:
+        # each by a host name of its own: what DNS says of one is not remembered of the next
+        host = f"xmpp.{name}"
+        scene.record(host, "A", PEER_ADDRESS)
         scene.record(f"_xmpp-server._tcp.{name}", "SRV", f"10 10 {PUBLIC_PORT} {host}.")
     peer = await scene.traffic(
         "peer",

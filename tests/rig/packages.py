@@ -18,6 +18,7 @@ PACKAGES = (
     "iproute2",
     "nftables",
     "util-linux",
+    "faketime",
     "python3-slixmpp",
     "python3-cryptography",
 )

@@ -184,6 +184,8 @@ class Pair:
             report(event=event, why=why, offered=self.offered, **names)
         finally:
             self.server.pairs.pop((self.sender, self.target), None)
+            if not self.opened:
+                self.server.unsent(self.waiting)
             if self.stream:
                 self.stream.close()
 
@@ -286,6 +288,9 @@ class Server:
             f"<message from='user@{sender}/rig' to='user@{target}' id='{id}' type='normal'>"
             f"<body>{id}</body></message>"
         )
+
+    def unsent(self, stanzas: list[str]) -> None:
+        """These waited for a stream that did not come about."""
 
     async def serve(self, stream: Stream) -> None:
         """One accepted stream, to its end."""

@@ -8,6 +8,7 @@ forgetting what it has counted. `traffic` in the plan is where its streams go: [
 
 import asyncio
 import json
+import re
 import sys
 import time
 from typing import Any
@@ -112,6 +113,14 @@ class Traffic(Server):
                 self.start(self._down(**arguments))
             case _:
                 await super().obey(order)
+
+    def unsent(self, stanzas: list[str]) -> None:
+        # as any server does, it gives them back to its users
+        for word, number in re.findall(r" id='flow-(\w+)-(\d+)'", "".join(stanzas)):
+            self.flows[word].bounced.add(int(number))
+        for number in re.findall(r" id='ping-(\d+)'", "".join(stanzas)):
+            self.pings.pop(number, None)
+            self.refused += 1
 
     def took(self, element: ET.Element, sender: str, target: str) -> None:
         what, _, rest = element.get("id", "").partition("-")

@@ -20,9 +20,9 @@ MINUTES = float(os.environ.get("SOAK_MINUTES") or 30)
 SEED = int(os.environ.get("SOAK_SEED") or random.randrange(1 << 32))
 LOAD = 0.2  # of one core
 DOMAINS = 10
-SIZE = 300
+SIZE = 1000
 FIRST_RATE = 50.0  # messages a second of each flow
-MOST_RATE = 300.0  # what the scripted servers bear
+MOST_RATE = 400.0  # what the scripted servers bear
 SAMPLE_SECONDS = 5
 # between two events
 PAUSES = (2.0, 12.0)
