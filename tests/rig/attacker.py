@@ -1,4 +1,4 @@
-"""A crowd of strangers, run as a program of its own inside a node: `attacker.py PLAN`, a JSON object:
+"""A crowd of strangers, run as a program of its own inside a node: `attacker.py PLAN`, JSON:
 
 `manner` (a function below), `host`, `port`, `count` (strangers), `network` (the first two parts of
 the addresses that they come from), and what the manner wants. Commands come as lines on standard
@@ -11,7 +11,6 @@ import json
 import resource
 import socket
 import ssl
-import struct
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -237,7 +236,8 @@ def _hostile(kind: str, header: bytes) -> tuple[Iterator[bytes], str]:
             entities = b"".join(
                 b"<!ENTITY a%d '%s'>" % (n, b"&a%d;" % (n - 1) * 10) for n in range(1, 30)
             )
-            return iter([b"<!DOCTYPE a [<!ENTITY a0 'a'>" + entities + b"]>" + header]), "restricted-xml"
+            laughs = b"<!DOCTYPE a [<!ENTITY a0 'a'>" + entities + b"]>" + header
+            return iter([laughs]), "restricted-xml"
         case "external entity":
             return iter([b"<!DOCTYPE a SYSTEM 'file:///etc/passwd'>" + header]), "restricted-xml"
         case "comments":
@@ -353,7 +353,8 @@ async def deaf(crowd: Crowd, number: int) -> None:
     """Asks and asks, and never reads an answer."""
     reader, writer = await crowd.secure(number)
     reader._transport.pause_reading()  # type: ignore[attr-defined]
-    question = f"<db:verify from='s.test' to='{crowd.plan['target']}' id='1'>00</db:verify>".encode()
+    target = crowd.plan["target"]
+    question = f"<db:verify from='s.test' to='{target}' id='1'>00</db:verify>".encode()
     counted["holding"] += 1
     try:
         while not writer.is_closing():
@@ -373,26 +374,16 @@ async def legacy(crowd: Crowd, number: int) -> None:
     if number % 3:
         writer.write(crowd.header(number))
     if number % 3 == 2:
-        writer.write(
-            f"<db:result from='{crowd.plan['own']}' to='d{number}.nowhere.test'>k</db:result>".encode()
-        )
+        own = crowd.plan["own"]
+        writer.write(f"<db:result from='{own}' to='d{number}.nowhere.test'>k</db:result>".encode())
     text = await _to_the_end(reader, writer)
     counted["holding"] -= 1
     counted[f"end: {_condition(text)}"] += 1
 
 
-async def reset(crowd: Crowd, number: int) -> None:
-    """Connects and resets, over and over."""
-    for _ in range(crowd.plan["turns"]):
-        _, writer = await crowd.connect(number)
-        sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        writer.transport.abort()
-
-
 MANNERS: dict[str, Callable[[Crowd, int], Awaitable[None]]] = {
     each.__name__: each
-    for each in (hold, direct, drip, xml, inject, results, verifies, deaf, legacy, reset)
+    for each in (hold, direct, drip, xml, inject, results, verifies, deaf, legacy)
 }
 
 

@@ -57,7 +57,8 @@ class Crooked(asyncio.DatagramProtocol):
             forged = _with_address(answer, os.urandom(4))
             for _ in range(20):
                 wrong = random.randrange(1 << 16).to_bytes(2, "big")
-                self.transport.sendto((wrong if wrong != query[:2] else b"\0\0") + forged[2:], client)
+                if wrong != query[:2]:
+                    self.transport.sendto(wrong + forged[2:], client)
             # the right id, another question
             self.transport.sendto(forged.replace(b"\x04test", b"\x04tset"), client)
         self.transport.sendto(answer, client)

@@ -23,7 +23,7 @@ from .wait import until
 PEER_ADDRESS = "10.77.0.31"
 PING_SECONDS = 0.01
 SETTLE_SECONDS = 60
-QUIET_SECONDS = 3
+QUIET_SECONDS = 2
 # by hand, on a machine that does nothing else
 STRICT = bool(os.environ.get("RIG_STRICT"))
 SLOWER = 10
@@ -132,6 +132,36 @@ class Ground:
         what = f"a log line with {words!r}"
         await until(lambda: any(words in json.dumps(e) for e in log.entries()), seconds, what)
         return time.monotonic() - began
+
+    async def bounces(self, stanza: str) -> str:
+        """A message of the legacy server's comes back, and only that. With which error, and when."""
+        error = f"error {stanza}"
+        began = time.monotonic()
+        await until(lambda: error in self.legacy.stanzas, SETTLE_SECONDS, f"an error for {stanza}")
+        seconds = time.monotonic() - began
+        if stanza in self.peer.stanzas:
+            raise Failed("bounced and delivered")
+        return f"{self.legacy.stanzas[error]['condition']} after {seconds:.1f} s"
+
+    async def reaches(self, domain: str) -> float:
+        """Messages to a domain arrive, though some may come back before. Seconds taken."""
+        began = time.monotonic()
+        while time.monotonic() < began + SETTLE_SECONDS:
+            stanza = f"again-{domain}-{time.monotonic()}"
+            self.say(domain, stanza)
+
+            def decided(stanza: str = stanza) -> bool:
+                return stanza in self.peer.stanzas or f"error {stanza}" in self.legacy.stanzas
+
+            await until(decided, SETTLE_SECONDS, "an answer")
+            if stanza in self.peer.stanzas:
+                return time.monotonic() - began
+            await asyncio.sleep(0.5)
+        raise Failed(f"messages to {domain} still come back")
+
+    def say(self, domain: str, stanza: str) -> None:
+        """The legacy server sends one message to a domain."""
+        self.legacy.send(LEGACY, domain, stanza, "127.0.0.1", LOCAL_PORT)
 
     async def verdict(self) -> str:
         """The pings end; every one was answered. How long that took, against quiet times."""

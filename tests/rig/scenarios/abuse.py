@@ -20,9 +20,9 @@ FULL = os.environ.get("RIG_ABUSE") == "full"
 STRANGERS = 10_000 if FULL else 1_000
 SLOW = 2_000 if FULL else 200
 HOSTILE = 480 if FULL else 48
-TURNS = 24 if FULL else 12
+TURNS = 24 if FULL else 6
 # so that nothing takes a minute
-LIMITS = {"negotiation": "8s", "connect": "6s", "tcp_connect": "2s", "connections": 20_000}
+LIMITS = {"negotiation": "6s", "connect": "6s", "tcp_connect": "2s", "connections": 20_000}
 # What a stranger may cost before it has proven anything: a task, its buffers, a TLS session that has
 # begun; and what anything at all may, such as more stacks and caches.
 STRANGER_BYTES = 40 << 10

@@ -16,7 +16,7 @@ from ..wait import until
 from .abuse import ANYWAY_BYTES, FULL, LIMITS, SOME, STRANGER_BYTES, gather
 from .base import Scenario
 
-FLOOD_SECONDS = 20 if FULL else 6
+FLOOD_SECONDS = 20 if FULL else 3
 ADDRESSES = 8
 STREAMS_PER_ADDRESS = 4
 DIALBACK_RATE = 40  # requests a second that one address may make here
@@ -35,6 +35,7 @@ KERNEL = 256 << 10  # bytes of a socket's buffer
 BUFFERS = 2 * KERNEL + MIB // 2  # of both kernels, and of the peer's TLS
 QUESTIONS = 256  # that fedgate asks at once for peers
 SETTLE_SECONDS = 60
+PATIENCE = 14  # looks, two a second, at what stands still: longer than a stream may take to open
 
 COUNT = """
 table ip flood {
@@ -198,14 +199,14 @@ async def _all_decided(ground: Ground) -> tuple[int, int]:
         still = still + 1 if now == before else 0
         before = now
         # streams that are being dialled say nothing for as long as that may take
-        if now[0] == now[1] or still > 30:
+        if now[0] == now[1] or still > PATIENCE:
             break
     return before
 
 
 async def deaf_peer(scene: Scene) -> str:
     """A peer reads nothing any more, and the legacy server sends on and on."""
-    limits = {**LIMITS, "write_stall": "4s", "queue": f"{QUEUE}MiB"}
+    limits = {**LIMITS, "write_stall": "2s", "queue": f"{QUEUE}MiB"}
     ground = await open_ground(scene, limits=limits)
     domain = "deaf.test"
     node = scene.bare("deaf", MODERN_ADDRESS)
