@@ -18,4 +18,5 @@ pub mod roots;
 pub mod secret;
 pub mod targets;
 pub mod tls;
+pub mod tune;
 pub mod wire;

@@ -138,7 +138,7 @@ pub(super) async fn serve(
     socket: TcpStream,
     address: SocketAddr,
     entry: Entry,
-    _permit: Option<Permit>,
+    _permit: Permit,
     draining: CancellationToken,
 ) {
     // From here on every change is seen, also one that comes during a handshake.
@@ -193,11 +193,15 @@ pub(super) async fn serve(
     leg.finish(end).await;
 }
 
-/// Tells a stranger on the local listener that it is one.
-pub(super) async fn refuse(gate: Arc<Gate>, socket: TcpStream) {
+/// Tells who is not taken on the local listener why.
+pub(super) async fn refuse(
+    gate: Arc<Gate>,
+    socket: TcpStream,
+    (condition, why): (StreamCondition, &'static str),
+) {
     let keys = Arc::clone(gate.keys());
     let mut machine = Receiving::new(Side::Legacy, gate.config(), keys, stream_id);
-    let fault = Fault::policy(StreamCondition::NotAuthorized, "not a legacy source", None);
+    let fault = Fault::policy(condition, why, None);
     let mut wire = Wire::plain(socket);
     wire.put(&machine.farewell(&fault));
     wire.close(CLOSE_WAIT).await;

@@ -68,6 +68,8 @@ pub(super) struct Gate {
     sharing: Sharing,
     checking: Arc<Checking>,
     admission: Arc<Admission>,
+    /// The same for legacy servers: peers take no places away from them.
+    legacy_admission: Arc<Admission>,
     metrics: Metrics,
     live: Arc<LiveStreams>,
     failures: Failures,
@@ -122,6 +124,7 @@ impl Gate {
             sharing: Sharing::default(),
             checking: Checking::new(),
             admission: Arc::default(),
+            legacy_admission: Arc::default(),
             metrics: Metrics::new(),
             live: Arc::default(),
             failures: Failures::default(),
@@ -230,8 +233,12 @@ impl Gate {
         &self.checking
     }
 
-    pub(super) fn admission(&self) -> &Arc<Admission> {
-        &self.admission
+    /// The places for connections of a side.
+    pub(super) fn admission(&self, side: Side) -> &Arc<Admission> {
+        match side {
+            Side::Legacy => &self.legacy_admission,
+            Side::Peer => &self.admission,
+        }
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

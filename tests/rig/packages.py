@@ -19,6 +19,7 @@ PACKAGES = (
     "iproute2",
     "nftables",
     "util-linux",
+    "faketime",
     "python3-slixmpp",
     "python3-cryptography",
 )

@@ -3,7 +3,7 @@
 
 use bytes::Buf;
 use rustls::pki_types::UnixTime;
-use tokio::time::Instant;
+use tokio::{task::coop, time::Instant};
 
 use super::{End, Leg, bounds::too_large};
 use crate::{
@@ -79,6 +79,9 @@ impl Leg {
 
     /// Takes a token that is no stanza from the front of the input.
     async fn token(&mut self, token: Token) -> Result<(), End> {
+        // A read may hold a hundred questions: who asks without end must not keep a thread for
+        // itself meanwhile.
+        coop::consume_budget().await;
         let mut actions = Vec::new();
         let outcome = match token.kind {
             TokenKind::Declaration => Ok(()),

@@ -2,7 +2,7 @@
 //! with TLS, the judgement of the certificate, and a deadline.
 
 use tokio::{net::TcpStream, time::timeout_at};
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{Endpoint, FAREWELL, Job, Live, Outcome, Reached};
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     net::{
         targets::TargetTls,
         tls::{Connect, Secured},
+        tune::tune,
         wire::{Event, Wire},
     },
     proxy::{
@@ -29,6 +30,9 @@ impl Job<'_> {
         socket: TcpStream,
         endpoint: Option<&Endpoint>,
     ) -> Result<Outcome, Failure> {
+        if let Err(error) = tune(&socket, self.config.limits.write_stall) {
+            debug!(%error, "socket options");
+        }
         let mut machine = Initiating::new(self.setup.clone());
         let mut steps = Vec::new();
         let is_direct = endpoint.is_some_and(|e| e.target.tls == TargetTls::Direct);

@@ -1,6 +1,8 @@
 """All scenarios by name, in the order in which they run."""
 
 from . import (
+    abuse,
+    abuse_floods,
     diagnose,
     faults,
     federation,
@@ -11,10 +13,14 @@ from . import (
     pairs,
     policy,
     proofs,
+    recovery,
+    recovery_dns,
+    recovery_machine,
     replicas,
     selftest,
     sharing,
     shutdown,
+    soak,
     withdrawal,
 )
 from .base import Scenario
@@ -32,7 +38,13 @@ ALL: list[Scenario] = [
     *policy.SCENARIOS,
     *faults.SCENARIOS,
     *handshake.SCENARIOS,
+    *recovery.SCENARIOS,
+    *recovery_dns.SCENARIOS,
+    *recovery_machine.SCENARIOS,
+    *abuse.SCENARIOS,
+    *abuse_floods.SCENARIOS,
     *shutdown.SCENARIOS,
     *replicas.SCENARIOS,
     *machine.SCENARIOS,
+    *soak.SCENARIOS,
 ]
