@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     conn::{Conn, PATIENCE, Packing},
     report::Measured,
-    stanzas::{Direction, Sequence, peer_of},
+    stanzas::{Direction, Form, Sequence, peer_of},
     subject::{Extra, Running, Subject},
 };
 
@@ -27,8 +27,7 @@ use super::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) direction: Direction,
-    /// Bytes of a stanza.
-    pub(crate) size: usize,
+    pub(crate) form: Form,
     pub(crate) streams: usize,
     pub(crate) packing: Packing,
     /// Stanzas of one run.
@@ -73,9 +72,7 @@ impl Flow {
         let mut running = subject.start(load.direction, directory, extra).await?;
         let meter = Arc::<Meter>::default();
         let mut tasks = JoinSet::new();
-        let (_, nobody) = mpsc::unbounded_channel();
-        let streams = &mut running.arrivals(load.direction).streams;
-        let arrivals = std::mem::replace(streams, nobody);
+        let arrivals = running.take_arrivals(load.direction);
         tasks.spawn(receive_all(arrivals, load, Arc::clone(&meter)));
         let mut orders = Vec::new();
         let peers: Vec<usize> = (0..load.streams).collect();
@@ -94,11 +91,16 @@ impl Flow {
 
     /// Sends `count` stanzas over all streams together and waits until all have arrived.
     pub(crate) async fn run(&self, count: u64) -> anyhow::Result<Measured> {
-        let streams = self.orders.len() as u64;
+        self.run_over(self.orders.len(), count).await
+    }
+
+    /// The same over the first `streams` only.
+    pub(crate) async fn run_over(&self, streams: usize, count: u64) -> anyhow::Result<Measured> {
+        let streams = streams.min(self.orders.len()) as u64;
         let each = (count / streams).max(1);
         self.meter.due.fetch_add(each * streams, Ordering::SeqCst);
         let (cpu, start) = (self.running.process.cpu()?, Instant::now());
-        for order in &self.orders {
+        for (order, _) in self.orders.iter().zip(0..streams) {
             order.send(each).map_err(|_| anyhow!("a sender is gone"))?;
         }
         self.meter.wait().await.with_context(|| self.running.log())?;
@@ -107,7 +109,7 @@ impl Flow {
             cpu: self.running.process.cpu()?.since(&cpu),
             wall,
             stanzas: each * streams,
-            bytes: each * streams * self.load.size as u64,
+            bytes: each * streams * self.load.form.size as u64,
             rss: self.running.process.rss()?,
             ..Measured::default()
         })
@@ -136,8 +138,7 @@ impl Meter {
             if let Some(error) = failure {
                 return Err(error);
             }
-            let (count, due) =
-                (self.count.load(Ordering::SeqCst), self.due.load(Ordering::SeqCst));
+            let (count, due) = (self.count.load(Ordering::SeqCst), self.due.load(Ordering::SeqCst));
             if count >= due {
                 return Ok(());
             }
@@ -157,13 +158,13 @@ async fn send(
     mut orders: mpsc::UnboundedReceiver<u64>,
     meter: Arc<Meter>,
 ) {
-    let mut sequence = Sequence::new(load.direction, peer, load.size);
+    let mut sequence = Sequence::new(load.direction, peer, load.form);
     let batch = match load.packing {
         Packing::Many => BATCH,
         Packing::Single => BATCH_SINGLE,
     };
-    let batch = (batch / load.size).max(1) as u64;
-    let mut buffer = Vec::with_capacity(BATCH + load.size);
+    let batch = (batch / load.form.size).max(1) as u64;
+    let mut buffer = Vec::with_capacity(BATCH + load.form.size);
     while let Some(mut left) = orders.recv().await {
         while left > 0 {
             let now = left.min(batch);
@@ -171,7 +172,7 @@ async fn send(
             for _ in 0..now {
                 sequence.write(&mut buffer);
             }
-            if let Err(error) = conn.write(&buffer, load.size, load.packing).await {
+            if let Err(error) = conn.write(&buffer, load.form.size, load.packing).await {
                 meter.fail(anyhow!(error).context(format!("send for peer {peer}")));
                 return;
             }
@@ -196,14 +197,14 @@ async fn receive_all(mut streams: mpsc::UnboundedReceiver<Conn>, load: Load, met
 }
 
 async fn receive(mut conn: Conn, load: Load, meter: &Meter) -> anyhow::Result<()> {
-    while conn.input.len() < load.size {
+    while conn.input.len() < load.form.size {
         if conn.read().await.is_err() && conn.input.is_empty() {
             // A relay carries on also the attempt whether it listens.
             return Ok(());
         }
     }
     let peer = peer_of(&conn.input).context("not a stanza of ours")?;
-    let mut sequence = Sequence::new(load.direction, peer, load.size);
+    let mut sequence = Sequence::new(load.direction, peer, load.form);
     loop {
         let count = sequence.check(&mut conn.input)?;
         if count > 0 {

@@ -37,7 +37,7 @@ pub(crate) enum Packing {
 }
 
 /// How much is read at once, in bytes.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 128 * 1024;
 
 impl Conn {
     pub(crate) fn new(socket: TcpStream) -> io::Result<Self> {
@@ -78,8 +78,12 @@ impl Conn {
                 for stanza in stanzas.chunks(each) {
                     // Each goes into a record; they leave when the writer's buffer is full.
                     let written = match &mut **stream {
-                        TlsStream::Client(tls) => io::Write::write(&mut tls.get_mut().1.writer(), stanza),
-                        TlsStream::Server(tls) => io::Write::write(&mut tls.get_mut().1.writer(), stanza),
+                        TlsStream::Client(tls) => {
+                            io::Write::write(&mut tls.get_mut().1.writer(), stanza)
+                        }
+                        TlsStream::Server(tls) => {
+                            io::Write::write(&mut tls.get_mut().1.writer(), stanza)
+                        }
                     }?;
                     let rest = stanza.get(written..).unwrap_or_default();
                     if !rest.is_empty() {

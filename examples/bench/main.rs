@@ -14,14 +14,20 @@ use clap::{Parser, Subcommand};
 
 mod bulk;
 mod conn;
+mod flat;
+mod idle;
+mod joining;
 mod names;
 mod neighbours;
+mod pingpong;
 mod pki;
 mod process;
 mod relay;
 mod report;
 mod scenario;
+mod setup;
 mod stanzas;
+mod starting;
 mod subject;
 
 use scenario::{Plan, Scenario};
@@ -83,22 +89,21 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(arguments: &Arguments, scenarios: &[Scenario]) -> anyhow::Result<()> {
-    let mut subjects = Vec::new();
+    let mut fedgates = Vec::new();
     for given in &arguments.fedgate {
         let (label, program) = given.split_once('=').unwrap_or(("fedgate", given));
-        subjects.push(Subject::Fedgate { label: label.to_owned(), program: program.into() });
+        fedgates.push(Subject::Fedgate { label: label.to_owned(), program: program.into() });
     }
-    if subjects.is_empty() {
+    if fedgates.is_empty() {
         let here = std::env::current_exe()?;
         let built = here.parent().and_then(|examples| examples.parent()).context("no directory")?;
         let program = built.join("fedgate");
-        subjects.push(Subject::Fedgate { label: "fedgate".to_owned(), program });
+        fedgates.push(Subject::Fedgate { label: "fedgate".to_owned(), program });
     }
-    subjects.extend([Subject::TlsRelay, Subject::TcpRelay]);
     let directory = tempfile::tempdir()?;
     subject::make_certificates(directory.path())?;
     let plan = Plan {
-        subjects: &subjects,
+        fedgates: &fedgates,
         runs: arguments.runs.max(1),
         less: if arguments.quick { 100 } else { 1 },
         directory: directory.path(),

@@ -4,8 +4,13 @@
 pub(crate) const LEGACY: &str = "legacy.test";
 /// The file of the certificate that all peers have.
 pub(crate) const PEERS: &str = "peers";
-/// What it is for.
+/// Domains that have a connection each.
 pub(crate) const PEERS_PATTERN: &str = "*.peers.test";
+
+/// Domains that share the connections to their server.
+pub(crate) const SHARED_PATTERN: &str = "*.shared.test";
+/// A certificate that proves none of them, and its file.
+pub(crate) const STRANGERS: &str = "stranger.test";
 
 /// The domain of a peer; all are of the same length.
 pub(crate) fn peer(number: usize) -> String {

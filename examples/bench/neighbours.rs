@@ -21,6 +21,8 @@ use super::{
 #[derive(Clone)]
 pub(crate) struct PeerTls {
     client: Arc<ClientConfig>,
+    /// The same with a certificate that does not prove who it is.
+    stranger: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
 }
 
@@ -58,8 +60,9 @@ pub(crate) struct Server {
 const BACKLOG: u32 = 4096;
 
 impl PeerTls {
-    pub(crate) fn new(identity: &Identity) -> anyhow::Result<Self> {
-        Ok(Self { client: identity.client()?, server: identity.server()? })
+    pub(crate) fn new(identity: &Identity, stranger: &Identity) -> anyhow::Result<Self> {
+        let (client, stranger) = (identity.client()?, stranger.client()?);
+        Ok(Self { client, stranger, server: identity.server()? })
     }
 
     /// A connection to a TLS relay.
@@ -84,7 +87,11 @@ impl PeerTls {
         conn.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await?;
         conn.until("<proceed").await?;
         conn.until(">").await?;
-        conn.connect_tls(&self.client, LEGACY).await?;
+        let client = match proof {
+            Proof::External => &self.client,
+            Proof::Dialback => &self.stranger,
+        };
+        conn.connect_tls(client, LEGACY).await?;
         conn.say(&header).await?;
         let features = conn.until("</stream:features>").await?;
         match proof {
@@ -110,11 +117,15 @@ impl PeerTls {
 
 /// Opens the legacy server's stream to the gate, which then may carry stanzas to a peer.
 pub(crate) async fn open_legacy(gate: SocketAddr, peer: usize) -> anyhow::Result<Conn> {
-    let to = names::peer(peer);
+    open_legacy_to(gate, &names::peer(peer)).await
+}
+
+/// The same by the peer's domain.
+pub(crate) async fn open_legacy_to(gate: SocketAddr, to: &str) -> anyhow::Result<Conn> {
     let mut conn = Conn::open(gate).await?;
-    conn.say(header(LEGACY, &to, "")).await?;
+    conn.say(header(LEGACY, to, "")).await?;
     conn.until("</stream:features>").await?;
-    request(&mut conn, LEGACY, &to).await?;
+    request(&mut conn, LEGACY, to).await?;
     Ok(conn)
 }
 
@@ -175,11 +186,8 @@ async fn legacy(conn: &mut Conn) -> anyhow::Result<()> {
 
 /// A peer accepts: STARTTLS, then EXTERNAL or dialback.
 async fn peer(conn: &mut Conn, tls: &PeerTls) -> anyhow::Result<()> {
-    answer_header(
-        conn,
-        "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>",
-    )
-    .await?;
+    answer_header(conn, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>")
+        .await?;
     conn.until("<starttls").await?;
     conn.until(">").await?;
     conn.say("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await?;
@@ -228,7 +236,7 @@ async fn next_is(conn: &mut Conn, pattern: &str) -> anyhow::Result<bool> {
     Ok(conn.input.starts_with(pattern.as_bytes()))
 }
 
-const DIALBACK: &str = "<dialback xmlns='urn:xmpp:features:dialback'/>";
+const DIALBACK: &str = "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>";
 
 fn header(from: &str, to: &str, more: &str) -> String {
     format!(
@@ -239,7 +247,7 @@ fn header(from: &str, to: &str, more: &str) -> String {
 }
 
 /// The value of an attribute in the first tag that has it.
-fn attribute<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn attribute<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let at = text.find(&format!(" {name}="))? + name.len() + 2;
     let quote = text.get(at..)?.chars().next()?;
     text.get(at + 1..)?.split(quote).next()

@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     TlsIn,
     /// What comes in the clear goes on over TLS.
     TlsOut,
+    /// TLS comes in, and gets back what it says: a handshake and little more.
+    TlsAccept,
 }
 
 /// Bytes of the buffer of each direction.
@@ -57,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { kind, listen, to, directory } = arguments;
     let (kind, to) = (*kind, *to);
-    let name = if kind == Kind::TlsIn { names::LEGACY } else { names::PEERS };
+    let name = if kind == Kind::TlsOut { names::PEERS } else { names::LEGACY };
     let identity = Identity::read(directory, name)?;
     let acceptor = TlsAcceptor::from(identity.server()?);
     let connector = TlsConnector::from(identity.client()?);
@@ -87,6 +89,10 @@ async fn carry(
         Kind::TlsIn => {
             let near = acceptor.accept(near).await?;
             copy(near, connect(to).await?).await?;
+        }
+        Kind::TlsAccept => {
+            let (mut from, mut to) = io::split(acceptor.accept(near).await?);
+            io::copy(&mut from, &mut to).await?;
         }
         Kind::TlsOut => {
             let name = ServerName::try_from(names::peer(0))?;

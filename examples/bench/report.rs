@@ -24,12 +24,12 @@ pub(crate) struct Row {
     pub(crate) scenario: String,
     pub(crate) subject: String,
     pub(crate) runs: Vec<Measured>,
-    /// What is compared with the byte-blind TLS relay in the same run.
-    pub(crate) ratios: Vec<Ratio>,
+    /// What was promised, above all ratios to the byte-blind TLS relay in the same run.
+    pub(crate) figures: Vec<Figure>,
 }
 
 /// A figure that has a target.
-pub(crate) struct Ratio {
+pub(crate) struct Figure {
     /// Of what.
     pub(crate) what: &'static str,
     pub(crate) value: f64,
@@ -38,7 +38,7 @@ pub(crate) struct Ratio {
 }
 
 /// What a run is judged by.
-type Figure = fn(&Measured) -> f64;
+type Judged = fn(&Measured) -> f64;
 
 impl Measured {
     /// CPU seconds for a million; microseconds for one.
@@ -69,7 +69,7 @@ impl Row {
             scenario: scenario.to_owned(),
             subject: subject.to_owned(),
             runs,
-            ratios: Vec::new(),
+            figures: Vec::new(),
         }
     }
 
@@ -77,21 +77,21 @@ impl Row {
     pub(crate) fn compare(
         &mut self,
         what: &'static str,
-        figure: Figure,
+        figure: Judged,
         base: &[Measured],
         target: Option<f64>,
     ) {
         let ratios = self.runs.iter().zip(base).map(|(ours, base)| figure(ours) / figure(base));
-        self.ratios.push(Ratio { what, value: median(ratios.collect()), target });
+        self.figures.push(Figure { what, value: median(ratios.collect()), target });
     }
 
-    fn median(&self, figure: Figure) -> f64 {
+    fn median(&self, figure: Judged) -> f64 {
         median(self.runs.iter().map(figure).collect())
     }
 
     fn json(&self) -> Value {
-        let ratios: Vec<_> = self
-            .ratios
+        let figures: Vec<_> = self
+            .figures
             .iter()
             .map(|r| {
                 let met = r.target.map(|target| r.value <= target);
@@ -111,7 +111,7 @@ impl Row {
             "p50_us": has_latency.then(|| self.median(Measured::p50)),
             "p99_us": has_latency.then(|| self.median(Measured::p99)),
             "rss_bytes": self.median(|run| count(run.rss)),
-            "ratios_to_tls_relay": ratios,
+            "figures": figures,
         })
     }
 }
@@ -133,7 +133,7 @@ pub(crate) fn head() -> String {
         "p50 us",
         "p99 us",
         "RSS MB",
-        "to the byte-blind TLS relay",
+        "to the byte-blind TLS relay, and what was promised",
     )
 }
 
@@ -153,7 +153,7 @@ pub(crate) fn line(row: &Row) -> String {
         number(row.median(Measured::p99), 1),
         number(row.median(|run| count(run.rss)) / 1e6, 1),
     );
-    for Ratio { what, value, target } in &row.ratios {
+    for Figure { what, value, target } in &row.figures {
         // Writing into a string cannot fail.
         let _ = write!(line, "{what} {value:.2}");
         if let Some(target) = target {
@@ -163,6 +163,16 @@ pub(crate) fn line(row: &Row) -> String {
         line += "  ";
     }
     line.trim_end().to_owned() + "\n"
+}
+
+/// The 50th and the 99th percentile.
+pub(crate) fn percentiles(mut times: Vec<Duration>) -> (Duration, Duration) {
+    times.sort_unstable();
+    let at = |percent: usize| {
+        let rank = (times.len() * percent).div_ceil(100).max(1);
+        times.get(rank - 1).copied().unwrap_or_default()
+    };
+    (at(50), at(99))
 }
 
 /// The middle one; of an even number the mean of the two.

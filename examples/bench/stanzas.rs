@@ -14,6 +14,27 @@ pub(crate) struct Sequence {
     ids: [usize; 2],
 }
 
+/// What messages look like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Form {
+    pub(crate) shape: Shape,
+    /// Bytes of one.
+    pub(crate) size: usize,
+}
+
+/// What they carry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shape {
+    /// Text.
+    Text,
+    /// What OMEMO makes of text (XEP-0384): a key for each device of the recipients.
+    Encrypted,
+    /// A picture in base64, as in XEP-0084.
+    Picture,
+    /// Many small elements with attributes, as publish-subscribe and service discovery have them.
+    Items,
+}
+
 /// Which way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Direction {
@@ -29,22 +50,21 @@ const DIGITS: usize = 12;
 const MARK: &str = "000000000000";
 
 impl Sequence {
-    /// Messages of `size` bytes between a peer and the legacy server.
-    pub(crate) fn new(direction: Direction, peer: usize, size: usize) -> Self {
-        let (peer, legacy) = (format!("juliet@{}/balcony", names::peer(peer)), "romeo@legacy.test/x1");
+    /// Messages of this form between a peer and the legacy server.
+    pub(crate) fn new(direction: Direction, peer: usize, form: Form) -> Self {
+        let (peer, legacy) =
+            (format!("juliet@{}/balcony", names::peer(peer)), "romeo@legacy.test/x1");
         let (from, to) = match direction {
             Direction::In => (&*peer, legacy),
             Direction::Out => (legacy, &*peer),
         };
-        let head = format!("<message from='{from}' to='{to}' id='{MARK}' type='chat'><body>");
-        let middle = "</body><request xmlns='urn:xmpp:receipts'/><origin-id xmlns='urn:xmpp:sid:0'";
-        let middle = format!("{middle} id='{MARK}'/>");
-        let end = "</message>";
-        let room = size.saturating_sub(head.len() + middle.len() + end.len());
-        // Half of what is long is text, and half is small elements with attributes.
-        let entries = entries(if room > 1000 { room / 2 } else { 0 });
-        let message = [&*head, &text(room.saturating_sub(entries.len())), &middle, &entries, end];
-        let message = message.concat();
+        let head = format!("<message from='{from}' to='{to}' id='{MARK}' type='chat'>");
+        let end = format!(
+            "<request xmlns='urn:xmpp:receipts'/>\
+             <origin-id xmlns='urn:xmpp:sid:0' id='{MARK}'/></message>"
+        );
+        let content = form.shape.content(form.size.saturating_sub(head.len() + end.len()));
+        let message = [head, content, end].concat();
         let first = message.find(MARK).unwrap_or_default();
         let second = message.rfind(MARK).unwrap_or_default();
         Self { message: message.into_bytes(), ids: [first, second] }
@@ -95,6 +115,46 @@ pub(crate) fn peer_of(message: &[u8]) -> Option<usize> {
     names::number(std::str::from_utf8(message.get(start..end)?).ok()?)
 }
 
+impl Form {
+    /// A line of a chat.
+    pub(crate) const TEXT: Self = Self { shape: Shape::Text, size: 300 };
+    /// The same, encrypted.
+    pub(crate) const ENCRYPTED: Self = Self { shape: Shape::Encrypted, size: 4_000 };
+    /// A picture.
+    pub(crate) const PICTURE: Self = Self { shape: Shape::Picture, size: 64_000 };
+    /// As much, and hard to read.
+    pub(crate) const ITEMS: Self = Self { shape: Shape::Items, size: 64_000 };
+    /// A larger picture.
+    pub(crate) const BURST: Self = Self { shape: Shape::Picture, size: 100_000 };
+}
+
+impl Shape {
+    /// Elements of so many bytes.
+    fn content(self, bytes: usize) -> String {
+        match self {
+            Self::Text => filled("<body>", text, "</body>", bytes),
+            Self::Encrypted => {
+                let end = "</payload></encrypted><store xmlns='urn:xmpp:hints'/>";
+                filled(&keys(bytes * 4 / 5), base64, end, bytes)
+            }
+            Self::Picture => {
+                let head = "<event xmlns='http://jabber.org/protocol/pubsub#event'>\
+                    <items node='urn:xmpp:avatar:data'>\
+                    <item id='111f4b3c50d7b0df729d299bc6f8e9ef9066971f'>\
+                    <data xmlns='urn:xmpp:avatar:data'>";
+                filled(head, base64, "</data></item></items></event>", bytes)
+            }
+            Self::Items => filled(&items(bytes - bytes / 100), text, "</body>", bytes),
+        }
+    }
+}
+
+/// `head`, so much that it becomes `bytes` in all, and `end`.
+fn filled(head: &str, with: fn(usize) -> String, end: &str, bytes: usize) -> String {
+    let middle = with(bytes.saturating_sub(head.len() + end.len()));
+    [head, &middle, end].concat()
+}
+
 /// Running text of so many bytes, with what text has: entities, letters beyond ASCII, line ends.
 fn text(bytes: usize) -> String {
     const TEXT: &str = "Good night, good night! Parting is such sweet sorrow, &quot;that I shall \
@@ -111,28 +171,47 @@ fn text(bytes: usize) -> String {
     }
 }
 
-/// What a publish-subscribe service sends about a blog, of at most so many bytes.
-fn entries(bytes: usize) -> String {
-    let head = "<event xmlns='http://jabber.org/protocol/pubsub#event'>\
-        <items node='urn:xmpp:microblog:0'>";
-    let end = "</items></event>";
-    let item = |number: usize| {
-        format!(
+/// So many letters that could be base64.
+fn base64(bytes: usize) -> String {
+    const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    LETTERS.chars().cycle().step_by(23).take(bytes).collect()
+}
+
+/// The beginning of an encrypted message up to its payload, with keys of about so many bytes.
+fn keys(bytes: usize) -> String {
+    let mut keys = String::from(
+        "<body>This message is encrypted with OMEMO.</body>\
+         <encryption xmlns='urn:xmpp:eme:0' namespace='eu.siacs.conversations.axolotl'/>\
+         <encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1042913571'>",
+    );
+    for number in 0..bytes / 180 {
+        keys += &format!("<key rid='{}'>{}</key>", 1_217_000_000 + number * 7919, base64(148));
+    }
+    keys + "<iv>c2l4dGVlbiBieXRlcyE=</iv></header><payload>"
+}
+
+/// What a publish-subscribe service sends about a blog, of at most so many bytes, and the beginning
+/// of a text.
+fn items(bytes: usize) -> String {
+    let mut items = String::from(
+        "<event xmlns='http://jabber.org/protocol/pubsub#event'>\
+         <items node='urn:xmpp:microblog:0'>",
+    );
+    let end = "</items></event><body>";
+    for number in 0.. {
+        let item = format!(
             "<item id='{number:08}' publisher='juliet@capulet.example'>\
              <entry xmlns='http://www.w3.org/2005/Atom'><title type='text'>Balcony {number}</title>\
              <published>2026-01-01T00:00:00Z</published>\
-             <link rel='alternate' href='http://capulet.example/?a={number}&amp;b=1'/></entry></item>"
-        )
-    };
-    let mut entries = String::from(head);
-    for number in 0.. {
-        let item = item(number);
-        if entries.len() + item.len() + end.len() > bytes {
+             <link rel='alternate' href='http://capulet.example/?a={number}&amp;b=1'/>\
+             </entry></item>"
+        );
+        if items.len() + item.len() + end.len() > bytes {
             break;
         }
-        entries += &item;
+        items += &item;
     }
-    if entries.len() == head.len() { String::new() } else { entries + end }
+    items + end
 }
 
 #[cfg(test)]
@@ -142,16 +221,16 @@ mod tests {
     #[test]
     fn sizes_are_exact_and_ids_rise() {
         for direction in [Direction::In, Direction::Out] {
-            for size in [300, 4_000, 64_000, 100_000] {
-                let mut sequence = Sequence::new(direction, 42, size);
+            for form in [Form::TEXT, Form::ENCRYPTED, Form::PICTURE, Form::ITEMS, Form::BURST] {
+                let mut sequence = Sequence::new(direction, 42, form);
                 let mut out = Vec::new();
                 for _ in 0..11 {
                     sequence.write(&mut out);
                 }
-                assert_eq!(out.len(), 11 * size);
+                assert_eq!(out.len(), 11 * form.size);
                 assert_eq!(peer_of(&out), Some(42));
                 assert_eq!(out.windows(DIGITS).filter(|w| *w == b"000000000010").count(), 2);
-                let mut receiver = Sequence::new(direction, 42, size);
+                let mut receiver = Sequence::new(direction, 42, form);
                 let mut input = BytesMut::from(&*out);
                 assert_eq!(receiver.check(&mut input).unwrap(), 11);
                 assert!(receiver.check(&mut BytesMut::from(&*out)).is_err());

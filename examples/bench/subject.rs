@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use tokio::time::sleep;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::sleep,
+};
 
 use super::{
     conn::{Conn, PATIENCE},
@@ -34,6 +37,8 @@ pub(crate) enum Subject {
     TlsRelay,
     /// The relay that does not.
     TcpRelay,
+    /// What accepts TLS, and carries nothing on.
+    TlsAccept,
 }
 
 /// A running subject.
@@ -42,7 +47,9 @@ pub(crate) struct Running {
     /// Where peers connect to; of relays, everybody.
     public: SocketAddr,
     /// Where the legacy server connects to.
-    local: SocketAddr,
+    pub(crate) local: SocketAddr,
+    /// When it was seen to listen.
+    pub(crate) ready: Instant,
     /// The servers behind it. Of a relay one is where everything goes, and the other idle.
     pub(crate) legacy: Server,
     pub(crate) peers: Server,
@@ -68,6 +75,7 @@ impl Subject {
             Self::Fedgate { label, .. } => label,
             Self::TlsRelay => "tls-relay",
             Self::TcpRelay => "tcp-relay",
+            Self::TlsAccept => "tls-accept",
         }
     }
 
@@ -82,11 +90,12 @@ impl Subject {
         directory: &Path,
         extra: &Extra,
     ) -> anyhow::Result<Running> {
-        let tls = PeerTls::new(&Identity::read(directory, names::PEERS)?)?;
+        let identity = |name| Identity::read(directory, name);
+        let tls = PeerTls::new(&identity(names::PEERS)?, &identity(names::STRANGERS)?)?;
         let role = match (self, direction) {
             (Self::Fedgate { .. }, _) => [Role::Legacy, Role::Peer(tls.clone())],
             (Self::TlsRelay, Direction::Out) => [Role::Plain, Role::Tls(tls.clone())],
-            (Self::TlsRelay, Direction::In) | (Self::TcpRelay, _) => [Role::Plain, Role::Plain],
+            _ => [Role::Plain, Role::Plain],
         };
         let [legacy, peers] = role.map(Server::start);
         let (legacy, peers) = (legacy?, peers?);
@@ -94,7 +103,8 @@ impl Subject {
         let (public, local) = (free_address()?, free_address()?);
         let command = match self {
             Self::Fedgate { program, .. } => {
-                let text = configuration(directory, &home, [public, local], [&legacy, &peers], extra);
+                let text =
+                    configuration(directory, &home, [public, local], [&legacy, &peers], extra);
                 let config = home.join("conf.d");
                 fs::create_dir(&config)?;
                 fs::write(config.join("10.yaml"), text)?;
@@ -102,10 +112,11 @@ impl Subject {
                 command.arg("run").arg("--config").arg(&config);
                 command
             }
-            Self::TlsRelay | Self::TcpRelay => {
+            Self::TlsRelay | Self::TcpRelay | Self::TlsAccept => {
                 let (kind, to) = match (self, direction) {
                     (Self::TcpRelay, Direction::In) => ("tcp", legacy.address),
                     (Self::TcpRelay, Direction::Out) => ("tcp", peers.address),
+                    (Self::TlsAccept, _) => ("tls-accept", legacy.address),
                     (_, Direction::In) => ("tls-in", legacy.address),
                     (_, Direction::Out) => ("tls-out", peers.address),
                 };
@@ -117,9 +128,9 @@ impl Subject {
         };
         let log = home.join("log");
         let process = Process::spawn(command, &File::create(&log)?)?;
-        let subject = self.clone();
+        let (subject, ready) = (self.clone(), Instant::now());
         let mut running =
-            Running { process, public, local, legacy, peers, tls, log, subject };
+            Running { process, public, local, ready, legacy, peers, tls, log, subject };
         running.wait_until_ready().await?;
         Ok(running)
     }
@@ -128,12 +139,24 @@ impl Subject {
 impl Running {
     /// Opens what carries a peer's stanzas in this direction.
     pub(crate) async fn open(&self, direction: Direction, peer: usize) -> anyhow::Result<Conn> {
+        self.open_with(direction, peer, Proof::External).await
+    }
+
+    /// The same, with a peer that proves itself in this way.
+    pub(crate) async fn open_with(
+        &self,
+        direction: Direction,
+        peer: usize,
+        proof: Proof,
+    ) -> anyhow::Result<Conn> {
         match (&self.subject, direction) {
             (Subject::Fedgate { .. }, Direction::In) => {
-                self.tls.open(self.public, peer, Proof::External).await
+                self.tls.open(self.public, peer, proof).await
             }
             (Subject::Fedgate { .. }, Direction::Out) => open_legacy(self.local, peer).await,
-            (Subject::TlsRelay, Direction::In) => self.tls.connect(self.public).await,
+            (Subject::TlsRelay, Direction::In) | (Subject::TlsAccept, _) => {
+                self.tls.connect(self.public).await
+            }
             (Subject::TlsRelay, Direction::Out) | (Subject::TcpRelay, _) => {
                 Conn::open(self.public).await
             }
@@ -141,19 +164,24 @@ impl Running {
         .with_context(|| format!("open a stream through {}", self.subject.label()))
     }
 
-    /// Where this direction's stanzas arrive.
-    pub(crate) fn arrivals(&mut self, direction: Direction) -> &mut Server {
-        match direction {
+    /// The streams that this direction's stanzas arrive on.
+    pub(crate) fn take_arrivals(&mut self, direction: Direction) -> UnboundedReceiver<Conn> {
+        let server = match direction {
             Direction::In => &mut self.legacy,
             Direction::Out => &mut self.peers,
-        }
+        };
+        std::mem::replace(&mut server.streams, unbounded_channel().1)
     }
 
     /// The last lines of its log.
     pub(crate) fn log(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
-        lines.iter().skip(lines.len().saturating_sub(10)).map(|line| format!("\n  {line}")).collect()
+        lines
+            .iter()
+            .skip(lines.len().saturating_sub(10))
+            .map(|line| format!("\n  {line}"))
+            .collect()
     }
 
     async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
@@ -173,6 +201,7 @@ impl Running {
                 sleep(Duration::from_millis(2)).await;
             }
         }
+        self.ready = Instant::now();
         // What is left of those attempts is over before anything is counted.
         sleep(Duration::from_millis(50)).await;
         while self.legacy.streams.try_recv().is_ok() || self.peers.streams.try_recv().is_ok() {}
@@ -187,7 +216,12 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 
 /// Makes the certificates of all.
 pub(crate) fn make_certificates(directory: &Path) -> anyhow::Result<()> {
-    pki::make(directory, &[(LEGACY, &[LEGACY]), (names::PEERS, &[names::PEERS_PATTERN])])
+    let identities: [(_, &[_]); 3] = [
+        (LEGACY, &[LEGACY]),
+        (names::PEERS, &[names::PEERS_PATTERN, names::SHARED_PATTERN]),
+        (names::STRANGERS, &[names::STRANGERS]),
+    ];
+    pki::make(directory, &identities)
 }
 
 /// The configuration of a fedgate. There are no rates, for those are meant to slow senders down,
@@ -220,12 +254,16 @@ limits:
   rate: off
   stanza_rate: off
 rules:
-  - match: '*.peers.test'
+  - match: '{own}'
     connect: {{ address: '{peers}', tls: starttls }}
     compat: {{ multiplex: off }}
+  - match: '{shared}'
+    connect: {{ address: '{peers}', tls: starttls }}
 {rules}
 {top}
 ",
         ca = pki::CA,
+        own = names::PEERS_PATTERN,
+        shared = names::SHARED_PATTERN,
     )
 }
