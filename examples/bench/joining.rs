@@ -40,7 +40,7 @@ pub(crate) async fn measure(
         };
         let (asked, answered) = tokio::join!(asking, arrival(&mut conn));
         asked.with_context(|| running.log())?;
-        trips.push(count(answered?));
+        trips.push(count(answered.with_context(|| running.log())?));
         times.push(begin.elapsed());
         let mut further = 0;
         while running.peers.streams.try_recv().is_ok() {

@@ -11,9 +11,11 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 mod bulk;
 mod conn;
+mod dns;
 mod flat;
 mod idle;
 mod joining;
@@ -85,7 +87,16 @@ fn main() -> anyhow::Result<()> {
         return Ok(io::stdout().write_all(names.as_bytes())?);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(measure(&arguments, &scenarios))
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        // What is dropped takes its processes and files along.
+        tokio::select! {
+            outcome = measure(&arguments, &scenarios) => outcome,
+            _ = terminate.recv() => bail!("terminated"),
+            _ = interrupt.recv() => bail!("interrupted"),
+        }
+    })
 }
 
 async fn measure(arguments: &Arguments, scenarios: &[Scenario]) -> anyhow::Result<()> {

@@ -64,7 +64,7 @@ pub(crate) fn all() -> Vec<Scenario> {
                 for packing in [Packing::Many, Packing::Single] {
                     let load = Load { direction, form, streams, packing, count };
                     if !is_needless(&load) {
-                        add(name(&load), What::Bulk(load));
+                        add(bulk_name(&load), What::Bulk(load));
                     }
                 }
             }
@@ -100,7 +100,7 @@ fn is_needless(load: &Load) -> bool {
     }
 }
 
-fn name(load: &Load) -> String {
+fn bulk_name(load: &Load) -> String {
     let direction = match load.direction {
         Direction::In => "in",
         Direction::Out => "out",
@@ -130,7 +130,7 @@ impl Scenario {
                 }
             }
             What::Idle { connections } => {
-                let connections = plan.connections(connections, 1)?;
+                let connections = plan.connections(connections, 1)?.max(10);
                 for subject in plan.with(&[Subject::TlsRelay]) {
                     rows.push(idle::measure(name, &subject, connections, directory).await?);
                 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use tempfile::TempDir;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     time::sleep,
@@ -16,6 +17,7 @@ use tokio::{
 
 use super::{
     conn::{Conn, PATIENCE},
+    dns::NameServer,
     names::{self, LEGACY},
     neighbours::{PeerTls, Proof, Role, Server, open_legacy},
     pki::{self, Identity},
@@ -54,7 +56,9 @@ pub(crate) struct Running {
     pub(crate) legacy: Server,
     pub(crate) peers: Server,
     tls: PeerTls,
-    log: PathBuf,
+    _dns: NameServer,
+    /// Its files.
+    home: TempDir,
     subject: Subject,
 }
 
@@ -68,6 +72,9 @@ pub(crate) struct Extra {
     /// Further top-level lines.
     pub(crate) top: String,
 }
+
+/// What it says, in its directory.
+const LOG: &str = "log";
 
 impl Subject {
     pub(crate) fn label(&self) -> &str {
@@ -83,7 +90,7 @@ impl Subject {
         matches!(self, Self::Fedgate { .. })
     }
 
-    /// Starts it for one direction, and the servers around it. Its files are under `directory`.
+    /// Starts it for one direction, and the servers around it. Certificates are in `directory`.
     pub(crate) async fn start(
         &self,
         direction: Direction,
@@ -99,12 +106,20 @@ impl Subject {
         };
         let [legacy, peers] = role.map(Server::start);
         let (legacy, peers) = (legacy?, peers?);
-        let home = tempfile::tempdir_in(directory)?.keep();
+        let dns = NameServer::start(peers.address).await?;
+        let home_directory = tempfile::tempdir()?;
+        let home = home_directory.path();
         let (public, local) = (free_address()?, free_address()?);
         let command = match self {
             Self::Fedgate { program, .. } => {
-                let text =
-                    configuration(directory, &home, [public, local], [&legacy, &peers], extra);
+                let text = configuration(
+                    directory,
+                    home,
+                    [public, local],
+                    [&legacy, &peers],
+                    dns.address,
+                    extra,
+                );
                 let config = home.join("conf.d");
                 fs::create_dir(&config)?;
                 fs::write(config.join("10.yaml"), text)?;
@@ -126,11 +141,20 @@ impl Subject {
                 command
             }
         };
-        let log = home.join("log");
-        let process = Process::spawn(command, &File::create(&log)?)?;
+        let process = Process::spawn(command, &File::create(home.join(LOG))?)?;
         let (subject, ready) = (self.clone(), Instant::now());
-        let mut running =
-            Running { process, public, local, ready, legacy, peers, tls, log, subject };
+        let mut running = Running {
+            process,
+            public,
+            local,
+            ready,
+            legacy,
+            peers,
+            tls,
+            _dns: dns,
+            home: home_directory,
+            subject,
+        };
         running.wait_until_ready().await?;
         Ok(running)
     }
@@ -175,7 +199,7 @@ impl Running {
 
     /// The last lines of its log.
     pub(crate) fn log(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let text = fs::read_to_string(self.home.path().join(LOG)).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines
             .iter()
@@ -225,12 +249,13 @@ pub(crate) fn make_certificates(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// The configuration of a fedgate. There are no rates, for those are meant to slow senders down,
-/// and no DNS: a rule says where peers are.
+/// and a rule says where peers are.
 fn configuration(
     directory: &Path,
     home: &Path,
     [public, local]: [SocketAddr; 2],
     [legacy, peers]: [&Server; 2],
+    dns: SocketAddr,
     extra: &Extra,
 ) -> String {
     let (directory, home) = (directory.display(), home.display());
@@ -243,7 +268,8 @@ legacy: {{ old: {{ address: '{legacy}', domains: [{LEGACY}{domains}] }} }}
 certificates: [{{ cert: {directory}/{LEGACY}.crt, key: {directory}/{LEGACY}.key }}]
 tls: {{ roots: [{directory}/{ca}] }}
 listen: {{ public: ['{public}'], local: ['{local}'] }}
-resolver: {{ servers: ['127.0.0.1:9'] }}
+resolver: {{ servers: ['{dns}'] }}
+networks: {{ deny_out: [] }}
 log: {{ level: warn }}
 limits:
   connections_per_address: 1000000
@@ -257,13 +283,10 @@ rules:
   - match: '{own}'
     connect: {{ address: '{peers}', tls: starttls }}
     compat: {{ multiplex: off }}
-  - match: '{shared}'
-    connect: {{ address: '{peers}', tls: starttls }}
 {rules}
 {top}
 ",
         ca = pki::CA,
         own = names::PEERS_PATTERN,
-        shared = names::SHARED_PATTERN,
     )
 }
