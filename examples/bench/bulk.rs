@@ -96,20 +96,59 @@ impl Flow {
 
     /// The same over the first `streams` only.
     pub(crate) async fn run_over(&self, streams: usize, count: u64) -> anyhow::Result<Measured> {
-        let streams = streams.min(self.orders.len()) as u64;
-        let each = (count / streams).max(1);
-        self.meter.due.fetch_add(each * streams, Ordering::SeqCst);
-        let (cpu, start) = (self.running.process.cpu()?, Instant::now());
-        for (order, _) in self.orders.iter().zip(0..streams) {
-            order.send(each).map_err(|_| anyhow!("a sender is gone"))?;
+        let streams = streams.min(self.orders.len());
+        let each = (count / streams as u64).max(1);
+        self.measure(each * streams as u64, async {
+            self.order(self.orders.iter().take(streams), each).await
+        })
+        .await
+    }
+
+    /// Sends about `count` stanzas in rounds: `each` on `streams` of them, then as many on the next,
+    /// when those have arrived.
+    pub(crate) async fn run_in_turns(
+        &self,
+        streams: usize,
+        each: u64,
+        count: u64,
+    ) -> anyhow::Result<Measured> {
+        let rounds = (count / each).div_ceil(streams as u64);
+        let mut turns = self.orders.iter().cycle();
+        self.measure(rounds * each * streams as u64, async {
+            for _ in 0..rounds {
+                self.order(turns.by_ref().take(streams), each).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Has these streams send so many each, and waits until all have arrived.
+    async fn order(
+        &self,
+        streams: impl Iterator<Item = &mpsc::UnboundedSender<u64>>,
+        each: u64,
+    ) -> anyhow::Result<()> {
+        let streams: Vec<_> = streams.collect();
+        self.meter.due.fetch_add(each * streams.len() as u64, Ordering::SeqCst);
+        for stream in streams {
+            stream.send(each).map_err(|_| anyhow!("a sender is gone"))?;
         }
-        self.meter.wait().await.with_context(|| self.running.log())?;
-        let wall = start.elapsed();
+        self.meter.wait().await.with_context(|| self.running.log())
+    }
+
+    async fn measure(
+        &self,
+        stanzas: u64,
+        work: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<Measured> {
+        let (cpu, start) = (self.running.process.cpu()?, Instant::now());
+        work.await?;
         Ok(Measured {
+            wall: start.elapsed(),
             cpu: self.running.process.cpu()?.since(&cpu),
-            wall,
-            stanzas: each * streams,
-            bytes: each * streams * self.load.form.size as u64,
+            stanzas,
+            bytes: stanzas * self.load.form.size as u64,
             rss: self.running.process.rss()?,
             ..Measured::default()
         })

@@ -16,7 +16,7 @@ use super::{
 pub(crate) enum More {
     /// Peers with a stream each that say nothing.
     Peers,
-    /// Peers that all send.
+    /// Peers that send in turns.
     Active,
     /// Rules for others.
     Rules,
@@ -24,6 +24,9 @@ pub(crate) enum More {
 
 /// So many peers send, and so many rules there are, where there are few.
 pub(crate) const FEW: usize = 10;
+
+/// Stanzas that one sends when it is its turn: 16 kB.
+const BATCH: u64 = 54;
 
 impl More {
     pub(crate) fn name(self) -> &'static str {
@@ -58,12 +61,14 @@ pub(crate) async fn measure(
     // All peers have said something before; this is the warm-up, too.
     low.run(count / 4).await?;
     high.run((count / 4).max(peers as u64)).await?;
-    let active = if more == More::Active { peers } else { FEW };
-    high.run_over(FEW, count / 4).await?;
     let (mut ratios, mut all) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        let few = low.run(count).await?;
-        let measured = high.run_over(active, count).await?;
+        let (few, measured) = if more == More::Active {
+            let few = low.run_in_turns(FEW, BATCH, count).await?;
+            (few, high.run_in_turns(FEW, BATCH, count).await?)
+        } else {
+            (low.run(count).await?, high.run_over(FEW, count).await?)
+        };
         ratios.push(measured.cpu_per_million() / few.cpu_per_million());
         all.push(measured);
     }

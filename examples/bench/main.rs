@@ -44,7 +44,7 @@ struct Arguments {
     /// Runs of each, of which the median counts.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// A hundredth of the work: to see that it works, not for figures.
+    /// A hundredth of the work, to see that all is well; the figures mean nothing.
     #[arg(long)]
     quick: bool,
     /// Writes the figures into a file, too.

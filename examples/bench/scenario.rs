@@ -1,6 +1,6 @@
 //! What is measured, by name, and what was promised of it.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::Context;
 
@@ -131,8 +131,9 @@ impl Scenario {
             }
             What::Idle { connections } => {
                 let connections = plan.connections(connections, 1)?.max(10);
+                let pause = Duration::from_secs(3) / plan.less.try_into().unwrap_or(1);
                 for subject in plan.with(&[Subject::TlsRelay]) {
-                    rows.push(idle::measure(name, &subject, connections, directory).await?);
+                    rows.push(idle::measure(name, &subject, connections, pause, directory).await?);
                 }
             }
             What::Starting(much) => {
