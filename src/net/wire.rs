@@ -277,6 +277,14 @@ impl Wire {
         self.unanswered = 0;
     }
 
+    /// Closes the connection without a word.
+    pub fn cut(&mut self) {
+        self.transport = Transport::Gone;
+        self.discard();
+        self.dirty = false;
+        self.input = BytesMut::new();
+    }
+
     /// Gives memory back that a burst needed.
     pub fn shrink(&mut self) {
         if self.input.is_empty() && self.input.capacity() > KEEP {

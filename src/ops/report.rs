@@ -121,6 +121,12 @@ pub struct Stream {
     pub tls: Option<String>,
     /// Its cipher suite.
     pub cipher: Option<String>,
+    /// Stream management: `off`, `on`, or `resumable`.
+    #[serde(default)]
+    pub sm: String,
+    /// Stanzas that were sent and are not acknowledged.
+    #[serde(default)]
+    pub unacknowledged: u64,
     /// The certificate of the other end, as it was shown.
     pub certificate: Option<PeerCertificate>,
     /// The level of XEP-0238 that is reached; `none` before a pair is authorized.

@@ -36,6 +36,7 @@ use super::{
     remembering::Remembering,
     routes::Routes,
     services::Services,
+    sessions::Sessions,
     sharing::Sharing,
 };
 use crate::{
@@ -64,6 +65,7 @@ pub(super) struct Gate {
     keys: Arc<DialbackKeys>,
     routes: Routes,
     sharing: Sharing,
+    sessions: Arc<Sessions>,
     checking: Arc<Checking>,
     admission: Arc<Admission>,
     metrics: Metrics,
@@ -118,6 +120,7 @@ impl Gate {
             keys: Arc::new(keys),
             routes: Routes::default(),
             sharing: Sharing::default(),
+            sessions: Arc::default(),
             checking: Checking::new(),
             admission: Arc::default(),
             metrics: Metrics::new(),
@@ -222,6 +225,11 @@ impl Gate {
     /// The streams that pairs can share.
     pub(super) fn sharing(&self) -> &Sharing {
         &self.sharing
+    }
+
+    /// The streams of peers that can be resumed.
+    pub(super) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
     }
 
     pub(super) fn checking(&self) -> &Arc<Checking> {

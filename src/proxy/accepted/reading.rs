@@ -65,6 +65,12 @@ impl Leg {
         let Some(header) = self.frames.framer().header() else {
             return Err(End::Broken("stanza without a stream header".into()));
         };
+        self.quiet = None;
+        if self.closing.is_some() && self.managing.is_some() {
+            // It comes behind our last answer, so that it is still the peer's.
+            self.wire.input().advance(len);
+            return Ok(());
+        }
         self.used = Instant::now();
         self.intake.stanza(self.wire.input(), header, tag, len, &grant);
         Ok(())
@@ -73,6 +79,7 @@ impl Leg {
     /// Takes a token that is no stanza from the front of the input.
     async fn token(&mut self, token: Token) -> Result<(), End> {
         let mut actions = Vec::new();
+        let is_request = matches!(token.kind, TokenKind::Element(_));
         let outcome = match token.kind {
             TokenKind::Declaration => Ok(()),
             TokenKind::Space => {
@@ -95,6 +102,9 @@ impl Leg {
         };
         self.wire.input().advance(token.len);
         self.act(actions).await?;
+        if is_request {
+            self.quiet = None;
+        }
         Ok(outcome?)
     }
 }

@@ -78,6 +78,10 @@ impl<'a> Job<'a> {
             external: false,
             bidi: (side == Side::Peer && may_return(&config, pair))
                 .then(|| taken(&config, &pair.reversed())),
+            management: side == Side::Peer
+                && decide(&config, pair, Direction::Outbound).stream_management(),
+            resumption: config.limits.resumption.is_some(),
+            former: None,
             secret: match side {
                 Side::Peer => gate.keys().public().clone(),
                 Side::Legacy => gate.keys().local(&legacy.name),
