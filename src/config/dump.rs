@@ -380,8 +380,7 @@ impl Limits {
             unacknowledged,
             resumption,
         } = *limits;
-        let or_off =
-            |time: Option<_>| time.map_or_else(|| "off".to_owned(), value::show_duration);
+        let or_off = |time: Option<_>| time.map_or_else(|| "off".to_owned(), value::show_duration);
         Self {
             stanza: value::show_size(stanza),
             element_before_auth: value::show_size(element_before_auth),

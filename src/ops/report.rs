@@ -81,10 +81,16 @@ pub struct StanzaCounts {
     pub inbound: u64,
     /// Taken from legacy servers.
     pub outbound: u64,
+    /// Written to their target's server, or acknowledged by it.
+    #[serde(default)]
+    pub delivered: u64,
     /// Returned with an error.
     pub bounced: u64,
     /// Undeliverable, and want no error.
     pub dropped: u64,
+    /// Refused by a rule for what they carry.
+    #[serde(default)]
+    pub refused: u64,
     /// Errors that could not be returned.
     pub errors_lost: u64,
 }

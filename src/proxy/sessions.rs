@@ -114,11 +114,8 @@ impl Session {
         let within = |most| move |n: usize| (n < most).then_some(n + 1);
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
         sessions.parked.fetch_update(set, get, within(PARKED_MAX)).ok()?;
-        let of_domain = *sessions
-            .parked_of
-            .entry(domain.clone())
-            .and_modify(|n| *n += 1)
-            .or_insert(1);
+        let of_domain =
+            *sessions.parked_of.entry(domain.clone()).and_modify(|n| *n += 1).or_insert(1);
         let parking = Parking { sessions: Arc::clone(sessions), domain: domain.clone() };
         (of_domain <= PARKED_OF_DOMAIN).then_some(parking)
     }

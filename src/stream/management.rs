@@ -122,10 +122,15 @@ impl Said {
         let former = || Some(Former { id: id("previd")?.to_owned(), h: h()? });
         Some(match name {
             ElementName::SmEnable => Self::Enable { resume: flag("resume") },
-            ElementName::SmEnabled => Self::Enabled(id("id").filter(|_| flag("resume")).map(|id| {
-                let max = element.attr("max").and_then(count);
-                Resumption { id: id.to_owned(), max: max.map(|s| Duration::from_secs(s.into())) }
-            })),
+            ElementName::SmEnabled => {
+                Self::Enabled(id("id").filter(|_| flag("resume")).map(|id| {
+                    let max = element.attr("max").and_then(count);
+                    Resumption {
+                        id: id.to_owned(),
+                        max: max.map(|s| Duration::from_secs(s.into())),
+                    }
+                }))
+            }
             ElementName::SmFailed => Self::Failed(h()),
             ElementName::SmResume => Self::Resume(former()?),
             ElementName::SmResumed => Self::Resumed(former()?),

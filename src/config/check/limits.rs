@@ -80,11 +80,7 @@ pub(super) fn check(top: &Section<'_>, out: &mut Reports<'_>) -> Limits {
             SECOND..=Duration::from_hours(1),
         ),
         ack: reader.time("ack", default.ack, SECOND..=Duration::from_hours(1)),
-        unacknowledged: reader.size(
-            "unacknowledged",
-            default.unacknowledged,
-            10_000..=1 << 30,
-        ),
+        unacknowledged: reader.size("unacknowledged", default.unacknowledged, 10_000..=1 << 30),
         resumption: reader.time_or_off("resumption", default.resumption, &RESUMPTION),
     };
     reader.at_least("queue", limits.queue, "stanza", limits.stanza);

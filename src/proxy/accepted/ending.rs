@@ -119,11 +119,9 @@ impl Leg {
             End::Fault(fault) if fault.blame() == Blame::Us => return,
             End::Fault(_) => ("auth", "stream"),
             End::Broken(_) if self.machine.tls().is_none() => ("tls", "tls"),
-            End::Broken(_)
-            | End::Closed(_)
-            | End::Finished
-            | End::Refused
-            | End::Resumed(_) => return,
+            End::Broken(_) | End::Closed(_) | End::Finished | End::Refused | End::Resumed(_) => {
+                return;
+            }
         };
         if self.live.was_authorized() {
             return;
@@ -181,11 +179,9 @@ impl Leg {
         };
         let condition = match &end {
             End::Fault(fault) => Some(fault.condition().as_str()),
-            End::Closed(_)
-            | End::Finished
-            | End::Refused
-            | End::Broken(_)
-            | End::Resumed(_) => None,
+            End::Closed(_) | End::Finished | End::Refused | End::Broken(_) | End::Resumed(_) => {
+                None
+            }
         };
         self.gate.metrics().closed(self.side, Origin::Accepted, condition);
         let in_order = matches!(end, End::Closed(_) | End::Finished);

@@ -55,11 +55,7 @@ impl Parked {
 ///
 /// # Errors
 /// So many were not sent.
-pub(super) fn end(
-    gate: &Arc<Gate>,
-    returning: Returning,
-    h: Option<u32>,
-) -> Result<(), TooHigh> {
+pub(super) fn end(gate: &Arc<Gate>, returning: Returning, h: Option<u32>) -> Result<(), TooHigh> {
     let failure = Failure::new(FailureKind::Stream, "the peer's stream ended");
     let ended = returning.finish(&End::Broken(failure), h);
     let outcome = ended.too_high.map_or(Ok(()), Err);

@@ -142,9 +142,8 @@ impl Lanes {
         proof: Option<Proof>,
         live: Option<LiveStream>,
     ) -> Option<LaneId> {
-        let first = self.lanes.iter().find(|(_, lane)| {
-            matches!(lane.stage, Stage::Open) && is_first(lane)
-        });
+        let first =
+            self.lanes.iter().find(|(_, lane)| matches!(lane.stage, Stage::Open) && is_first(lane));
         let first = first.map(|(id, _)| *id);
         let others: Vec<_> = self.lanes.keys().copied().filter(|id| Some(*id) != first).collect();
         for id in others {
@@ -229,12 +228,7 @@ impl Lanes {
 
 /// The stanzas of a batch that ended at `end` of the output, behind the first `known`: those that
 /// were wholly written, and those that were not.
-fn divide(
-    queued: Queued,
-    end: u64,
-    known: u32,
-    written: u64,
-) -> (Option<Queued>, Option<Queued>) {
+fn divide(queued: Queued, end: u64, known: u32, written: u64) -> (Option<Queued>, Option<Queued>) {
     let begin = end - queued.stanzas.bytes().len() as u64;
     let sent = usize::try_from(written.saturating_sub(begin)).unwrap_or(usize::MAX);
     match pieces::divided(&queued.stanzas, known, sent) {

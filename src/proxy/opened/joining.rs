@@ -78,11 +78,7 @@ impl Opened {
             Step::Send(text) => self.live.wire.put(&text),
             Step::Answered(pair, outcome) => self.answered(&pair, outcome),
             // Of the time before the stream was open.
-            Step::StartTls
-            | Step::Restart
-            | Step::Judge
-            | Step::Opened(_)
-            | Step::Verified(_) => {}
+            Step::StartTls | Step::Restart | Step::Judge | Step::Opened(_) | Step::Verified(_) => {}
             // Of acknowledgements, which are looked at before.
             Step::Managed(_) | Step::Unmanaged | Step::AckWanted | Step::Acknowledged(_) => {}
         }

@@ -26,7 +26,9 @@ impl Opened {
                 self.answer(handled);
             }
             Step::Acknowledged(h) => {
-                self.lanes.acknowledge(h).map_err(|too_high| Failure::malformed(&too_high.into()))?;
+                self.lanes
+                    .acknowledge(h)
+                    .map_err(|too_high| Failure::malformed(&too_high.into()))?;
             }
             step => self.step(step),
         }

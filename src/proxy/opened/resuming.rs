@@ -103,8 +103,7 @@ impl Opened {
         self.came = Instant::now();
         self.trust = gate.trust();
         let calls = self.lanes.handle().clone();
-        self.registered =
-            Registered::new(&gate, &self.live, &self.first, &self.identity, calls);
+        self.registered = Registered::new(&gate, &self.live, &self.first, &self.identity, calls);
         let first = self.first.clone();
         let (proof, shown) = (self.live.proof.clone(), self.live.shown.clone());
         let lane = self.lanes.carry_on(|lane| *lane.route.pair() == first, proof, shown);

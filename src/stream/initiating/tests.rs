@@ -10,6 +10,7 @@ use crate::{
     },
 };
 
+mod managing;
 mod sharing;
 
 const US: &str = "montague.example";

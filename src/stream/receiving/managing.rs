@@ -84,8 +84,7 @@ impl Receiving {
 
     /// Whether the peer may have its stanzas acknowledged.
     pub(super) fn offers_management(&self) -> bool {
-        let may =
-            |from| self.decision(self.names.to.as_ref(), from).stream_management();
+        let may = |from| self.decision(self.names.to.as_ref(), from).stream_management();
         self.side == Side::Peer && self.names.from.as_ref().is_none_or(may)
     }
 }

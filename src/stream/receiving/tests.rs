@@ -12,6 +12,7 @@ use crate::xmpp::StanzaCondition;
 
 mod attacks;
 mod bidi;
+mod managing;
 mod renewal;
 
 const PEER: &str = "from='capulet.example' to='montague.example' version='1.0'";

@@ -70,7 +70,12 @@ fn stream_errors_have_condition_text_and_application_condition() {
         "<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>"
     );
     let (name, error) = read(|out| {
-        stream_error(out, StreamCondition::PolicyViolation, Some("a<b"), Some(Application::Named("stanza-too-big")));
+        stream_error(
+            out,
+            StreamCondition::PolicyViolation,
+            Some("a<b"),
+            Some(Application::Named("stanza-too-big")),
+        );
     });
     assert_eq!(name, ElementName::StreamError);
     assert!(error.child(ns::STREAM_ERRORS, "policy-violation").is_some());

@@ -3,6 +3,7 @@
 
 mod authority;
 pub(crate) mod conn;
+mod cutter;
 mod dns;
 mod peer;
 mod sending;
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 pub(crate) use self::{
     authority::{Authority, Identity},
     conn::{Conn, FOOTER, assert_error, attribute, has_xml, soon},
+    cutter::{Cut, Cutter},
     dns::{Dns, Service},
     peer::{EXTERNAL, FEATURES_END, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
     sending::{BOUNCE, message_to},
