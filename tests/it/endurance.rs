@@ -177,9 +177,9 @@ async fn run(scale: Scale) {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let dice = (random >> 33) as usize;
                 sleep(Duration::from_millis(20 + (dice % 100) as u64)).await;
-                let how = if dice / 100 % 8 == 0 { Cut::Hole } else { Cut::Reset };
+                let how = if (dice / 100).is_multiple_of(8) { Cut::Hole } else { Cut::Reset };
                 // some while they are made; always, and nothing would get through
-                let age = if dice / 1000 % 16 == 0 { 0 } else { 150 };
+                let age = if (dice / 1000).is_multiple_of(16) { 0 } else { 150 };
                 if cutters[dice / 16_000 % 2].cut(how, Duration::from_millis(age)) {
                     cuts.fetch_add(1, Ordering::Relaxed);
                 }
@@ -247,14 +247,14 @@ async fn run(scale: Scale) {
             sleep(Duration::from_millis(25)).await;
         }
         let (s, queued) = last.unwrap();
-        println!("{domain}: {s:?}");
+        eprintln!("{domain}: {s:?}");
         let out = s.delivered + s.bounced + s.dropped + s.refused;
         assert_eq!((s.inbound + s.outbound, queued), (out, 0), "{domain}: {s:?}");
         assert_eq!(s.errors_lost, 0, "{domain}: {s:?}");
         sums.push(s);
     }
     let missing = total - arrived - bounced + both;
-    println!(
+    eprintln!(
         "{total} stanzas, {} cuts: {arrived} arrived, {bounced} returned ({both} of them had arrived), \
          {missing} lost; {:.0} s",
         cuts.load(Ordering::Relaxed),
