@@ -145,10 +145,13 @@ pub(super) async fn resume(
     pair: &DomainPair,
     lang: Option<Arc<str>>,
     former: Former,
+    server: Option<Target>,
 ) -> Result<Box<Live>, Failure> {
     let (began, steps) = (Instant::now(), Steps::new());
     let mut job = Job::new(gate, Side::Peer, pair, Purpose::Send, lang, &steps)?;
     job.setup.former = Some(former);
+    // Another one of the same domain may know nothing of it.
+    job.former = server;
     match job.run(None).await? {
         Outcome::Reached(mut live, reached) => {
             announce(gate, Side::Peer, pair, &mut live, reached, began);

@@ -237,7 +237,8 @@ impl Opened {
             }
             let stalls = self.live.wire.stalls_at(limits.write_stall);
             let keepalive = self.keepalive(&limits);
-            let acks = self.lanes.ack_deadline(limits.ack);
+            let patience = self.patience(&limits);
+            let acks = self.lanes.ack_deadline(patience);
             let deadlines = stalls.into_iter().chain(keepalive).chain(acks).chain(self.hold);
             let deadline = deadlines.fold(self.check, Instant::min);
             let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
@@ -284,7 +285,7 @@ impl Opened {
                     if stalls.is_some_and(|stalls| stalls <= Instant::now()) {
                         return lost(FailureKind::Timeout, "the other end takes no bytes".into());
                     }
-                    if self.lanes.is_unanswered(limits.ack) {
+                    if self.lanes.is_unanswered(patience) {
                         return lost(FailureKind::Timeout, "the other end acknowledges nothing".into());
                     }
                     if keepalive.is_some_and(|at| at <= Instant::now()) {

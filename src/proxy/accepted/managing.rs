@@ -4,7 +4,7 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{
     End, Leg,
@@ -61,6 +61,13 @@ impl Leg {
         let mut text = Vec::new();
         writer::sm_enabled(&mut text, session.as_ref().map(|session| (session.id(), seconds)));
         self.say(&text);
+        debug!(
+            stream = self.live.id(),
+            direction = self.direction().as_str(),
+            domain = self.machine.claimed().map(tracing::field::display),
+            resumable = session.is_some(),
+            "stanzas are acknowledged"
+        );
         self.begin(session, Sent::default(), 0);
     }
 

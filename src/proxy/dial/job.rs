@@ -16,7 +16,7 @@ use crate::{
     },
     net::{
         connector::{Connected, Connector, connect_legacy},
-        targets::TargetTls,
+        targets::{Target, TargetTls},
     },
     proxy::{
         gate::Gate,
@@ -37,6 +37,8 @@ pub(super) struct Job<'a> {
     /// The direction of stanzas that policy is asked for.
     pub(super) way: Direction,
     pub(super) deadline: Instant,
+    /// The server that is tried first, whatever its priority: that of a stream to be resumed.
+    pub(super) former: Option<Target>,
     /// What is done.
     pub(super) steps: &'a Steps,
 }
@@ -96,7 +98,7 @@ impl<'a> Job<'a> {
             way = way.as_str(),
             level = setup.level.as_str()
         ));
-        Ok(Self { gate, config, setup, way, deadline, steps })
+        Ok(Self { gate, config, setup, way, deadline, former: None, steps })
     }
 
     /// What the rules say of the stanzas that the stream is about.
@@ -143,6 +145,11 @@ impl<'a> Job<'a> {
             }
         };
         self.steps.say(telling::found(&targets));
+        let mut targets = targets;
+        if let Some(former) = &self.former {
+            let place = |target: &Target| (target.host.clone(), target.port, target.tls);
+            targets.sort_by_key(|target| place(target) != place(former));
+        }
         let rules = Services::rules(&self.config, &services.own);
         let mut connector = Connector::new(services.resolver.clone(), targets, rules);
         let mut failures = Vec::new();

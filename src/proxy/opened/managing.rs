@@ -1,12 +1,20 @@
 //! Acknowledgements on a stream that we opened (XEP-0198; protocol SM-3 to SM-5).
 
+use std::time::Duration;
+
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::Opened;
 use crate::{
-    proxy::lanes::{End, LaneId},
+    config::model::Limits,
+    proxy::{
+        lanes::{End, LaneId},
+        live::LiveStream,
+    },
     stream::{Failure, Step},
     xml::writer,
+    xmpp::Direction,
 };
 
 impl Opened {
@@ -18,6 +26,13 @@ impl Opened {
                 if let Some(shown) = &self.live.shown {
                     shown.managed(resumption.is_some());
                 }
+                debug!(
+                    stream = self.live.shown.as_ref().map(LiveStream::id),
+                    direction = Direction::Outbound.as_str(),
+                    pair = %self.first,
+                    resumable = resumption.is_some(),
+                    "stanzas are acknowledged"
+                );
                 self.resumption = resumption;
             }
             Step::Unmanaged => self.lanes.unmanage(),
@@ -40,6 +55,15 @@ impl Opened {
         let mut text = Vec::new();
         writer::sm_answer(&mut text, handled);
         self.live.wire.put(&text);
+    }
+
+    /// How long the other end may take to acknowledge when it is asked: less when fedgate ends, so
+    /// that what stays uncertain still goes back.
+    pub(super) fn patience(&self, limits: &Limits) -> Duration {
+        if self.stopping {
+            return limits.ack.min(self.gate.config().shutdown_timeout / 2);
+        }
+        limits.ack
     }
 
     /// Whether the stream stays, though no pair is on it.

@@ -10,6 +10,7 @@ use tracing::{debug, info};
 
 use super::{Opened, largest};
 use crate::{
+    net::targets::Target,
     ops::metrics::Origin,
     proxy::{
         dial::{self, Live},
@@ -54,8 +55,9 @@ impl Opened {
         let (gate, pair) = (Arc::clone(&self.gate), self.first.clone());
         let closed = self.live.shown.as_ref().map(|shown| shown.end().clone()).unwrap_or_default();
         let lang = self.lang.clone();
+        let server = self.live.endpoint.as_ref().map(|endpoint| endpoint.target.clone());
         let live = tokio::select! {
-            live = timeout_at(until, reopen(&gate, &pair, lang, former)) => live.ok(),
+            live = timeout_at(until, reopen(&gate, &pair, lang, former, server)) => live.ok(),
             () = gate.stopping(Side::Peer) => None,
             () = closed.cancelled() => None,
         };
@@ -127,10 +129,11 @@ async fn reopen(
     pair: &DomainPair,
     lang: Option<Arc<str>>,
     former: Former,
+    server: Option<Target>,
 ) -> Box<Live> {
     let mut pause = PAUSE_FIRST;
     loop {
-        match dial::resume(gate, pair, lang.clone(), former.clone()).await {
+        match dial::resume(gate, pair, lang.clone(), former.clone(), server.clone()).await {
             Ok(live) => return live,
             Err(failure) => debug!(pair = %pair, detail = %failure, "stream not resumed yet"),
         }

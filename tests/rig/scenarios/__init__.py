@@ -1,6 +1,7 @@
 """All scenarios by name, in the order in which they run."""
 
 from . import (
+    acknowledging,
     diagnose,
     faults,
     federation,
@@ -24,6 +25,7 @@ ALL: list[Scenario] = [
     *pairs.SCENARIOS,
     *proofs.SCENARIOS,
     *sharing.SCENARIOS,
+    *acknowledging.SCENARIOS,
     *matrix.SCENARIOS,
     *hosting.SCENARIOS,
     *withdrawal.SCENARIOS,
