@@ -52,6 +52,9 @@ pub struct Wire {
     unanswered: u64,
     /// Bytes that the transport took since the beginning.
     written: u64,
+    /// Bytes of the output of which nobody knows whether they were written: TLS was given them, and
+    /// the connection broke meanwhile.
+    doubtful: u64,
     /// Bytes that came since the beginning.
     read: u64,
     /// When something was last put.
@@ -91,6 +94,7 @@ impl Wire {
             answers: VecDeque::new(),
             unanswered: 0,
             written: 0,
+            doubtful: 0,
             read: 0,
             put: Instant::now(),
             dirty: false,
@@ -170,6 +174,12 @@ impl Wire {
         self.written
     }
 
+    /// Bytes that may have been written: no more than that.
+    #[must_use]
+    pub fn written_at_most(&self) -> u64 {
+        self.written + self.doubtful
+    }
+
     /// When the other end will have taken nothing for `stall`, if anything waits.
     #[must_use]
     pub fn stalls_at(&self, stall: Duration) -> Option<Instant> {
@@ -226,7 +236,17 @@ impl Wire {
                 Transport::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, &self.output),
                 Transport::Gone => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             };
-            let written = ready!(written)?;
+            let written = match ready!(written) {
+                Ok(written) => written,
+                Err(error) => {
+                    // TLS writes record by record, and says nothing of those before the one that
+                    // failed.
+                    if matches!(self.transport, Transport::Tls(_)) {
+                        self.doubtful = self.output.len() as u64;
+                    }
+                    return Poll::Ready(Err(error));
+                }
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -102,6 +102,8 @@ pub(super) struct Lanes {
     writing: VecDeque<(u64, LaneId, Queued)>,
     /// With stream management: what is put on the wire and not acknowledged, in place of `writing`.
     acks: Option<Acks>,
+    /// Behind the end of the connection: what nobody knows of whether it was written.
+    uncertain: Vec<Routable>,
     /// Stanzas of others that were delivered and are not counted yet.
     delivered: u64,
     live: Option<LiveStream>,
@@ -159,6 +161,7 @@ impl Lanes {
             turns: VecDeque::new(),
             writing: VecDeque::new(),
             acks: None,
+            uncertain: Vec::new(),
             delivered: 0,
             live,
         }

@@ -1,6 +1,7 @@
 //! What becomes of the stanzas of a stream that comes to its end, or whose connection breaks: those
 //! that were not wholly written were never received, for their stream ended inside them or before;
-//! of those that were written and not acknowledged only the other end knows.
+//! of those that were written and not acknowledged, or that TLS was writing when it failed, only the
+//! other end knows.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -33,7 +34,7 @@ impl Lanes {
     /// `wire` that was not written is discarded. Says whether the output did not end inside a
     /// stanza.
     pub(in crate::proxy) fn interrupt(&mut self, wire: &mut Wire) -> bool {
-        let written = wire.written_total();
+        let (written, most) = (wire.written_total(), wire.written_at_most());
         self.settle(written);
         let mut unsent: HashMap<LaneId, VecDeque<Queued>> = HashMap::new();
         let mut cut = None;
@@ -50,6 +51,11 @@ impl Lanes {
             if let Some(done) = done {
                 self.count(&done.stanzas, done.stanzas.stanzas());
             }
+            let (doubtful, rest) = match rest {
+                Some(rest) => divide(rest, end, 0, most),
+                None => (None, None),
+            };
+            self.uncertain.extend(doubtful.map(|doubtful| doubtful.stanzas));
             if let Some(rest) = rest {
                 put_back(end, id, rest);
             }
@@ -57,7 +63,7 @@ impl Lanes {
         if let Some(mut acks) = self.acks.take() {
             for Unacked { end, lane: id, queued, known } in std::mem::take(&mut acks.unacked) {
                 self.count(&queued.stanzas, known);
-                let (sent, rest) = divide(queued, end, known, written);
+                let (sent, rest) = divide(queued, end, known, most);
                 let lane = self.lanes.get_mut(&id);
                 match sent {
                     Some(queued) => {
@@ -85,7 +91,7 @@ impl Lanes {
         }
         self.put_back(unsent);
         self.turns.clear();
-        cut.is_none_or(|at| at == written)
+        most == written && cut.is_none_or(|at| at == written)
     }
 
     /// Behind [`Self::interrupt`]: the other end has handled `h` stanzas, and what it has not waits
@@ -97,8 +103,8 @@ impl Lanes {
         if let Some(h) = h {
             self.acknowledge(h)?;
         }
-        let Some(acks) = self.acks.take() else { return Ok(Vec::new()) };
-        let mut uncertain = Vec::new();
+        let mut uncertain = std::mem::take(&mut self.uncertain);
+        let Some(acks) = self.acks.take() else { return Ok(uncertain) };
         let mut unsent: HashMap<LaneId, VecDeque<Queued>> = HashMap::new();
         for Unacked { lane: id, queued, known, .. } in acks.unacked {
             if let Some(lane) = self.lanes.get_mut(&id) {

@@ -226,3 +226,46 @@ fn without_consent_what_is_written_is_delivered() {
     assert_eq!((lanes.take_delivered(), lanes.is_idle(id)), (2, true));
     assert!(lanes.acknowledge(7).is_ok(), "it means nothing any more");
 }
+
+#[test]
+fn what_tls_was_given_when_it_failed_may_have_arrived() {
+    for doubtful in 0..Pair::new('a').texts(0..5).len() {
+        for with_acks in [false, true] {
+            let a = Pair::new('a');
+            let (mut lanes, mut wire) =
+                if with_acks { managed(PLENTY) } else { (Lanes::new(None), Wire::unconnected()) };
+            a.send(0..2);
+            a.send(2..5);
+            let (_, _returned) = a.open(&mut lanes);
+            assert!(lanes.fill(&mut wire).is_empty());
+            let all = output(&wire);
+            wire.take(a.text(0).len());
+            wire.fail(doubtful.min(wire.output().len()));
+            let gone = all[..wire.written_at_most() as usize].matches("/>").count();
+            let whole = lanes.interrupt(&mut wire);
+            assert_eq!(whole, doubtful == 0, "{doubtful}");
+            let ended = lanes.finish(&broken(), None);
+            // without acknowledgements what is surely written is delivered
+            let first = usize::from(!with_acks);
+            assert_eq!(ended.delivered, first as u64);
+            let uncertain: u32 = ended.uncertain.iter().map(Routable::stanzas).sum();
+            assert_eq!(uncertain as usize, gone - first, "{doubtful}");
+            assert_eq!(a.waiting(), a.texts(gone..5), "{doubtful}");
+        }
+    }
+}
+
+#[test]
+fn what_arrived_although_tls_failed_is_not_sent_again() {
+    let a = Pair::new('a');
+    let (mut lanes, mut wire) = managed(PLENTY);
+    a.send(0..5);
+    let (_, _returned) = a.open(&mut lanes);
+    assert!(lanes.fill(&mut wire).is_empty());
+    wire.take(a.text(0).len());
+    wire.fail(a.texts(1..4).len());
+    lanes.interrupt(&mut wire);
+    let ended = lanes.finish(&broken(), Some(3));
+    assert_eq!((ended.too_high, ended.uncertain.len(), ended.delivered), (None, 0, 3));
+    assert_eq!(a.waiting(), a.texts(3..5));
+}
