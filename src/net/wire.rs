@@ -57,6 +57,9 @@ pub struct Wire {
     unanswered: u64,
     /// Bytes that the transport took since the beginning.
     written: u64,
+    /// Bytes of the output of which nobody knows whether they were written: TLS was given them, and
+    /// the connection broke meanwhile.
+    doubtful: u64,
     /// Bytes that came since the beginning.
     read: u64,
     /// More may have come: the last read did not say otherwise.
@@ -102,6 +105,7 @@ impl Wire {
             answers: VecDeque::new(),
             unanswered: 0,
             written: 0,
+            doubtful: 0,
             read: 0,
             more: true,
             expected: READ_CHUNK,
@@ -194,6 +198,12 @@ impl Wire {
     #[must_use]
     pub fn written_total(&self) -> u64 {
         self.written
+    }
+
+    /// Bytes that may have been written: no more than that.
+    #[must_use]
+    pub fn written_at_most(&self) -> u64 {
+        self.written + self.doubtful
     }
 
     /// When the other end will have taken nothing for `stall`, if anything waits.
@@ -301,7 +311,17 @@ impl Wire {
                 Transport::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
                 Transport::Gone => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             };
-            let written = ready!(written)?;
+            let written = match ready!(written) {
+                Ok(written) => written,
+                Err(error) => {
+                    // TLS writes record by record, and says nothing of those before the one that
+                    // failed.
+                    if matches!(self.transport, Transport::Tls(_)) {
+                        self.doubtful = self.output.len() as u64;
+                    }
+                    return Poll::Ready(Err(error));
+                }
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -347,6 +367,14 @@ impl Wire {
         self.output.clear();
         self.answers.clear();
         self.unanswered = 0;
+    }
+
+    /// Closes the connection without a word.
+    pub fn cut(&mut self) {
+        self.transport = Transport::Gone;
+        self.discard();
+        self.dirty = false;
+        self.input = BytesMut::new();
     }
 
     /// Gives the buffer back when nothing is in it.

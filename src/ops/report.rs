@@ -141,10 +141,16 @@ pub struct StanzaCounts {
     pub inbound: u64,
     /// Taken from legacy servers.
     pub outbound: u64,
+    /// Written to their target's server, or acknowledged by it.
+    #[serde(default)]
+    pub delivered: u64,
     /// Returned with an error.
     pub bounced: u64,
     /// Undeliverable, and want no error.
     pub dropped: u64,
+    /// Refused by a rule for what they carry.
+    #[serde(default)]
+    pub refused: u64,
     /// Errors that could not be returned.
     pub errors_lost: u64,
 }
@@ -181,6 +187,12 @@ pub struct Stream {
     pub tls: Option<String>,
     /// Its cipher suite.
     pub cipher: Option<String>,
+    /// Stream management: `off`, `on`, or `resumable`.
+    #[serde(default)]
+    pub sm: String,
+    /// Stanzas that were sent and are not acknowledged.
+    #[serde(default)]
+    pub unacknowledged: u64,
     /// The certificate of the other end, as it was shown.
     pub certificate: Option<PeerCertificate>,
     /// The level of XEP-0238 that is reached; `none` before a pair is authorized.

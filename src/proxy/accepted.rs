@@ -4,6 +4,8 @@
 mod bounds;
 mod ending;
 mod granting;
+mod managing;
+mod parked;
 mod reading;
 mod returning;
 mod sighting;
@@ -23,6 +25,7 @@ use tracing::{debug, info};
 
 use self::{
     ending::{CLOSE_WAIT, DRAIN_WAIT, Deadline},
+    managing::Managing,
     returning::Returning,
 };
 use super::{
@@ -31,10 +34,11 @@ use super::{
     expiry,
     frames::Frames,
     gate::{Gate, next_change},
-    intake::Intake,
+    intake::{Intake, Progress},
     live::LiveStream,
     places::Place,
     prover::{self, Asker},
+    sessions::Takeover,
 };
 use crate::{
     auth::TlsFacts,
@@ -90,6 +94,8 @@ enum End {
     Refused,
     /// The connection broke.
     Broken(String),
+    /// The peer goes on with the stream over another connection.
+    Resumed(Takeover),
 }
 
 impl From<Fault> for End {
@@ -121,6 +127,10 @@ struct Leg {
     renewal: Option<Instant>,
     /// What goes the other way, on a bidirectional stream.
     returning: Option<Returning>,
+    /// What there is of stream management.
+    managing: Option<Managing>,
+    /// Until when the peer may ask for it before anything goes back to it.
+    quiet: Option<Instant>,
     accepted: Instant,
     /// When something meaningful last came.
     used: Instant,
@@ -138,7 +148,7 @@ pub(super) async fn serve(
     socket: TcpStream,
     address: SocketAddr,
     entry: Entry,
-    _permit: Permit,
+    permit: Permit,
     draining: CancellationToken,
 ) {
     // From here on every change is seen, also one that comes during a handshake.
@@ -182,6 +192,8 @@ pub(super) async fn serve(
         trust: gate.trust(),
         renewal: None,
         returning: None,
+        managing: None,
+        quiet: None,
         accepted: now,
         used: now,
         partial: None,
@@ -190,7 +202,12 @@ pub(super) async fn serve(
         gate,
     };
     let end = leg.run(generation, draining).await;
-    leg.finish(end).await;
+    let parked = leg.finish(end).await;
+    // It has no connection any more.
+    drop(permit);
+    if let Some(parked) = parked {
+        parked.wait().await;
+    }
 }
 
 /// Tells who is not taken on the local listener why.
@@ -251,12 +268,14 @@ impl Leg {
             };
             if let Some(returning) = &mut self.returning {
                 returning.lanes.settle(self.wire.written_total());
-                if self.closing.is_none() {
+                let delivered = returning.lanes.take_delivered();
+                self.gate.metrics().delivered(self.side, delivered);
+                if self.closing.is_none() && self.quiet.is_none() {
                     let large = returning.lanes.fill(&mut self.wire);
                     self.gate.too_large(self.side, &large);
                 }
             }
-            let busy = self.intake.is_busy();
+            let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
             tokio::select! {
                 event = self.wire.event_reading(!busy) => match event {
                     Ok(Event::Read) => {
@@ -274,13 +293,19 @@ impl Leg {
                     Ok(Event::Eof) => return End::Closed("connection closed by the other end"),
                     Err(error) => return End::Broken(error.to_string()),
                 },
-                () = self.intake.ready(), if busy => {
-                    // It was not read from meanwhile, so it could not be quicker.
-                    self.used = Instant::now();
-                    self.partial = None;
-                    if let Err(end) = self.read().await {
-                        return end;
+                progress = self.intake.progress(), if busy || owes => match progress {
+                    Progress::Ready => {
+                        // It was not read from meanwhile, so it could not be quicker.
+                        self.used = Instant::now();
+                        self.partial = None;
+                        if let Err(end) = self.read().await {
+                            return end;
+                        }
                     }
+                    Progress::Handled(stanzas) => self.answer(stanzas),
+                },
+                takeover = managing::taken_over(&mut self.managing) => {
+                    return End::Resumed(takeover);
                 }
                 Some(call) = returning::call(&mut self.returning) => self.call(call),
                 Some(verdict) = self.jobs.join_next(), if !self.jobs.is_empty() => {
@@ -310,6 +335,7 @@ impl Leg {
                         let large = returning.lanes.fill_up(&mut self.wire);
                         self.gate.too_large(self.side, &large);
                     }
+                    self.last_answer().await;
                     let fault = Fault::us(StreamCondition::SystemShutdown, "shutting down");
                     let farewell = self.machine.farewell(&fault);
                     self.wire.put(&farewell);
@@ -331,6 +357,8 @@ impl Leg {
                 }
                 () = alarm.at(deadline) => match end {
                     Deadline::Keepalive => self.wire.put_stanzas(&Bytes::from_static(b" ")),
+                    // The next turn asks, or writes.
+                    Deadline::Ask => self.quiet = None,
                     _ => return end.into(),
                 },
             }
@@ -392,7 +420,15 @@ impl Leg {
                     self.live.withdrawn(&pair);
                     self.judge_return();
                 }
+                Action::Manage { resumable } => self.manage(resumable),
+                Action::Resume(former) => self.resume(former).await?,
+                Action::AckWanted => {
+                    let handled = self.intake.receipts().map_or(0, |receipts| receipts.answer());
+                    self.answer(handled);
+                }
+                Action::Acknowledged(h) => self.acknowledged(h)?,
                 Action::Close => {
+                    self.last_answer().await;
                     self.say(writer::FOOTER.as_bytes());
                     return Err(End::Refused);
                 }

@@ -38,6 +38,7 @@ use super::{
     remembering::Remembering,
     routes::Routes,
     services::Services,
+    sessions::Sessions,
     sharing::Sharing,
 };
 use crate::{
@@ -66,6 +67,7 @@ pub(super) struct Gate {
     keys: Arc<DialbackKeys>,
     routes: Routes,
     sharing: Sharing,
+    sessions: Arc<Sessions>,
     checking: Arc<Checking>,
     admission: Arc<Admission>,
     /// The same for legacy servers: peers take no places away from them.
@@ -122,6 +124,7 @@ impl Gate {
             keys: Arc::new(keys),
             routes: Routes::default(),
             sharing: Sharing::default(),
+            sessions: Arc::default(),
             checking: Checking::new(),
             admission: Arc::default(),
             legacy_admission: Arc::default(),
@@ -227,6 +230,11 @@ impl Gate {
     /// The streams that pairs can share.
     pub(super) fn sharing(&self) -> &Sharing {
         &self.sharing
+    }
+
+    /// The streams of peers that can be resumed.
+    pub(super) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
     }
 
     pub(super) fn checking(&self) -> &Arc<Checking> {

@@ -70,8 +70,10 @@ impl Monitor {
             stanzas: report::StanzaCounts {
                 inbound: totals.from_peers,
                 outbound: totals.from_legacy,
+                delivered: totals.delivered,
                 bounced: totals.bounced,
                 dropped: totals.undeliverable,
+                refused: totals.refused,
                 errors_lost: totals.lost_errors,
             },
             queued: self.routes().iter().map(|route| route.queued).sum(),

@@ -3,7 +3,9 @@
 
 mod joining;
 mod keeping;
+mod managing;
 mod reading;
+mod resuming;
 
 use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
@@ -19,18 +21,18 @@ use super::{
     dial::Live,
     events::About,
     gate::{Gate, next_change},
-    intake::Intake,
+    intake::{Intake, Progress},
     lanes::{End, LaneId, Lanes},
     live::{self, Flow, LiveStream},
     rules,
-    sharing::{Join, Registered},
+    sharing::{Identity, Join, Registered},
 };
 use crate::{
     auth::Proof,
     config::model::Config,
     net::wire::Event,
     ops::metrics::Origin,
-    stream::{Failure, FailureKind},
+    stream::{Failure, FailureKind, Resumption, Sent},
     xml::writer,
     xmpp::{DomainPair, Side, StreamCondition},
 };
@@ -46,6 +48,14 @@ struct Opened {
     live: Box<Live>,
     lanes: Lanes,
     registered: Option<Registered>,
+    /// What of ourselves the peer sees.
+    identity: Identity,
+    /// The language that our header declares.
+    lang: Option<Arc<str>>,
+    /// The stream can be resumed, if its connection breaks.
+    resumption: Option<Resumption>,
+    /// Until when it stays without a pair, for those that were on it before it was resumed.
+    hold: Option<Instant>,
     /// Stanzas that come, on a bidirectional stream.
     intake: Intake,
     /// When the last of them came.
@@ -55,6 +65,8 @@ struct Opened {
     /// Pairs that wait to be asked for.
     unasked: VecDeque<LaneId>,
     stopping: bool,
+    /// The operator wants it closed.
+    is_closed: bool,
     /// Why the last pair left.
     parting: End,
     /// Proofs that are being looked at.
@@ -70,15 +82,23 @@ struct Opened {
 pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) -> Option<()> {
     let mut lanes = Lanes::new(live.shown.clone());
     let registered = match side {
-        Side::Peer => Registered::new(gate, &live, &join, lanes.handle().clone()),
+        Side::Peer => {
+            let (pair, identity) = (join.pair(), join.identity());
+            Registered::new(gate, &live, pair, identity, lanes.handle().clone())
+        }
         Side::Legacy => None,
     };
+    let identity = join.identity().clone();
     let mut boarding = join.into_boarding()?;
     let trust = boarding.trust;
     boarding.proof.clone_from(&live.proof);
     let first = boarding.route.pair().clone();
+    let lang = boarding.route.lang().cloned();
     let lane = lanes.board(boarding);
     lanes.bound(lane, largest(&gate.config(), side, &first, &live));
+    if live.machine.is_managed() {
+        lanes.manage(Sent::default(), gate.config().limits.unacknowledged);
+    }
     lanes.open(lane);
     gate.opened(side, &first);
     let mut intake = Intake::new(gate, side.other(), live.shown.clone());
@@ -93,11 +113,16 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
         live,
         lanes,
         registered,
+        identity,
+        lang,
+        resumption: None,
+        hold: None,
         intake,
         came: Instant::now(),
         stanza_least: gate.config().limits.stanza,
         unasked: VecDeque::new(),
         stopping: false,
+        is_closed: false,
         parting: End::Missed,
         renewals: JoinSet::new(),
         trust,
@@ -118,7 +143,16 @@ fn largest(config: &Config, side: Side, pair: &DomainPair, live: &Live) -> usize
 
 impl Opened {
     async fn run(mut self) {
-        let end = self.carry().await;
+        let end = loop {
+            match self.carry().await {
+                Ok(end) => break end,
+                Err(failure) => {
+                    if let Err(failure) = self.resume(failure).await {
+                        break End::Broken(failure);
+                    }
+                }
+            }
+        };
         if matches!(end, End::Broken(_)) && self.lanes.outstanding() > 0 {
             self.keep_apart();
         }
@@ -127,9 +161,10 @@ impl Opened {
         self.registered = None;
         // What was admitted goes on its way.
         self.intake.finish(self.live.wire.input()).await;
-        let Self { lanes, mut live, side, first, gate, intake, .. } = self;
+        let Self { lanes, mut live, side, first, gate, mut intake, .. } = self;
         let pairs = lanes.len();
-        let whole = lanes.end(&mut live.wire, &end);
+        let (whole, ended) = lanes.end(&mut live.wire, &end);
+        gate.settle(side, ended);
         let (reason, failure) = match end {
             End::Done(reason) => (reason, None),
             End::Missed => ("missed", None),
@@ -159,6 +194,12 @@ impl Opened {
         );
         // Inside a stanza there is nothing more to say.
         if whole {
+            // All that came is ours to answer for (XEP-0198 §4).
+            if let Some(receipts) = intake.receipts() {
+                let mut answer = Vec::new();
+                writer::sm_answer(&mut answer, receipts.received());
+                live.wire.put(&answer);
+            }
             let farewell = match &failure {
                 Some(failure) => live.farewell(failure),
                 None => writer::FOOTER.as_bytes().to_vec(),
@@ -169,7 +210,11 @@ impl Opened {
         gate.tracker().spawn(live.wire.close(CLOSE_WAIT));
     }
 
-    async fn carry(&mut self) -> End {
+    /// Carries stanzas until the stream ends.
+    ///
+    /// # Errors
+    /// The connection broke.
+    async fn carry(&mut self) -> Result<End, Failure> {
         let gate = Arc::clone(&self.gate);
         // Kept over all events: each costs a lock to set up.
         let mut changed = pin!(next_change(gate.subscribe()));
@@ -182,40 +227,48 @@ impl Opened {
         self.judge();
         // Stanzas may stand right behind what opened it.
         if let Err(failure) = self.read() {
-            return End::Broken(failure);
+            return Ok(End::Broken(failure));
         }
+        let lost = |kind, detail: String| Err(Failure::new(kind, detail));
         loop {
             self.lanes.settle(self.live.wire.written_total());
+            gate.metrics().delivered(self.side, self.lanes.take_delivered());
             let large = self.lanes.fill(&mut self.live.wire);
             gate.too_large(self.side, &large);
             if self.stopping {
                 self.drain();
             }
-            if self.lanes.is_leaving() {
-                return self.parting.clone();
+            if self.lanes.is_leaving() && !self.holds() {
+                return Ok(self.parting.clone());
             }
             let stalls = self.live.wire.stalls_at(limits.write_stall);
             let keepalive = self.keepalive(&limits);
-            let deadline = stalls.into_iter().chain(keepalive).fold(self.check, Instant::min);
-            let busy = self.intake.is_busy();
+            let patience = self.patience(&limits);
+            let acks = self.lanes.ack_deadline(patience);
+            let deadlines = stalls.into_iter().chain(keepalive).chain(acks).chain(self.hold);
+            let deadline = deadlines.fold(self.check, Instant::min);
+            let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
             tokio::select! {
                 event = self.live.wire.event_reading(!busy) => match event {
                     Ok(Event::Read) => {
                         if let Err(failure) = self.read() {
-                            return End::Broken(failure);
+                            return Ok(End::Broken(failure));
                         }
                         if self.live.wire.is_bulk() {
                             yield_now().await;
                         }
                     }
                     Ok(Event::Written) => {}
-                    Ok(Event::Eof) => return End::Broken(Failure::new(
-                        FailureKind::Stream, "the other end closed the connection")),
-                    Err(error) => return End::Broken(Failure::new(
-                        FailureKind::Stream, error.to_string())),
+                    Ok(Event::Eof) => {
+                        return lost(FailureKind::Stream, "the other end closed the connection".into());
+                    }
+                    Err(error) => return lost(FailureKind::Stream, error.to_string()),
                 },
-                () = self.intake.ready(), if busy => if let Err(failure) = self.read() {
-                    return End::Broken(failure);
+                progress = self.intake.progress(), if busy || owes => match progress {
+                    Progress::Ready => if let Err(failure) = self.read() {
+                        return Ok(End::Broken(failure));
+                    },
+                    Progress::Handled(stanzas) => self.answer(stanzas),
                 },
                 Some(call) = self.lanes.call() => {
                     self.call(call);
@@ -229,7 +282,11 @@ impl Opened {
                         self.renewed(lane, outcome);
                     }
                 }
-                () = &mut closed => return End::Done("closed by the operator"),
+                () = &mut closed, if !self.is_closed => if !self.lanes.is_managed() {
+                    return Ok(End::Done("closed by the operator"));
+                } else {
+                    self.close();
+                },
                 () = &mut stopped, if !self.stopping => self.stopping = true,
                 generation = &mut changed => {
                     changed.set(next_change(generation));
@@ -238,13 +295,18 @@ impl Opened {
                 },
                 () = alarm.at(deadline) => {
                     if stalls.is_some_and(|stalls| stalls <= Instant::now()) {
-                        return End::Broken(Failure::new(
-                            FailureKind::Timeout, "the other end takes no bytes"));
+                        return lost(FailureKind::Timeout, "the other end takes no bytes".into());
+                    }
+                    if self.lanes.is_unanswered(patience) {
+                        return lost(FailureKind::Timeout, "the other end acknowledges nothing".into());
                     }
                     if keepalive.is_some_and(|at| at <= Instant::now()) {
                         self.live.wire.put_stanzas(&Bytes::from_static(b" "));
                     }
-                    self.look_after();
+                    self.hold = self.hold.filter(|hold| *hold > Instant::now());
+                    if self.check <= Instant::now() {
+                        self.look_after();
+                    }
                 }
             }
         }

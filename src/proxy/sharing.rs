@@ -66,7 +66,7 @@ struct Place {
 
 /// What of ourselves the peer sees on a stream.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Identity {
+pub(super) struct Identity {
     /// The certificate that we show.
     certificate: Option<CertificateDer<'static>>,
     /// The language that our header declares.
@@ -165,11 +165,12 @@ impl Registered {
     pub(super) fn new(
         gate: &Arc<Gate>,
         live: &Live,
-        join: &Join,
+        pair: &DomainPair,
+        identity: &Identity,
         calls: mpsc::UnboundedSender<Call>,
     ) -> Option<Self> {
         let endpoint = live.endpoint.as_ref()?;
-        if !decide(&gate.config(), &join.pair, Direction::Outbound).multiplex() {
+        if !decide(&gate.config(), pair, Direction::Outbound).multiplex() {
             return None;
         }
         let shared = Arc::new(Shared {
@@ -177,8 +178,8 @@ impl Registered {
             address: endpoint.address,
             tls: endpoint.target.tls,
             chain: Arc::clone(live.machine.tls()?.peer_chain()),
-            identity: join.identity.clone(),
-            target: join.pair.target.clone(),
+            identity: identity.clone(),
+            target: pair.target.clone(),
             errors: live.machine.supports_errors(),
             pairs: AtomicUsize::new(1),
         });
@@ -252,6 +253,16 @@ impl Join {
             opening: None,
             waited: false,
         }
+    }
+
+    /// The pair that joins.
+    pub(super) fn pair(&self) -> &DomainPair {
+        &self.pair
+    }
+
+    /// What of ourselves the peer sees.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// The boarding, unless it was used up by joining.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::fault::Fault;
 use crate::{
-    xml::writer,
+    xml::writer::{self, Application},
     xmpp::{StanzaCondition, StreamCondition},
 };
 
@@ -48,7 +48,7 @@ pub struct Failure {
     kind: FailureKind,
     detail: String,
     condition: StanzaCondition,
-    told: Option<(StreamCondition, Option<&'static str>)>,
+    told: Option<(StreamCondition, Option<Application>)>,
 }
 
 impl Failure {

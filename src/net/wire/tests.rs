@@ -20,6 +20,11 @@ impl Wire {
         self.taken(bytes);
     }
 
+    /// As if TLS had failed while it wrote these bytes of the output.
+    pub(crate) fn fail(&mut self, bytes: usize) {
+        self.doubtful = bytes as u64;
+    }
+
     /// What waits to be written.
     pub(crate) fn output(&self) -> Vec<u8> {
         self.output.bytes()

@@ -73,6 +73,12 @@ impl Leg {
         let Some(header) = self.frames.framer().header() else {
             return Err(End::Broken("stanza without a stream header".into()));
         };
+        self.quiet = None;
+        if self.closing.is_some() && self.managing.is_some() {
+            // It comes behind our last answer, so that it is still the peer's.
+            self.wire.input().advance(len);
+            return Ok(());
+        }
         self.intake.stanza(self.wire.input(), header, tag, len, grant);
         Ok(())
     }
@@ -83,6 +89,7 @@ impl Leg {
         // itself meanwhile.
         coop::consume_budget().await;
         let mut actions = Vec::new();
+        let is_request = matches!(token.kind, TokenKind::Element(_));
         let outcome = match token.kind {
             TokenKind::Declaration => Ok(()),
             TokenKind::Space => {
@@ -108,6 +115,9 @@ impl Leg {
         };
         self.wire.input().advance(token.len);
         self.act(actions).await?;
+        if is_request {
+            self.quiet = None;
+        }
         Ok(outcome?)
     }
 }

@@ -92,8 +92,12 @@ impl Job<'_> {
                             reached = Some(Reached::Opened(authentication));
                         }
                         Step::Verified(outcome) => reached = Some(Reached::Verified(outcome)),
-                        // Only open streams are asked for more pairs.
-                        Step::Answered(..) => {}
+                        // Only open streams are asked for more pairs, and have stanzas to count.
+                        Step::Answered(..)
+                        | Step::Managed(_)
+                        | Step::Unmanaged
+                        | Step::AckWanted
+                        | Step::Acknowledged(_) => {}
                     }
                 }
             }

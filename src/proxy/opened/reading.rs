@@ -69,7 +69,12 @@ impl Opened {
                 self.came = now;
             }
             // Without a grant nothing is batched, so it stands at the front.
-            _ => wire.input().advance(len),
+            _ => {
+                wire.input().advance(len);
+                if let Some(receipts) = self.intake.receipts() {
+                    receipts.skip();
+                }
+            }
         }
         Ok(())
     }
@@ -89,7 +94,9 @@ impl Opened {
             TokenKind::Footer => Err(machine.footer()),
         };
         wire.input().advance(token.len);
-        self.say(steps);
+        for step in steps {
+            self.manage(step)?;
+        }
         outcome
     }
 }

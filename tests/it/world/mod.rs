@@ -4,6 +4,7 @@
 mod authority;
 mod certificates;
 pub(crate) mod conn;
+mod cutter;
 mod dns;
 mod peer;
 mod sending;
@@ -25,6 +26,7 @@ pub(crate) use self::{
     authority::{Authority, Identity},
     certificates::San,
     conn::{Conn, FOOTER, assert_error, attribute, has_xml, soon},
+    cutter::{Cut, Cutter},
     dns::{Dns, Service},
     peer::{EXTERNAL, FEATURES_END, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
     sending::{BOUNCE, message_to},

@@ -137,6 +137,11 @@ impl Station {
         super::conn::soon("a stanza", self.arrivals.recv()).await.unwrap()
     }
 
+    /// The same, however long it takes; none when the server has ended.
+    pub(crate) async fn delivered(&mut self) -> Option<String> {
+        self.arrivals.recv().await
+    }
+
     /// What was delivered by now and not taken.
     pub(crate) fn arrived(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.arrivals.try_recv().ok()).collect()

@@ -3,6 +3,7 @@
 from . import (
     abuse,
     abuse_floods,
+    acknowledging,
     diagnose,
     faults,
     federation,
@@ -31,6 +32,7 @@ ALL: list[Scenario] = [
     *pairs.SCENARIOS,
     *proofs.SCENARIOS,
     *sharing.SCENARIOS,
+    *acknowledging.SCENARIOS,
     *matrix.SCENARIOS,
     *hosting.SCENARIOS,
     *withdrawal.SCENARIOS,
