@@ -37,6 +37,8 @@ use crate::{
     xmpp::{DomainPair, Side, StreamCondition},
 };
 
+/// How long stanzas wait at most for the peer to say that the stream can be resumed.
+const CONSENT_WAIT: Duration = Duration::from_secs(5);
 /// How long last words may take.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -54,6 +56,8 @@ struct Opened {
     lang: Option<Arc<str>>,
     /// The stream can be resumed, if its connection breaks.
     resumption: Option<Resumption>,
+    /// Until when the peer may say that before stanzas are sent.
+    consents_by: Instant,
     /// Until when it stays without a pair, for those that were on it before it was resumed.
     hold: Option<Instant>,
     /// Stanzas that come, on a bidirectional stream.
@@ -116,6 +120,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
         identity,
         lang,
         resumption: None,
+        consents_by: Instant::now() + CONSENT_WAIT,
         hold: None,
         intake,
         came: Instant::now(),
@@ -233,8 +238,11 @@ impl Opened {
         loop {
             self.lanes.settle(self.live.wire.written_total());
             gate.metrics().delivered(self.side, self.lanes.take_delivered());
-            let large = self.lanes.fill(&mut self.live.wire);
-            gate.too_large(self.side, &large);
+            let awaits = self.awaits();
+            if awaits.is_none() {
+                let large = self.lanes.fill(&mut self.live.wire);
+                gate.too_large(self.side, &large);
+            }
             if self.stopping {
                 self.drain();
             }
@@ -245,7 +253,8 @@ impl Opened {
             let keepalive = self.keepalive(&limits);
             let patience = self.patience(&limits);
             let acks = self.lanes.ack_deadline(patience);
-            let deadlines = stalls.into_iter().chain(keepalive).chain(acks).chain(self.hold);
+            let deadlines =
+                stalls.into_iter().chain(keepalive).chain(acks).chain(self.hold).chain(awaits);
             let deadline = deadlines.fold(self.check, Instant::min);
             let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
             tokio::select! {

@@ -70,16 +70,27 @@ impl Receipts {
         // What is handled meanwhile is let go of, though nobody asks.
         self.settle();
         let receipt = Arc::new(Receipt(Arc::clone(&self.debt)));
-        self.open.push_back((Arc::downgrade(&receipt), batch.stanzas()));
-        self.received = self.received.wrapping_add(batch.stanzas());
+        self.enter(Arc::downgrade(&receipt), batch.stanzas());
         batch.holding(receipt)
     }
 
     /// A stanza came that means nothing.
     pub(super) fn skip(&mut self) {
-        self.open.push_back((Weak::new(), 1));
-        self.received = self.received.wrapping_add(1);
         self.settle();
+        self.enter(Weak::new(), 1);
+        self.settle();
+    }
+
+    fn enter(&mut self, receipt: Weak<Receipt>, stanzas: u32) {
+        self.received = self.received.wrapping_add(stanzas);
+        match self.open.back_mut() {
+            // Handled, but behind others that are not: so what is refused behind them takes no room.
+            Some((last, sum)) if last.strong_count() == 0 => {
+                *last = receipt;
+                *sum = sum.wrapping_add(stanzas);
+            }
+            Some(_) | None => self.open.push_back((receipt, stanzas)),
+        }
     }
 
     /// How many stanzas came.

@@ -162,6 +162,8 @@ struct Management {
     is_offered: bool,
     /// We have asked for it, and were not refused.
     is_wanted: bool,
+    /// And that the stream can be resumed.
+    is_resumable: bool,
     /// The other end has consented.
     is_on: bool,
     /// What came of the wish to resume the former stream.

@@ -127,13 +127,15 @@ async fn send(
     stream
 }
 
-/// Takes note of what comes to a legacy server.
-fn note(pairs: &mut HashMap<String, Pair>, stanza: &str, count: usize) {
+/// Takes note of what comes to a legacy server; whether it is news of that stanza.
+fn note(pairs: &mut HashMap<String, Pair>, stanza: &str, count: usize) -> bool {
     let (from, to) = (attribute(stanza, "from"), attribute(stanza, "to"));
     let number: usize = attribute(stanza, "id").parse().unwrap();
     let bounced = stanza.contains(" type='error'");
     let key = if bounced { format!("{to}→{from}") } else { format!("{from}→{to}") };
     let pair = pairs.entry(key).or_default();
+    let known = |list: &[bool]| list.get(number).copied().unwrap_or_default();
+    let is_news = !known(&pair.arrived) && !known(&pair.bounced);
     let (list, what) =
         if bounced { (&mut pair.bounced, "back") } else { (&mut pair.arrived, "there") };
     list.resize(count, false);
@@ -142,6 +144,7 @@ fn note(pairs: &mut HashMap<String, Pair>, stanza: &str, count: usize) {
         assert!(pair.last < Some(number), "out of order, after {:?}: {stanza}", pair.last);
         pair.last = Some(number);
     }
+    is_news
 }
 
 async fn run(scale: Scale) {
@@ -206,11 +209,12 @@ async fn run(scale: Scale) {
     let mut streams = Vec::new();
     let total = count * 4;
     let mut finished = 0;
-    while finished < total && quiet < 60 {
+    // to the last, and until nothing more comes
+    while quiet < if finished < total { 60 } else { 2 } {
         match tokio::time::timeout(Duration::from_secs(1), notes.recv()).await {
             Ok(Some(stanza)) => {
-                (finished, quiet) = (finished + 1, 0);
-                note(&mut pairs, &stanza, count);
+                finished += usize::from(note(&mut pairs, &stanza, count));
+                quiet = 0;
             }
             Ok(None) => break,
             Err(_) => {

@@ -57,6 +57,12 @@ impl Opened {
         self.live.wire.put(&text);
     }
 
+    /// Until when stanzas wait for the peer to say that the stream can be resumed; none if they do not.
+    pub(super) fn awaits(&self) -> Option<Instant> {
+        let awaits = self.live.machine.awaits_resumption() && self.consents_by > Instant::now();
+        awaits.then_some(self.consents_by)
+    }
+
     /// How long the other end may take to acknowledge when it is asked: less when fedgate ends, so
     /// that what stays uncertain still goes back.
     pub(super) fn patience(&self, limits: &Limits) -> Duration {

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info};
 
-use super::{Opened, largest};
+use super::{CONSENT_WAIT, Opened, largest};
 use crate::{
     net::targets::Target,
     ops::metrics::Origin,
@@ -115,6 +115,7 @@ impl Opened {
         }
         gate.opened(self.side, &first);
         let now = Instant::now();
+        self.consents_by = now + CONSENT_WAIT;
         self.hold = Some(now + HOLD);
         self.check = now;
         self.count();

@@ -54,6 +54,16 @@ fn what_nobody_asks_for_does_not_pile_up() {
     }
     assert!(receipts.open.len() <= 1, "{}", receipts.open.len());
     assert_eq!(receipts.answer(), 2000);
+    // nor behind what takes its time
+    let slow = receipts.issue(batch(1));
+    for _ in 0..1000 {
+        drop(receipts.issue(batch(1)));
+        receipts.skip();
+    }
+    assert!(receipts.open.len() <= 2, "{}", receipts.open.len());
+    assert_eq!(receipts.answer(), 2000);
+    drop(slow);
+    assert_eq!(receipts.answer(), 4001);
 }
 
 #[tokio::test]

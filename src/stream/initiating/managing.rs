@@ -36,6 +36,7 @@ impl Initiating {
         let resumable = self.setup.resumption && how == Authentication::External;
         out.push(say(|out| writer::sm_enable(out, resumable)));
         self.management.is_wanted = true;
+        self.management.is_resumable = resumable;
     }
 
     pub(super) fn managed(
@@ -90,6 +91,13 @@ impl Initiating {
     #[must_use]
     pub fn is_managed(&self) -> bool {
         self.management.is_wanted
+    }
+
+    /// Whether the other end may still say that the stream can be resumed. What is sent before, and
+    /// on a connection that breaks before, nobody will know of.
+    #[must_use]
+    pub fn awaits_resumption(&self) -> bool {
+        self.management.is_wanted && self.management.is_resumable && !self.management.is_on
     }
 
     /// What came of the wish to resume a former stream; none if there was no such wish.

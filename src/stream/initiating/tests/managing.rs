@@ -30,10 +30,11 @@ fn external(setup: Setup, features: &str) -> (Opening, String) {
 fn it_is_asked_for_when_the_stream_is_open_and_counts_from_there() {
     let (mut end, did) = external(managed(), SM);
     assert_eq!(did, "enable opened(external)");
-    assert!(end.machine.is_managed());
+    assert!(end.machine.is_managed() && end.machine.awaits_resumption());
     // the other end may ask and say at once
     assert_eq!((&*end.xml(R), &*end.xml(A)), ("ack wanted", "acknowledged(7)"));
     assert_eq!(end.xml(RESUMABLE), "managed(s 60)");
+    assert!(!end.machine.awaits_resumption());
     // once
     assert_eq!(
         (end.xml(RESUMABLE), end.xml(FAILED), end.xml(RESUMED)),
@@ -61,7 +62,7 @@ fn it_is_not_asked_for_where_it_is_not_offered_or_not_wanted() {
 fn a_refusal_is_no_end() {
     let (mut end, _) = external(managed(), SM);
     assert_eq!(end.xml(FAILED), "unmanaged");
-    assert!(!end.machine.is_managed());
+    assert!(!end.machine.is_managed() && !end.machine.awaits_resumption());
     assert_eq!((end.xml(R), end.xml(A), end.xml(ENABLED)), ("-".into(), "-".into(), "-".into()));
 }
 
