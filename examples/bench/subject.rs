@@ -109,7 +109,7 @@ impl Subject {
         let dns = NameServer::start(peers.address).await?;
         let home_directory = tempfile::tempdir()?;
         let home = home_directory.path();
-        let (public, local) = (free_address()?, free_address()?);
+        let [public, local] = free_addresses()?;
         let command = match self {
             Self::Fedgate { program, .. } => {
                 let text = configuration(
@@ -233,9 +233,10 @@ impl Running {
     }
 }
 
-/// A port that is free now.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+/// Two ports that are free now.
+fn free_addresses() -> anyhow::Result<[SocketAddr; 2]> {
+    let (one, other) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    Ok([one.local_addr()?, other.local_addr()?])
 }
 
 /// Makes the certificates of all.
