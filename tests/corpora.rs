@@ -1,7 +1,10 @@
 //! Every file of `fuzz/corpus` goes through what its fuzz target does with it: what was found once,
 //! and what reached most of the code, without libFuzzer.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 #[path = "../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "it is a library elsewhere")]
 mod drivers;
 
 use std::{fs, path::Path};
@@ -41,8 +44,8 @@ fn replay(target: &str, run: fn(&[u8])) {
     files.sort();
     assert!(files.len() > 20, "{} files in {}", files.len(), root.display());
     for file in files {
-        // libFuzzer names the file where it fails; here it is the last one that is named
-        println!("{}", file.display());
+        // the last that is named is the one that fails
+        eprintln!("{}", file.display());
         run(&fs::read(&file).unwrap());
     }
 }

@@ -22,7 +22,7 @@ use fedgate::{
 };
 use zeroize::Zeroizing;
 
-use crate::reading;
+use super::reading;
 
 /// Scripts longer than this are cut off.
 const MAX: usize = 64 << 10;

@@ -37,7 +37,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
 use tokio::io::{self, AsyncRead, ReadBuf};
 
-use crate::{
+use super::{
     certificates::{Certificates, NOW},
     conversation::domain,
 };
@@ -139,7 +139,7 @@ fn certificates(data: &[u8]) {
         let pins = [Pinned::Certificate(digest)];
         pin::verify(&pins, &chain, &of).is_ok()
     };
-    assert!(pinned(Sha256::digest(leaf).into()) && !pinned(Sha256::digest(&of.as_str()).into()));
+    assert!(pinned(Sha256::digest(leaf).into()) && !pinned(Sha256::digest(of.as_str()).into()));
 }
 
 /// A certificate matches only what some record says of it.

@@ -13,7 +13,7 @@ use fedgate::{
 };
 use rxml::Namespace;
 
-use crate::{
+use super::{
     chance::Chance,
     reading::{self, Part, Reading, Reference},
 };
@@ -39,7 +39,11 @@ pub fn run(data: &[u8]) {
     let (bounded, refused) = frame(tight, data, &[]);
     cuts_make_no_difference(&mut chance, tight, data, (&bounded, refused));
 
-    let theirs = reading::read(data);
+    // what comes after the beginning of a character is still to come
+    let theirs = reading::read(match std::str::from_utf8(data) {
+        Err(error) if error.error_len().is_none() => &data[..error.valid_up_to()],
+        _ => data,
+    });
     if theirs.stumbled() {
         return;
     }

@@ -24,7 +24,7 @@ use fedgate::{
     xmpp::{Domain, DomainPair, Side},
 };
 
-use crate::{
+use super::{
     certificates::{By, Certificates},
     conversation::{CONFIGS, Ear, Event, Input, Piece, domain, events, keys, pair, restart_ids},
 };

@@ -29,7 +29,7 @@ use fedgate::{
 };
 use rustls::pki_types::UnixTime;
 
-use crate::{
+use super::{
     certificates::{By, Certificates, NOW},
     conversation::{
         CONFIGS, Ear, Event, Input, Piece, domain, events, ids, keys, pair, restart_ids,

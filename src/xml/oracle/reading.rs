@@ -17,6 +17,9 @@ pub(crate) struct Reading {
     pub(crate) error: Option<rxml::Error>,
     /// Whether a character reference with more digits than any needs stands in it.
     long_reference: bool,
+    /// Whether a carriage return without a line feed stands in a value: `rxml` loses it, or blames
+    /// the good character behind it.
+    lone_return: bool,
 }
 
 /// A first-level element in `rxml`'s eyes.
@@ -39,7 +42,11 @@ pub(crate) enum Part {
 pub(crate) fn read(mut bytes: &[u8]) -> Reading {
     let options = Options { max_token_length: 1 << 20, ..Options::default() };
     let mut parser = rxml::Parser::with_options(options);
-    let mut reading = Reading { long_reference: long_reference(bytes), ..Reading::default() };
+    let mut reading = Reading {
+        long_reference: long_reference(bytes),
+        lone_return: lone_return(bytes),
+        ..Reading::default()
+    };
     let len = bytes.len();
     let (mut depth, mut current) = (0, Vec::new());
     loop {
@@ -88,17 +95,16 @@ impl Reading {
     /// Whether reading ended at something that is good XML, but that `rxml` 0.14 refuses.
     pub(crate) fn stumbled(&self) -> bool {
         match self.error {
+            _ if self.lone_return => true,
             // a name with a character that its tables lack
             Some(rxml::Error::UnexpectedChar(_, c, _)) => ('\u{fdf0}'..='\u{fffd}').contains(&c),
             // zeros before the number of a character
             Some(rxml::Error::UndeclaredEntity) => self.long_reference,
+            // white space before the root
+            Some(rxml::Error::UnexpectedToken(Some(ErrorContext::DocumentBegin), ..)) => true,
             // a declaration without an encoding
             Some(rxml::Error::InvalidSyntax(why)) => why.starts_with("'version' attribute"),
             Some(rxml::Error::RestrictedXml(why)) => why.starts_with("only standalone"),
-            // a lone carriage return in a value, which it blames on the good character behind it
-            Some(rxml::Error::InvalidChar(Some(ErrorContext::AttributeValue), c, false)) => {
-                char::from_u32(c).is_some_and(|c| !c.is_control() && c < '\u{fffe}')
-            }
             _ => false,
         }
     }
@@ -120,5 +126,19 @@ fn long_reference(bytes: &[u8]) -> bool {
     bytes.windows(2).enumerate().filter(|(_, two)| two == b"&#").any(|(at, _)| {
         let digits = bytes[at + 2..].iter().skip_while(|&&b| b == b'x');
         digits.take_while(|b| b.is_ascii_hexdigit()).count() >= 8
+    })
+}
+
+fn lone_return(bytes: &[u8]) -> bool {
+    let (mut in_tag, mut quote) = (false, None);
+    bytes.iter().enumerate().any(|(at, &byte)| {
+        match (quote, byte) {
+            (_, b'<') => (in_tag, quote) = (true, None),
+            (None, b'>') => in_tag = false,
+            (None, b'"' | b'\'') if in_tag => quote = Some(byte),
+            (Some(open), _) if open == byte => quote = None,
+            _ => {}
+        }
+        quote.is_some() && byte == b'\r' && bytes.get(at + 1) != Some(&b'\n')
     })
 }
