@@ -49,10 +49,15 @@ impl Member {
             Some(("*", domain)) => (Who::Accounts, domain),
             Some((local, domain)) => {
                 let is_bad = |c: char| c.is_whitespace() || c.is_control() || BAD.contains(&c);
-                if local.is_empty() || local.len() > LOCALPART_MAX || local.chars().any(is_bad) {
+                let is_none = |part: &str| {
+                    part.is_empty() || part.len() > LOCALPART_MAX || part.chars().any(is_bad)
+                };
+                // a wide star is a star when it is folded, and a soft hyphen nothing
+                let folded = jid::folded(local);
+                if is_none(local) || is_none(&folded) {
                     return Err(MemberError::Localpart);
                 }
-                (Who::Account(jid::folded(local).into()), domain)
+                (Who::Account(folded.into()), domain)
             }
         };
         Ok(Self { who, domain: Domain::parse(domain)? })
@@ -117,6 +122,9 @@ mod tests {
     fn what_names_nobody_is_refused() {
         for text in ["", "@a.example", "ann@", "ann@a.example/x", "a b@a.example", "an*@a.example"]
         {
+            assert!(Member::parse(text).is_err(), "{text}");
+        }
+        for text in ["\u{ff0a}@a.example", "a\u{ff0f}b@a.example", "\u{ad}@a.example"] {
             assert!(Member::parse(text).is_err(), "{text}");
         }
         for text in ["ann@bob@a.example", "*", "ann@*", "ann@localhost", "a:b@a.example"] {

@@ -1,6 +1,8 @@
 //! One domain pair's way to one side: a bounded queue, and the task that sees to it that a stream
 //! carries the pair, again when one breaks, and bounces what cannot be delivered.
 
+#[cfg(test)]
+mod model;
 mod task;
 
 use std::{

@@ -303,12 +303,16 @@ enum Input {
     Tls(bool),
     Verdict(usize, Reply),
     Reconfigure(usize),
+    Expiry(bool),
+    Distrust,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Reply {
     Weak,
     Strong,
+    /// By dialback to a server whose certificate proves it.
+    Proven,
     OtherDomain,
     Invalid,
     Error,
@@ -324,6 +328,7 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
         Reply::Weak,
         Reply::Strong,
         Reply::Strong,
+        Reply::Proven,
         Reply::OtherDomain,
         Reply::Invalid,
         Reply::Error,
@@ -339,6 +344,8 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
         1 => any::<bool>().prop_map(Input::Tls),
         6 => (0..4usize, reply).prop_map(|(n, r)| Input::Verdict(n, r)),
         1 => (0..3usize).prop_map(Input::Reconfigure),
+        1 => any::<bool>().prop_map(Input::Expiry),
+        1 => Just(Input::Distrust),
     ];
     let begun = any::<bool>().prop_map(|certificate| {
         vec![Input::Tls(certificate), Input::Header(1, 0, true), Input::Verdict(0, Reply::Strong)]
@@ -362,6 +369,10 @@ fn proof_of(reply: Reply, domain: &Domain) -> Result<Proof, Refusal> {
         Reply::Weak => Ok(Proof::dialback(domain.clone(), None)),
         Reply::Strong => Ok(Tls::judge(&Tls::get().with_certificate, domain)
             .unwrap_or_else(|_| Proof::dialback(domain.clone(), None))),
+        Reply::Proven => {
+            let server = Tls::judge(&Tls::get().with_certificate, domain).ok();
+            Ok(Proof::dialback(domain.clone(), server.as_ref()))
+        }
         Reply::OtherDomain => Ok(Proof::dialback(other(), None)),
         Reply::Invalid => Err(Refusal { outcome: VerifyOutcome::Invalid, detail: String::new() }),
         Reply::Error => Err(Refusal::error(StanzaCondition::RemoteServerTimeout, "")),
@@ -395,7 +406,7 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
         if ended {
             break;
         }
-        let mut just_proven = None;
+        let (mut just_proven, mut renewed) = (None, None);
         let events = match input {
             // elsewhere it ends the stream, which is soon tried enough
             Input::Header(_, _, true) if !end.machine.expects_header() => continue,
@@ -457,7 +468,7 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
                     match &question {
                         Question::Certificate(domain) => model.certified = Some(domain.clone()),
                         Question::Pair { pair, .. } => just_proven = Some(pair.clone()),
-                        Question::Renewal { .. } => {}
+                        Question::Renewal { pair, .. } => renewed = Some(pair.clone()),
                     }
                 }
                 end.answer_to(challenge, proof)
@@ -471,6 +482,12 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
                     Err(_) => ended = true,
                 }
                 Vec::new()
+            }
+            // rcgen's certificates last until 4096
+            Input::Expiry(all) => end.expired(if *all { 1 << 40 } else { 1_900_000_000 }),
+            Input::Distrust => {
+                model.certified = None;
+                end.distrusted()
             }
         };
         for event in &events {
@@ -494,11 +511,23 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
                     assert!(sender != "evil.example");
                     model.authorized.insert(granted);
                 }
+                Event::Did(what) if what.starts_with("renewed") => {
+                    let pair = renewed.take().expect("it was just proven again");
+                    assert_eq!(*what, format!("renewed({pair})"));
+                    assert!(model.authorized.contains(&pair));
+                }
+                Event::Did(what) if what.starts_with("withdrawn") => {
+                    let gone = |pair: &DomainPair| *what == format!("withdrawn({pair})");
+                    let pair = model.authorized.iter().find(|pair| gone(pair)).cloned();
+                    model.authorized.remove(&pair.expect("it was authorized"));
+                }
                 Event::Did(what) if what == "close" => ended = true,
                 Event::Fault(_) => ended = true,
                 Event::Did(_) | Event::Said(_) | Event::Failure(_) => {}
             }
         }
+        let grants: BTreeSet<_> = end.machine.grants().map(|grant| grant.pair().clone()).collect();
+        assert!(ended || grants == model.authorized, "{grants:?}, {:?}", model.authorized);
         // verdicts that come too late change nothing
         if let Some(challenge) = stale.pop() {
             let of = match challenge.question() {

@@ -449,17 +449,27 @@ impl Accepting {
 
     /// Certificates may prove something else from now on.
     pub(super) fn distrust(&mut self) -> String {
+        words(&self.distrusted())
+    }
+
+    /// The same.
+    pub(super) fn distrusted(&mut self) -> Vec<Event> {
         let mut out = Vec::new();
         let outcome = self.machine.distrust(&mut out);
-        words(&self.done(out, outcome, Vec::new()))
+        self.done(out, outcome, Vec::new())
     }
 
     /// The time is `seconds` after the epoch: proofs that have expired are asked for again.
     pub(super) fn renew(&mut self, seconds: u64) -> String {
+        words(&self.expired(seconds))
+    }
+
+    /// The same.
+    pub(super) fn expired(&mut self, seconds: u64) -> Vec<Event> {
         let mut out = Vec::new();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         self.machine.renew(now, &mut out);
-        words(&self.done(out, Ok(()), Vec::new()))
+        self.done(out, Ok(()), Vec::new())
     }
 
     fn done(
