@@ -54,6 +54,7 @@ fn every_attack_is_listed_with_tests_that_exist() {
     let all = [1..=26, 30..=46, 50..=69, 70..=83, 90..=99];
     assert!(rows.keys().copied().eq(all.into_iter().flatten()), "{:?}", rows.keys());
     for (id, tests) in &rows {
+        assert!(!tests.is_empty(), "A-{id}: no test");
         for test in tests {
             assert!(exists(test), "A-{id}: no test {test}");
         }
