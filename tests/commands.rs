@@ -7,6 +7,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::TcpListener,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread::sleep,
@@ -101,6 +102,8 @@ fn commands_say_what_is_so_and_exit_by_it() {
         (&["forget", "--all"], 0, "0 forgotten"),
         (&["log-level", "debug"], 0, "until the configuration is read again"),
         (&["log-level", "loud"], 2, "unknown log level \"loud\""),
+        (&["memory", "list"], 0, "DOMAIN"),
+        (&["memory", "forget", "a.example"], 2, "nothing is remembered of a.example"),
         (&["reload"], 0, "configuration reloaded"),
     ] {
         let (found, text) = running.ask(words);
@@ -144,6 +147,141 @@ fn a_second_fedgate_does_not_take_the_socket_of_the_first_and_serves_without() {
     let _ = second.kill();
     second.wait().unwrap();
     assert_eq!(running.ask(&["streams"]).0, Some(0), "the first one still answers");
+}
+
+#[test]
+fn health_is_that_of_the_running_fedgate_not_of_the_files() {
+    let running = Running::start();
+    let socket = running.socket();
+    let by_socket = ["health", "--socket", socket.to_str().unwrap()];
+    assert_eq!(running.ask(&["health"]), (Some(0), String::new()));
+    // another port stands in the files than it listens on
+    let main = running.config().join("10.yaml");
+    let text = fs::read_to_string(&main).unwrap();
+    fs::write(&main, text.replacen("127.0.0.1:0", "127.0.0.1:1", 1)).unwrap();
+    assert_eq!(running.ask(&["health"]), (Some(0), String::new()));
+    // what is broken, the running one does not take
+    fs::write(&main, "version: [").unwrap();
+    assert_eq!(running.ask(&by_socket), (Some(0), String::new()));
+    let (code, said) = running.ask(&["health"]);
+    if !Path::new("/var/lib/fedgate/admin.sock").exists() {
+        assert!(code == Some(64) && said.contains("--socket PATH"), "{code:?} {said}");
+    }
+    fs::write(&main, text).unwrap();
+    assert_eq!(running.ask(&["drain"]).0, Some(0));
+    assert_eq!(running.ask(&["health"]), (Some(0), String::new()), "it drains as it should");
+    // without anybody behind the socket the files say where to ask, and there is nobody
+    let config = running.config();
+    let mut home = running;
+    home.child.kill().unwrap();
+    home.child.wait().unwrap();
+    let (code, said) = told(&by_socket, &config);
+    assert!(code == Some(1) && said.contains("ask 127.0.0.1:0"), "{code:?} {said}");
+}
+
+/// What /proc tells of a process, for each of its threads.
+fn threads(pid: u32, key: &str) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let status = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap());
+    status
+        .map(|text| text.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned())
+        .collect()
+}
+
+#[test]
+fn privileges_are_given_up_and_memory_is_nobody_elses() {
+    let running = Running::start();
+    let pid = running.child.id();
+    assert!(threads(pid, "NoNewPrivs:").iter().all(|value| value == "1"));
+    // what others of the same user could look into, the kernel gives to root then
+    let of = |file: &str| fs::metadata(format!("/proc/{pid}/{file}")).unwrap().uid();
+    assert_eq!(of("mem"), 0);
+
+    let (code, said) = running.ask(&["run", "--user", "root"]);
+    assert!(code == Some(1) && said.contains("that is root"), "{said}");
+    let (code, said) = running.ask(&["run", "--user", "no-such-user"]);
+    assert!(code == Some(1) && said.contains("there is no such user"), "{said}");
+    if nix::unistd::geteuid().is_root() {
+        becomes_another_user();
+    } else {
+        let (code, said) = running.ask(&["run", "--user", "65534:65534"]);
+        assert!(code == Some(1) && said.contains("only root"), "{said}");
+    }
+}
+
+/// As root: all threads are that user, with one capability, by which ports are bound at once and by
+/// a reload; and files that it may not read are not read with root's eyes before.
+fn becomes_another_user() {
+    const USER: u32 = 54_321;
+    let home = TempDir::new().unwrap();
+    let at = |name: &str| home.path().join(name);
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["conf.d", "state"] {
+        fs::create_dir(at(name)).unwrap();
+    }
+    chown(at("state"), Some(USER), Some(USER)).unwrap();
+    // a network of this test, so that the ports are free
+    let network =
+        format!("127.{}.{}", 64 + std::process::id() % 128, std::process::id() / 128 % 256);
+    let write = |more: &str| {
+        let text = format!(
+            "version: 1
+state_dir: {}
+listen: {{ public: ['{network}.1:1022'{more}], local: ['127.0.0.1:0'] }}
+legacy: {{ old: {{ address: '{network}.9:9', domains: [old.example] }} }}
+resolver: {{ servers: ['{network}.9'], timeout: 300ms }}
+",
+            at("state").display()
+        );
+        fs::write(at("conf.d/10.yaml"), text).unwrap();
+    };
+    write("");
+    let start = || {
+        let mut command = Command::new(BINARY);
+        command.args(["run", "--user", &format!("{USER}:{USER}"), "--config"]).arg(at("conf.d"));
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let running = Running { child: start(), home: TempDir::new().unwrap() };
+    let socket = at("state/admin.sock");
+    let end = Instant::now() + Duration::from_secs(20);
+    while !socket.exists() {
+        assert!(Instant::now() < end, "it does not run");
+        sleep(Duration::from_millis(20));
+    }
+    let pid = running.child.id();
+    let all = |key, wanted: &str| {
+        let found = threads(pid, key);
+        assert!(found.len() > 1 && found.iter().all(|value| value == wanted), "{key} {found:?}");
+    };
+    let four = [USER; 4].map(|id| id.to_string()).join("\t");
+    all("Uid:", &four);
+    all("Gid:", &four);
+    all("Groups:", &USER.to_string());
+    let held = threads(pid, "CapPrm:");
+    // ports below 1024, unless the machine that tests does not have that itself
+    assert!(held[0] == "0000000000000400" || held[0] == "0000000000000000", "{held:?}");
+    for key in ["CapPrm:", "CapEff:"] {
+        all(key, &held[0]);
+    }
+    for key in ["CapInh:", "CapAmb:"] {
+        all(key, "0000000000000000");
+    }
+    assert_eq!(fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid(), 0);
+    assert_eq!(fs::metadata(at("state/dialback.secret")).unwrap().uid(), USER);
+    write(&format!(", '{network}.2:1021'"));
+    let ask = |words: &[&str]| {
+        let socket = ["--socket", socket.to_str().unwrap()];
+        told(&[words, &socket].concat(), &at("conf.d"))
+    };
+    let (code, said) = ask(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    drop(running);
+
+    // root could read it, the user cannot
+    fs::set_permissions(at("conf.d/10.yaml"), fs::Permissions::from_mode(0o600)).unwrap();
+    let Output { status, stderr, .. } = start().wait_with_output().unwrap();
+    let said = String::from_utf8(stderr).unwrap();
+    assert!(status.code() == Some(64) && said.contains("Permission denied"), "{said}");
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub(super) enum Call {
     Domains,
     Failures,
     Certificates,
+    Listeners,
+    Memory { domain: Option<String> },
     Config,
     Watch { events_only: bool },
     Ping,
@@ -50,6 +52,7 @@ pub(super) enum Deed {
     Drain,
     Retry,
     Forget,
+    ForgetMemory,
     Close,
     LogLevel,
 }
@@ -89,6 +92,11 @@ impl Call {
             "/api/domains" => (Self::Domains, GET),
             "/api/failures" => (Self::Failures, GET),
             "/api/certificates" => (Self::Certificates, GET),
+            "/api/listeners" => (Self::Listeners, GET),
+            "/api/memory" => {
+                let domain = query.split('&').find_map(|key| key.strip_prefix("domain="));
+                (Self::Memory { domain: domain.map(ToOwned::to_owned) }, GET)
+            }
             "/api/config" => (Self::Config, GET),
             "/api/watch" => {
                 (Self::Watch { events_only: query.split('&').any(|key| key == "events") }, GET)
@@ -98,6 +106,7 @@ impl Call {
             "/api/drain" => (Self::Do(Deed::Drain), POST),
             "/api/retry" => (Self::Do(Deed::Retry), POST),
             "/api/forget" => (Self::Do(Deed::Forget), POST),
+            "/api/memory/forget" => (Self::Do(Deed::ForgetMemory), POST),
             "/api/close" => (Self::Do(Deed::Close), POST),
             "/api/log-level" => (Self::Do(Deed::LogLevel), POST),
             _ => {
@@ -125,6 +134,8 @@ impl Call {
             | Self::Domains
             | Self::Failures
             | Self::Certificates
+            | Self::Listeners
+            | Self::Memory { .. }
             | Self::Config
             | Self::Watch { .. } => Wants::Read,
         }
@@ -168,6 +179,11 @@ impl Api {
             Call::Domains => json(StatusCode::OK, &monitor.domains()),
             Call::Failures => json(StatusCode::OK, &monitor.failures()),
             Call::Certificates => json(StatusCode::OK, &monitor.certificates()),
+            Call::Listeners => json(StatusCode::OK, &monitor.listeners()),
+            Call::Memory { domain } => match domain.as_deref().map(Domain::parse).transpose() {
+                Ok(domain) => json(StatusCode::OK, &monitor.remembered(domain.as_ref())),
+                Err(error) => refusal(StatusCode::BAD_REQUEST, &format!("the domain: {error}")),
+            },
             Call::Config => match monitor.config() {
                 Ok(config) => text(StatusCode::OK, YAML, config),
                 Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
@@ -211,6 +227,13 @@ impl Api {
             (Deed::Forget, None, None) => {
                 let n = self.monitor.forget(domain.as_ref());
                 done(true, format!("{n} forgotten"))
+            }
+            (Deed::ForgetMemory, None, None) => {
+                let domain = domain.ok_or("of what? it needs a \"domain\"")?;
+                match self.monitor.forget_remembered(&domain) {
+                    0 => done(false, format!("nothing is remembered of {}", domain.to_unicode())),
+                    _ => done(true, format!("{} forgotten", domain.to_unicode())),
+                }
             }
             (Deed::Close, Some(id), None) if domain.is_none() => {
                 let is_open = self.monitor.close(id);

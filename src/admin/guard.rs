@@ -19,10 +19,14 @@ use hyper::{
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::net::secret::read_wiped;
+
 /// The shortest token, in bytes.
 const TOKEN_MIN: usize = 16;
 /// The longest.
 const TOKEN_MAX: usize = 4096;
+/// Bytes of its file, with what is around it.
+const FILE_MAX: u64 = 8192;
 
 /// How a request came in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +52,7 @@ pub(super) enum Wants {
 #[derive(Default)]
 pub(super) struct Access {
     /// What they have to show.
-    token: Option<Zeroizing<String>>,
+    token: Option<Zeroizing<Vec<u8>>>,
     /// Whether they may change something.
     write: bool,
 }
@@ -96,7 +100,7 @@ impl Access {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let shown = text(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
         let knows = match (&self.token, shown) {
-            (Some(token), Some(shown)) => bool::from(token.as_bytes().ct_eq(shown.as_bytes())),
+            (Some(token), Some(shown)) => bool::from(token.ct_eq(shown.as_bytes())),
             (Some(_) | None, _) => false,
         };
         let host = text(HOST).unwrap_or_default();
@@ -171,20 +175,21 @@ fn is_foreign(host: &str, headers: &HeaderMap) -> bool {
         || fetched.is_some_and(|site| !matches!(site, "same-origin" | "none"))
 }
 
-fn read(path: &Path) -> Result<Zeroizing<String>, TokenError> {
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     let fail = |error| TokenError::Read(path.to_owned(), error);
-    let mode = fs::metadata(path).map_err(fail)?.permissions().mode();
+    let file = fs::File::open(path).map_err(fail)?;
+    let mode = file.metadata().map_err(fail)?.permissions().mode();
     if mode & 0o007 != 0 {
         return Err(TokenError::Exposed(path.to_owned()));
     }
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(fail)?);
-    let token = Zeroizing::new(text.trim().to_owned());
-    let is_good = (TOKEN_MIN..=TOKEN_MAX).contains(&token.len())
-        && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let text = read_wiped(&file, FILE_MAX).map_err(fail)?;
+    let token = text.trim_ascii();
+    let is_good =
+        (TOKEN_MIN..=TOKEN_MAX).contains(&token.len()) && token.iter().all(u8::is_ascii_graphic);
     if !is_good {
         return Err(TokenError::Malformed(path.to_owned()));
     }
-    Ok(token)
+    Ok(Zeroizing::new(token.to_vec()))
 }
 
 const JSON: &str = "application/json";

@@ -21,7 +21,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
@@ -32,7 +32,7 @@ use super::{
     guard::{Access, TokenError, Via, Wants},
     watch::Watchers,
 };
-use crate::{config::model, proxy::Monitor};
+use crate::{config::model, ops::seldom::Seldom, proxy::Monitor};
 
 /// Connections at once.
 const CONNECTIONS: usize = 64;
@@ -186,6 +186,7 @@ impl Server {
 
 impl Shared {
     async fn accept_tcp(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        let mut told = Seldom::default();
         loop {
             let Some(place) = self.place(&stop).await else { return };
             let accepted = tokio::select! {
@@ -194,12 +195,13 @@ impl Shared {
             };
             match accepted {
                 Ok((socket, _)) => self.spawn(socket, Via::Tcp, place, &stop),
-                Err(error) => rest(&error).await,
+                Err(error) => rest(&error, &mut told).await,
             }
         }
     }
 
     async fn accept_unix(self: Arc<Self>, listener: UnixListener, stop: CancellationToken) {
+        let mut told = Seldom::default();
         loop {
             let Some(place) = self.place(&stop).await else { return };
             let accepted = tokio::select! {
@@ -208,7 +210,7 @@ impl Shared {
             };
             match accepted {
                 Ok((socket, _)) => self.spawn(socket, Via::Socket, place, &stop),
-                Err(error) => rest(&error).await,
+                Err(error) => rest(&error, &mut told).await,
             }
         }
     }
@@ -289,8 +291,10 @@ impl Shared {
 }
 
 /// Mostly no file descriptors: some will be free again.
-async fn rest(error: &io::Error) {
-    warn!(%error, "accept on the admin interface");
+async fn rest(error: &io::Error, told: &mut Seldom) {
+    if let Some(times) = told.again(Instant::now()) {
+        warn!(%error, times, "accept on the admin interface");
+    }
     sleep(ACCEPT_REST).await;
 }
 

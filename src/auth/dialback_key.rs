@@ -9,7 +9,7 @@ use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::xmpp::Domain;
 
@@ -59,10 +59,14 @@ impl Secret {
 
     /// XEP-0185 §2: the HMAC key is the hex text of the secret's SHA-256 hash.
     fn from_text(secret: &str) -> Self {
-        Self(Zeroizing::new(hex(&Sha256::digest(secret.as_bytes()))))
+        let mut digest = Sha256::digest(secret.as_bytes());
+        let text = hex(&digest);
+        digest.zeroize();
+        Self(text)
     }
 
     /// The key for the stream `id` that `receiving` gave to `initiating`.
+    /// It is no secret for long: whoever it is for shows it to whoever it comes from.
     #[must_use]
     pub fn key(&self, receiving: &Domain, initiating: &Domain, id: &str) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_bytes())
@@ -72,7 +76,7 @@ impl Secret {
         mac.update(initiating.as_str().as_bytes());
         mac.update(b" ");
         mac.update(id.as_bytes());
-        hex(&mac.finalize().into_bytes())
+        hex(&mac.finalize().into_bytes()).to_string()
     }
 
     /// Whether `key` is the one that [`Self::key`] makes, in constant time.
@@ -94,12 +98,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// As hexadecimal digits, in one place that is wiped.
+pub(crate) fn hex(bytes: &[u8]) -> Zeroizing<String> {
     use fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
+    for byte in bytes {
         let _ = write!(text, "{byte:02x}");
-        text
-    })
+    }
+    text
 }
 
 #[cfg(test)]
@@ -140,6 +146,13 @@ mod tests {
             assert!(!secret.check(&r, &i, "other", key), "the key belongs to one stream");
             assert!(!secret.check(&r, &i, id, &key.to_uppercase()));
         }
+    }
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let keys = DialbackKeys::new(Zeroizing::new([7; MASTER_LEN]));
+        assert_eq!(format!("{keys:?}"), "DialbackKeys(…)");
+        assert_eq!(format!("{:#?}", keys.public()), "Secret(…)");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! stanza across the house. What fedgate itself says is no exception: errors answer a `Routable`,
 //! and a ping (`auth::ping`) is made for a local domain as sender only, with nothing in it from outside.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{any::Any, collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
@@ -51,27 +51,41 @@ pub struct Routable {
     pair: DomainPair,
     bytes: Bytes,
     stanzas: u32,
+    /// Of our own: no other server has handed them over.
+    is_own: bool,
+    /// Let go of when the last of them is done with.
+    _held: Option<Hold>,
 }
+
+/// What stanzas hold on to until the last of them is written, bounced or refused: so the stream that
+/// they came on learns that they are handled (XEP-0198 §4).
+pub type Hold = Arc<dyn Any + Send + Sync>;
 
 impl Routable {
     /// Whole, checked stanzas that [`Ledger::admit`] admitted for `grant`.
     pub(crate) fn new(grant: &AuthorizedPair, bytes: Bytes, stanzas: u32) -> Self {
-        Self { pair: grant.pair().clone(), bytes, stanzas }
+        Self { pair: grant.pair().clone(), bytes, stanzas, is_own: false, _held: None }
+    }
+
+    /// The same stanzas, which hold on to `held` until they are done with.
+    pub(crate) fn holding(self, held: Hold) -> Self {
+        Self { _held: Some(held), ..self }
     }
 
     /// Some of these stanzas.
     pub(crate) fn part(&self, bytes: Bytes, stanzas: u32) -> Self {
-        Self { pair: self.pair.clone(), bytes, stanzas }
+        Self { bytes, stanzas, ..self.clone() }
     }
 
     /// The answer to stanzas that could not be delivered: the same pair, reversed.
     pub(crate) fn reply(&self, bytes: Bytes, stanzas: u32) -> Self {
-        Self { pair: self.pair.reversed(), bytes, stanzas }
+        Self { pair: self.pair.reversed(), bytes, stanzas, is_own: true, _held: None }
     }
 
     /// A stanza of our own, in the name of a local domain.
     pub(crate) fn ping(ping: &Ping) -> Self {
-        Self { pair: ping.pair().clone(), bytes: ping.bytes(), stanzas: 1 }
+        let (pair, bytes) = (ping.pair().clone(), ping.bytes());
+        Self { pair, bytes, stanzas: 1, is_own: true, _held: None }
     }
 
     /// The pair.
@@ -90,6 +104,12 @@ impl Routable {
     #[must_use]
     pub fn stanzas(&self) -> u32 {
         self.stanzas
+    }
+
+    /// Whether they are our own: errors, or a ping.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.is_own
     }
 }
 

@@ -237,6 +237,16 @@ impl Memory {
         }
     }
 
+    /// Forgets all of a domain, in both directions; how many records that were.
+    pub fn forget(&mut self, domain: &Domain) -> usize {
+        let keys = [Direction::Inbound, Direction::Outbound].map(|way| (domain.clone(), way));
+        let gone = keys.iter().filter(|key| {
+            let (seen, refused) = (self.records.remove(key), self.refused.remove(key));
+            seen.is_some() || refused.is_some()
+        });
+        gone.count()
+    }
+
     /// Remembers that a rule refused a domain, which proved nothing. Says whether that is news.
     pub fn was_refused(&mut self, domain: &Domain, direction: Direction, now: UnixTime) -> bool {
         let key = (domain.clone(), direction);

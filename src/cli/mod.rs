@@ -5,6 +5,7 @@ mod check;
 mod check_config;
 mod health;
 mod policy;
+mod privileges;
 mod records;
 mod run;
 mod selfcheck;
@@ -48,7 +49,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gate in the foreground; ends in order on SIGTERM, reloads on SIGHUP.
-    Run(ConfigDir),
+    Run(run::Run),
     /// Check the configuration and print every error at once; exit status 1 if there is any.
     ///
     /// Warnings and errors go to standard error.
@@ -69,8 +70,12 @@ enum Command {
     /// Exit status: 0 good, 1 with a warning, 2 something is wrong, 3 something could not be found
     /// out, 64 with wrong arguments or a wrong configuration.
     Selfcheck(selfcheck::Selfcheck),
-    /// Ask the running gate for a stream; exit status 1 if it does not answer.
-    Health(ConfigDir),
+    /// Ask the running gate for a stream, as a peer would; for health checks of containers.
+    ///
+    /// Where it listens it says itself, by its admin socket; only if it cannot be asked does the
+    /// configuration. So a broken one, which the running gate does not take, changes nothing. Exit
+    /// status: 0 it answers, or drains; 1 it does not; 64 if neither says where to ask.
+    Health(health::Health),
     /// Show what the rules come to.
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -143,12 +148,12 @@ impl Cli {
     /// Does what the command line says.
     pub(crate) fn execute(self) -> ExitCode {
         let outcome = match self.command {
-            Command::Run(dir) => run::run(&dir.config),
+            Command::Run(command) => command.execute(),
             Command::CheckConfig(command) => command.execute(),
             Command::Check(command) => command.execute(),
             Command::Records(command) => command.execute(),
             Command::Selfcheck(command) => command.execute(),
-            Command::Health(dir) => health::health(&dir.config),
+            Command::Health(command) => command.execute(),
             Command::Policy(policy) => policy.execute(),
             Command::Steer(steer) => steer.execute(),
             Command::Admin(admin) => return admin.execute(),

@@ -1,8 +1,13 @@
 //! `fedgate run`: the process around the gate.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
+use clap::Args;
 use fedgate::{
     admin::{AdminError, Bound, Command, Control, Order, Server},
     config::{
@@ -23,15 +28,35 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::EXIT_USAGE;
+use super::{
+    ConfigDir, EXIT_USAGE,
+    privileges::{self, Account, Left},
+};
 
-/// Rules that expire later are looked at sooner.
-const YEAR: Duration = Duration::from_hours(365 * 24);
+/// The clock may be set, or the machine sleep, so it is read this often at least.
+const LATE: Duration = Duration::from_hours(1);
 /// When a configuration that has an expired rule could not be loaded.
 const EXPIRY_AGAIN: Duration = Duration::from_mins(10);
 
-/// Runs until a signal ends it.
-pub(super) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    dir: ConfigDir,
+    /// Become this user before anything is read; for root, where no service manager does it. Of root's
+    /// privileges one is kept: to listen on ports below 1024.
+    #[arg(long, value_name = "USER[:GROUP]", env = "FEDGATE_USER")]
+    user: Option<Account>,
+}
+
+impl Run {
+    /// Runs until a signal ends it.
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let left = privileges::settle(self.user.as_ref())?;
+        run(&self.dir.config, left)
+    }
+}
+
+fn run(dir: &Path, left: Left) -> anyhow::Result<ExitCode> {
     let watcher = Watcher::new(dir, []);
     let loaded = match config::load(dir) {
         Ok(loaded) => loaded,
@@ -42,6 +67,9 @@ pub(super) fn run(dir: &Path) -> anyhow::Result<ExitCode> {
     };
     let log = log::init(&loaded.config.log)?;
     warn_of(&loaded.warnings);
+    if left == Left::Root {
+        warn!("runs as root, which it does not need: name another user by --user");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -60,7 +88,7 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
     watcher.set_files(config.files());
-    let expiry = next_expiry(&config);
+    let expiry = Expiry::next(&config);
     let admin_config = config.admin.clone();
     let app = App::start(config)?;
     let (control, mut orders) = Control::new();
@@ -76,11 +104,7 @@ async fn serve(
             _ = interrupt.recv() => break,
             _ = hangup.recv() => drop(process.reload()),
             () = process.watcher.changed() => drop(process.reload()),
-            () = sleep_until(process.expiry) => {
-                if !process.reload().ok {
-                    process.expiry = Instant::now() + EXPIRY_AGAIN;
-                }
-            }
+            () = sleep_until(process.expiry.look) => process.look(),
             Some(order) = orders.recv() => process.carry_out(order),
         }
     }
@@ -92,10 +116,28 @@ async fn serve(
     Ok(())
 }
 
-/// When the rules are to be looked at because one expires.
-fn next_expiry(config: &Config) -> Instant {
-    let next = config.policy.next_expiry(civil::Instant::now()).unwrap_or(YEAR);
-    Instant::now() + next.min(YEAR)
+/// When a rule expires, so that all are read again.
+#[derive(Clone, Copy, Debug)]
+struct Expiry {
+    due: Option<SystemTime>,
+    /// When the clock is to be looked at.
+    look: Instant,
+}
+
+impl Expiry {
+    fn next(config: &Config) -> Self {
+        let left = config.policy.next_expiry(civil::Instant::now());
+        Self::at(left.and_then(|left| SystemTime::now().checked_add(left)))
+    }
+
+    fn at(due: Option<SystemTime>) -> Self {
+        let left = due.map(|due| due.duration_since(SystemTime::now()).unwrap_or_default());
+        Self { due, look: Instant::now() + left.unwrap_or(LATE).min(LATE) }
+    }
+
+    fn is_due(self) -> bool {
+        self.due.is_some_and(|due| due <= SystemTime::now())
+    }
 }
 
 /// What runs, and what it was made from.
@@ -105,8 +147,7 @@ struct Process<'a> {
     admin: Server,
     watcher: Watcher,
     log: &'a LogHandle,
-    /// When a rule expires, so that all are read again.
-    expiry: Instant,
+    expiry: Expiry,
 }
 
 impl Process<'_> {
@@ -136,6 +177,15 @@ impl Process<'_> {
         }
     }
 
+    /// Has a rule expired?
+    fn look(&mut self) {
+        if !self.expiry.is_due() {
+            self.expiry = Expiry::at(self.expiry.due);
+        } else if !self.reload().ok {
+            self.expiry.look = Instant::now() + EXPIRY_AGAIN;
+        }
+    }
+
     /// Files are read: other streams must not wait for it.
     fn reload(&mut self) -> Done {
         tokio::task::block_in_place(|| self.load_and_replace())
@@ -152,7 +202,7 @@ impl Process<'_> {
         };
         warn_of(&loaded.warnings);
         let level = loaded.config.log.level.clone();
-        let expiry = next_expiry(&loaded.config);
+        let expiry = Expiry::next(&loaded.config);
         self.watcher.set_files(loaded.config.files());
         let bound = match bind(&self.admin, &loaded.config.admin) {
             Ok(bound) => bound,
@@ -207,5 +257,25 @@ fn warn_of(warnings: &[config::Problem]) {
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         warn!(%error, "tell the service manager");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_clock_is_read_when_a_rule_expires_and_now_and_then_before() {
+        let now = SystemTime::now();
+        let past = Expiry::at(Some(now - Duration::from_secs(1)));
+        assert!(past.is_due());
+        assert!(past.look <= Instant::now());
+        for later in [None, Some(now + 10 * LATE)] {
+            let expiry = Expiry::at(later);
+            assert!(!expiry.is_due());
+            assert!(expiry.look <= Instant::now() + LATE);
+        }
+        let soon = Expiry::at(Some(now + LATE / 2));
+        assert!(soon.look <= Instant::now() + LATE / 2);
     }
 }

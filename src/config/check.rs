@@ -29,6 +29,8 @@ mod resolver;
 pub(super) mod rules;
 mod terms;
 
+pub use admin::DEFAULT_ADMIN_SOCKET;
+
 /// Checks the merged files. `directory` is what relative paths are relative to; `missing` is what
 /// to name when something stands in no file, and none if a file could not be read. Rules that have
 /// expired at `now` are left out.

@@ -345,6 +345,9 @@ struct Limits {
     idle: String,
     keepalive: String,
     write_stall: String,
+    ack: String,
+    unacknowledged: String,
+    resumption: String,
 }
 
 impl Limits {
@@ -373,7 +376,11 @@ impl Limits {
             idle,
             keepalive,
             write_stall,
+            ack,
+            unacknowledged,
+            resumption,
         } = *limits;
+        let or_off = |time: Option<_>| time.map_or_else(|| "off".to_owned(), value::show_duration);
         Self {
             stanza: value::show_size(stanza),
             element_before_auth: value::show_size(element_before_auth),
@@ -396,8 +403,11 @@ impl Limits {
             connect: value::show_duration(connect),
             tcp_connect: value::show_duration(tcp_connect),
             idle: value::show_duration(idle),
-            keepalive: keepalive.map_or_else(|| "off".to_owned(), value::show_duration),
+            keepalive: or_off(keepalive),
             write_stall: value::show_duration(write_stall),
+            ack: value::show_duration(ack),
+            unacknowledged: value::show_size(unacknowledged),
+            resumption: or_off(resumption),
         }
     }
 }

@@ -18,6 +18,7 @@ mod read;
 mod value;
 pub mod watch;
 
+pub use check::DEFAULT_ADMIN_SOCKET;
 pub use dump::{DumpError, dump};
 pub use lists::list_entries;
 pub use load::{Loaded, load};

@@ -366,6 +366,12 @@ pub struct Limits {
     pub keepalive: Option<Duration>,
     /// A neighbour that takes no bytes for this long is dead.
     pub write_stall: Duration,
+    /// A peer that does not answer a request for acknowledgement for this long is dead (XEP-0198).
+    pub ack: Duration,
+    /// Bytes of the stanzas that are sent on one stream and not acknowledged.
+    pub unacknowledged: usize,
+    /// How long a stream whose connection broke can be resumed; none: not at all.
+    pub resumption: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -394,6 +400,9 @@ impl Default for Limits {
             idle: Duration::from_mins(30),
             keepalive: Some(Duration::from_mins(5)),
             write_stall: Duration::from_secs(60),
+            ack: Duration::from_secs(60),
+            unacknowledged: 8 << 20,
+            resumption: Some(Duration::from_mins(2)),
         }
     }
 }

@@ -6,26 +6,28 @@
 //! configured a self-signed certificate for all local domains is made and kept.
 
 mod key;
+mod pem;
 mod self_signed;
 #[cfg(test)]
 mod tests;
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rustls::{
     InconsistentKeys,
+    crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
     sign::CertifiedKey,
 };
 use zeroize::Zeroizing;
 
 pub use self::key::PublishedKey;
-use super::tls::provider;
+use super::secret::read_wiped;
 use crate::{
     auth::pkix::{self, CertificateInfo, PkixError, Presented},
     config::model::CertificateFiles,
@@ -286,15 +288,15 @@ impl Entry {
             .filter(|chain: &Vec<_>| !chain.is_empty())
             .ok_or_else(|| CertificateError::NoCertificate { path: cert.clone() })?;
         let pem = read(key)?;
-        let private = PrivateKeyDer::from_pem_slice(&pem)
-            .map_err(|_| CertificateError::NoKey { path: key.clone() })?;
-        Self::new(chain, private, files, now)
+        let private =
+            pem::private_key(&pem).ok_or_else(|| CertificateError::NoKey { path: key.clone() })?;
+        Self::new(chain, &private, files, now)
     }
 
     /// Takes a chain and the key of its leaf; the files are for messages.
     fn new(
         chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
+        key: &PrivateKeyDer<'static>,
         files: &CertificateFiles,
         now: UnixTime,
     ) -> Result<Self, CertificateError> {
@@ -305,9 +307,7 @@ impl Entry {
         let parsed = pkix::parse(leaf).map_err(bad)?;
         let presented = Presented::of(&parsed).map_err(bad)?;
         let foreign_purposes = pkix::foreign_purposes(&parsed);
-        let key = provider()
-            .key_provider
-            .load_private_key(key)
+        let key = any_supported_type(key)
             .map_err(|_| CertificateError::Key { path: files.key.clone() })?;
         let key = CertifiedKey::new(chain, key);
         match key.keys_match() {
@@ -346,12 +346,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
 
 /// Reads a PEM file, of bounded size, into memory that is wiped.
 pub(super) fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 4 MiB"));
-    }
-    Ok(bytes)
+    read_wiped(&File::open(path)?, MAX_FILE)
 }
 
 /// The first of many domains: a provider may have thousands.

@@ -25,7 +25,6 @@ use std::{
     time::Duration,
 };
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpStream, lookup_host},
     time::{Instant, sleep_until, timeout, timeout_at},
@@ -76,7 +75,7 @@ pub struct Rules {
 /// An open connection.
 #[derive(Debug)]
 pub struct Connected {
-    /// The socket, with `TCP_NODELAY` and keepalive.
+    /// The socket, with `TCP_NODELAY`.
     pub stream: TcpStream,
     /// Which target it is: how to begin, and the host name.
     pub target: Target,
@@ -414,11 +413,6 @@ async fn first(attempts: &mut Vec<Attempt>) -> (SocketAddr, io::Result<TcpStream
 async fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     let stream = timeout(limit, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_TIME)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_RETRIES);
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     Ok(stream)
 }
 
@@ -426,12 +420,6 @@ async fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> 
 const MAX_ADDRESSES: usize = 16;
 /// Between the starts of two attempts (RFC 8305 §5, Connection Attempt Delay).
 const STAGGER: Duration = Duration::from_millis(250);
-/// A silent connection is probed after this,
-const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
-/// then this often,
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// and is dead after so many probes without an answer: two minutes in all.
-const KEEPALIVE_RETRIES: u32 = 4;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Layer 3: the only layer that touches the world: sockets, DNS, TLS, files of keys.
 
+pub mod ahead;
 mod cache;
 pub mod certificates;
 pub mod connector;
@@ -17,4 +18,5 @@ pub mod roots;
 pub mod secret;
 pub mod targets;
 pub mod tls;
+pub mod tune;
 pub mod wire;

@@ -11,10 +11,12 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::auth::dialback_key::{DialbackKeys, MASTER_LEN};
+use crate::auth::dialback_key::{DialbackKeys, MASTER_LEN, hex};
 
 /// The file in the state directory.
 const FILE: &str = "dialback.secret";
+/// Bytes of such a file, which has one line.
+const FILE_MAX: u64 = 4096;
 
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
@@ -88,22 +90,37 @@ impl ReadError {
 
 /// A group may read it: so does an orchestrator hand a secret to a user other than root.
 fn read(path: &Path) -> Result<DialbackKeys, ReadError> {
-    let mut file = fs::File::open(path).map_err(ReadError::Io)?;
+    let file = fs::File::open(path).map_err(ReadError::Io)?;
     let mode = file.metadata().map_err(ReadError::Io)?.permissions().mode();
     if mode & 0o007 != 0 {
         return Err(ReadError::Exposed);
     }
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(ReadError::Io)?;
-    parse(text.trim()).map(DialbackKeys::new).ok_or(ReadError::Malformed)
+    let text = read_wiped(&file, FILE_MAX).map_err(ReadError::Io)?;
+    parse(text.trim_ascii()).map(DialbackKeys::new).ok_or(ReadError::Malformed)
 }
 
-fn parse(text: &str) -> Option<Zeroizing<[u8; MASTER_LEN]>> {
+/// Reads a file of `most` bytes at most into memory that is wiped when it is given back. It has room
+/// from the start: what grows leaves a copy behind.
+///
+/// # Errors
+/// Those of the system; [`io::ErrorKind::FileTooLarge`].
+pub fn read_wiped(file: &fs::File, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let length = file.metadata()?.len().min(most);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let error = format!("larger than {most} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
+    }
+    Ok(bytes)
+}
+
+fn parse(text: &[u8]) -> Option<Zeroizing<[u8; MASTER_LEN]>> {
     if text.len() != MASTER_LEN * 2 || !text.is_ascii() {
         return None;
     }
     let mut master = Zeroizing::new([0; MASTER_LEN]);
-    for (byte, digits) in master.iter_mut().zip(text.as_bytes().chunks(2)) {
+    for (byte, digits) in master.iter_mut().zip(text.chunks(2)) {
         *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     }
     Some(master)
@@ -116,9 +133,7 @@ fn write(dir: &Path, path: &Path, master: &[u8; MASTER_LEN]) -> io::Result<()> {
     let _ = fs::remove_file(&temporary);
     let mut file =
         fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let text: Zeroizing<String> =
-        Zeroizing::new(master.iter().map(|byte| format!("{byte:02x}")).collect());
-    writeln!(file, "{}", *text)?;
+    writeln!(file, "{}", *hex(master))?;
     file.sync_all()?;
     fs::rename(&temporary, path)
 }
@@ -141,8 +156,13 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(dialback_keys(None, &state), Err(SecretError::Exposed(_))));
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(&file, "short\n").unwrap();
-        assert!(matches!(dialback_keys(None, &state), Err(SecretError::Malformed(_))));
+        for wrong in ["short\n", "", &"0g".repeat(MASTER_LEN), &"é".repeat(MASTER_LEN)] {
+            fs::write(&file, wrong).unwrap();
+            assert!(matches!(dialback_keys(None, &state), Err(SecretError::Malformed(_))));
+        }
+        fs::write(&file, "0".repeat(5000)).unwrap();
+        let Err(SecretError::Read(_, error)) = dialback_keys(None, &state) else { panic!() };
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]

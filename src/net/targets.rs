@@ -129,14 +129,15 @@ pub(crate) enum Decision {
 }
 
 impl Answer {
-    /// Sorts out what cannot be used: `.` beside others, port 0, targets that are no host names.
+    /// Sorts out what cannot be used: `.` beside others, ports of other services, targets that are
+    /// no host names.
     pub(crate) fn new(records: Vec<Srv>) -> Self {
         if records.is_empty() {
             return Self::None;
         }
         let usable: Vec<Srv> = records
             .into_iter()
-            .filter(|srv| srv.port != 0)
+            .filter(|srv| srv.port >= FIRST_OPEN || TLS_PORTS.contains(&srv.port))
             .filter_map(|srv| Some(Srv { target: host(&srv.target)?, ..srv }))
             .collect();
         if usable.is_empty() { Self::Absent } else { Self::Records(usable) }
@@ -217,6 +218,11 @@ fn host(target: &str) -> Option<String> {
 
 /// Targets that are tried at most; a peer could name thousands (RFC 2782 sets no bound).
 pub(crate) const MAX_TARGETS: usize = 32;
+/// Below this are the ports of other services: SSH, mail, name servers. A stranger's DNS does not make
+/// us speak to those (RFC 2782, security considerations; protocol DNS-12).
+const FIRST_OPEN: u16 = 1024;
+/// But for those that get through most firewalls, where XMPP is served too.
+const TLS_PORTS: [u16; 2] = [80, 443];
 /// The port of a domain without SRV records (RFC 6120 §14.7).
 const XMPP_SERVER: u16 = 5269;
 
@@ -268,8 +274,11 @@ mod tests {
     fn records_that_cannot_be_used_are_skipped_but_still_forbid_the_fallback() {
         let good = srv(0, 0, 5269, "XMPP.Example.");
         let kept = Answer::Records(vec![srv(0, 0, 5269, "xmpp.example")]);
-        for bad in
-            [srv(0, 0, 5269, "."), srv(0, 0, 0, "a"), srv(0, 0, 1, "a\\.b"), srv(0, 0, 1, "a..b")]
+        let other_ports = [0, 22, 25, 53, 1023].map(|port| srv(0, 0, port, "a"));
+        for bad in [".", "a\\.b", "a..b"]
+            .map(|target| srv(0, 0, 5269, target))
+            .into_iter()
+            .chain(other_ports)
         {
             assert_eq!(Answer::new(vec![bad.clone()]), Answer::Absent, "{bad:?}");
             assert_eq!(Answer::new(vec![bad, good.clone()]), kept);

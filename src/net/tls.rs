@@ -37,7 +37,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
 
 pub use self::error::{HandshakeError, is_certificate_alert};
 use self::verifiers::RecordingVerifier;
-use super::certificates::CertificateStore;
+use super::{ahead::Ahead, certificates::CertificateStore};
 use crate::{auth::TlsFacts, config::model::TlsVersion, xmpp::Domain};
 
 /// Everything for handshakes with peers, ready made.
@@ -84,7 +84,7 @@ pub enum ClientCertificate<'a> {
 #[derive(Debug)]
 pub struct Secured {
     /// Reads and writes plaintext.
-    pub stream: TlsStream<TcpStream>,
+    pub stream: TlsStream<Ahead>,
     /// What the handshake established.
     pub facts: TlsFacts,
 }
@@ -131,7 +131,7 @@ impl TlsContext {
         stream: TcpStream,
         how: Accept<'_>,
     ) -> Result<Secured, HandshakeError> {
-        let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let mut start = LazyConfigAcceptor::new(Acceptor::default(), Ahead::new(stream)).await?;
         let hello = start.client_hello();
         let sni = hello.server_name();
         let config = match how {
@@ -179,7 +179,8 @@ impl TlsContext {
         let name = DnsName::try_from(peer.as_str())
             .map_err(|_| HandshakeError::UnknownName(peer.to_string()))?;
         let name = ServerName::DnsName(name.to_owned());
-        let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
+        let stream =
+            TlsConnector::from(Arc::clone(config)).connect(name, Ahead::new(stream)).await?;
         let facts =
             TlsFacts::of_client(stream.get_ref().1, peer.as_str()).ok_or(HandshakeError::Closed)?;
         Ok(Secured { stream: stream.into(), facts })

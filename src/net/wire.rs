@@ -2,30 +2,35 @@
 //! written. Both directions make progress in one cancel-safe call, so that a task can wait for
 //! bytes, for room and for its mailbox at the same time.
 
+mod output;
+
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, timeout},
 };
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
-/// How much one read takes at most, in bytes.
+use self::output::{Output, SLICES};
+use super::ahead::Ahead;
+
+/// How much one read takes, in bytes.
 const READ_CHUNK: usize = 16 * 1024;
+/// How much comes in at most before it is looked at, in bytes.
+const READ_MOST: usize = 4 * READ_CHUNK;
 /// Above this many bytes waiting to be written, nothing more should be put.
 const OUTPUT_HIGH: usize = 64 * 1024;
-/// A buffer larger than this is given back when it is empty.
-const KEEP: usize = 2 * READ_CHUNK;
 /// How long the other end may take to close after us.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -45,15 +50,24 @@ pub enum Event {
 pub struct Wire {
     transport: Transport,
     input: BytesMut,
-    output: BytesMut,
+    output: Output,
     /// Where answers end that wait in the output, and their lengths.
     answers: VecDeque<(u64, u64)>,
     /// The sum of those lengths.
     unanswered: u64,
     /// Bytes that the transport took since the beginning.
     written: u64,
+    /// Bytes of the output of which nobody knows whether they were written: TLS was given them, and
+    /// the connection broke meanwhile.
+    doubtful: u64,
     /// Bytes that came since the beginning.
     read: u64,
+    /// More may have come: the last read did not say otherwise.
+    more: bool,
+    /// How much to make room for: more where much came before.
+    expected: usize,
+    /// What a read said when others had brought something just before.
+    ended: Option<io::Result<Event>>,
     /// When something was last put.
     put: Instant,
     /// The transport may hold bytes that are not on the wire yet.
@@ -65,7 +79,7 @@ pub struct Wire {
 #[derive(Debug)]
 enum Transport {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Ahead>>),
     /// Taken out.
     Gone,
 }
@@ -79,7 +93,7 @@ impl Wire {
 
     /// A connection after a TLS handshake. Nothing of the time before it is left.
     #[must_use]
-    pub fn tls(stream: TlsStream<TcpStream>) -> Self {
+    pub fn tls(stream: TlsStream<Ahead>) -> Self {
         Self::new(Transport::Tls(Box::new(stream)))
     }
 
@@ -87,11 +101,15 @@ impl Wire {
         Self {
             transport,
             input: BytesMut::new(),
-            output: BytesMut::new(),
+            output: Output::default(),
             answers: VecDeque::new(),
             unanswered: 0,
             written: 0,
+            doubtful: 0,
             read: 0,
+            more: true,
+            expected: READ_CHUNK,
+            ended: None,
             put: Instant::now(),
             dirty: false,
             progress: Instant::now(),
@@ -115,10 +133,18 @@ impl Wire {
         &mut self.input
     }
 
+    /// Whether so much comes that others should have their turn before more is read: those who write
+    /// it do so while it is in the processor's cache.
+    #[must_use]
+    pub fn is_bulk(&self) -> bool {
+        self.expected > READ_CHUNK
+    }
+
     /// Puts bytes behind those that wait to be written. Who does not take them is not read from any
     /// more at some point: they are taken for answers.
     pub fn put(&mut self, bytes: &[u8]) {
-        self.put_stanzas(bytes);
+        self.putting();
+        self.output.copy(bytes);
         let len = bytes.len() as u64;
         self.unanswered += len;
         self.answers.push_back((self.put_total(), len));
@@ -126,12 +152,16 @@ impl Wire {
 
     /// The same for what is sent unasked: reading goes on, or two ends that both write would wait
     /// for each other.
-    pub fn put_stanzas(&mut self, bytes: &[u8]) {
+    pub fn put_stanzas(&mut self, bytes: &Bytes) {
+        self.putting();
+        self.output.push(bytes);
+    }
+
+    fn putting(&mut self) {
         self.put = Instant::now();
         if self.output.is_empty() {
             self.progress = self.put;
         }
-        self.output.extend_from_slice(bytes);
     }
 
     /// Whether there is room for more; a matter of fairness, [`Self::put`] takes all.
@@ -170,6 +200,12 @@ impl Wire {
         self.written
     }
 
+    /// Bytes that may have been written: no more than that.
+    #[must_use]
+    pub fn written_at_most(&self) -> u64 {
+        self.written + self.doubtful
+    }
+
     /// When the other end will have taken nothing for `stall`, if anything waits.
     #[must_use]
     pub fn stalls_at(&self, stall: Duration) -> Option<Instant> {
@@ -203,30 +239,89 @@ impl Wire {
         if !read || self.unanswered >= OUTPUT_HIGH as u64 {
             return Poll::Pending;
         }
-        self.input.reserve(READ_CHUNK);
-        let read = match &mut self.transport {
-            Transport::Plain(socket) => poll_read(Pin::new(socket), cx, &mut self.input),
-            Transport::Tls(stream) => poll_read(Pin::new(&mut **stream), cx, &mut self.input),
-            Transport::Gone => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        };
-        match ready!(read)? {
-            0 => Poll::Ready(Ok(Event::Eof)),
-            bytes => {
-                self.read += bytes as u64;
-                Poll::Ready(Ok(Event::Read))
+        self.poll_read_in(cx)
+    }
+
+    /// Reads what has come, or as much as should be looked at in one go.
+    fn poll_read_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+        if let Some(ended) = self.ended.take() {
+            return Poll::Ready(ended);
+        }
+        if !self.more {
+            // Who waits needs no buffer.
+            match &self.transport {
+                Transport::Plain(socket) => ready!(socket.poll_read_ready(cx))?,
+                Transport::Tls(stream) => ready!(stream.get_ref().0.socket().poll_read_ready(cx))?,
+                Transport::Gone => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             }
+            self.more = true;
+        }
+        let mut came = 0;
+        loop {
+            self.input.reserve(self.expected.saturating_sub(came).max(READ_CHUNK));
+            let (read, rest) = match &mut self.transport {
+                Transport::Plain(socket) => {
+                    (poll_read_buf(Pin::new(socket), cx, &mut self.input), false)
+                }
+                Transport::Tls(stream) => {
+                    let read = poll_read_buf(Pin::new(&mut **stream), cx, &mut self.input);
+                    (read, stream.get_ref().0.has_more())
+                }
+                Transport::Gone => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            };
+            let outcome = match read {
+                Poll::Pending => {
+                    self.more = false;
+                    None
+                }
+                Poll::Ready(Ok(0)) => Some(Ok(Event::Eof)),
+                Poll::Ready(Ok(bytes)) => {
+                    self.read += bytes as u64;
+                    came += bytes;
+                    if came < READ_MOST && (rest || bytes >= READ_CHUNK) {
+                        continue;
+                    }
+                    None
+                }
+                Poll::Ready(Err(error)) => Some(Err(error)),
+            };
+            return match (came, outcome) {
+                (0, None) => {
+                    self.shrink();
+                    Poll::Pending
+                }
+                (0, Some(outcome)) => Poll::Ready(outcome),
+                (_, outcome) => {
+                    self.expected = if came < READ_CHUNK { READ_CHUNK } else { READ_MOST };
+                    self.ended = outcome;
+                    Poll::Ready(Ok(Event::Read))
+                }
+            };
         }
     }
 
     /// Ready when nothing is left to be written.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = self.output.slices(&mut slices);
+            let slices = &slices[..filled];
             let written = match &mut self.transport {
-                Transport::Plain(socket) => Pin::new(socket).poll_write(cx, &self.output),
-                Transport::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, &self.output),
+                Transport::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+                Transport::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
                 Transport::Gone => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             };
-            let written = ready!(written)?;
+            let written = match ready!(written) {
+                Ok(written) => written,
+                Err(error) => {
+                    // TLS writes record by record, and says nothing of those before the one that
+                    // failed.
+                    if matches!(self.transport, Transport::Tls(_)) {
+                        self.doubtful = self.output.len() as u64;
+                    }
+                    return Poll::Ready(Err(error));
+                }
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -239,9 +334,6 @@ impl Wire {
         };
         ready!(flushed)?;
         self.dirty = false;
-        if self.output.capacity() > KEEP {
-            self.output = BytesMut::new();
-        }
         Poll::Ready(Ok(()))
     }
 
@@ -277,9 +369,17 @@ impl Wire {
         self.unanswered = 0;
     }
 
-    /// Gives memory back that a burst needed.
+    /// Closes the connection without a word.
+    pub fn cut(&mut self) {
+        self.transport = Transport::Gone;
+        self.discard();
+        self.dirty = false;
+        self.input = BytesMut::new();
+    }
+
+    /// Gives the buffer back when nothing is in it.
     pub fn shrink(&mut self) {
-        if self.input.is_empty() && self.input.capacity() > KEEP {
+        if self.input.is_empty() {
             self.input = BytesMut::new();
         }
     }
@@ -306,14 +406,6 @@ impl Wire {
         // Who does not close in time is cut off.
         let _ = timeout(LINGER, finish).await;
     }
-}
-
-fn poll_read<R: AsyncRead>(
-    reader: Pin<&mut R>,
-    cx: &mut Context<'_>,
-    input: &mut BytesMut,
-) -> Poll<io::Result<usize>> {
-    poll_read_buf(reader, cx, input)
 }
 
 #[cfg(test)]

@@ -61,6 +61,8 @@ pub struct Metrics {
     questions: Family<ResultOnly, Counter>,
     stanzas: ByDirection,
     bytes: ByDirection,
+    delivered: ByDirection,
+    resumptions: Family<OriginResult, Counter>,
     bounced: Family<Bounced, Counter>,
     unanswered: Counter,
     refused: Family<RefusedStanza, Counter>,
@@ -85,6 +87,8 @@ pub struct Totals {
     pub from_legacy: u64,
     /// Stanzas taken from peers.
     pub from_peers: u64,
+    /// Stanzas delivered to legacy servers and peers.
+    pub delivered: u64,
     /// Stanzas answered with an error.
     pub bounced: u64,
     /// Stanzas that could not be delivered and want no error.
@@ -120,6 +124,7 @@ labels! {
     Authorized { side, proof }
     Closed { side, origin, condition }
     ResultOnly { result }
+    OriginResult { origin, result }
     DirectionOnly { direction }
     Reached { limit }
     Bounced { direction, condition, reason }
@@ -160,6 +165,12 @@ impl Metrics {
             questions: add(r, "dialback_questions", "Authoritative servers asked for a key"),
             stanzas: by_direction(r, "stanzas", "Stanzas taken from their senders' servers"),
             bytes: by_direction(r, "stanza_bytes", "Bytes of the stanzas taken"),
+            delivered: by_direction(
+                r,
+                "stanzas_delivered",
+                "Stanzas written to their target's server, or acknowledged by it",
+            ),
+            resumptions: add(r, "resumptions", "Streams that were to be resumed"),
             bounced: add(r, "stanzas_bounced", "Stanzas returned with an error"),
             unanswered: add(r, "stanzas_dropped", "Undeliverable stanzas that want no error"),
             refused: add(r, "stanzas_refused", "Stanzas refused by rule for what they carry"),
@@ -242,6 +253,21 @@ impl Metrics {
         from(&self.bytes, bytes as u64);
     }
 
+    /// Stanzas for that side were delivered: written, or with stream management acknowledged.
+    pub fn delivered(&self, side: Side, stanzas: u64) {
+        let counter = match side {
+            Side::Legacy => &self.delivered.inbound,
+            Side::Peer => &self.delivered.outbound,
+        };
+        counter.inc_by(stanzas);
+    }
+
+    /// A stream with a peer was to be resumed (XEP-0198 §5): `resumed`, `refused`, or `given-up` if
+    /// the peer was not reached in time.
+    pub fn resumption(&self, origin: Origin, result: &'static str) {
+        self.resumptions.get_or_create(&OriginResult { origin: origin.as_str(), result }).inc();
+    }
+
     /// Stanzas for that side could not be delivered: some were answered with an error, others want
     /// none.
     pub fn bounced(
@@ -298,6 +324,7 @@ impl Metrics {
         Totals {
             from_legacy: self.stanzas.outbound.get(),
             from_peers: self.stanzas.inbound.get(),
+            delivered: self.delivered.inbound.get() + self.delivered.outbound.get(),
             bounced: self.bounced_total.load(Ordering::Relaxed),
             undeliverable: self.unanswered.get(),
             lost_errors: self.lost.get(),

@@ -4,3 +4,4 @@ pub mod daily;
 pub mod log;
 pub mod metrics;
 pub mod report;
+pub mod seldom;

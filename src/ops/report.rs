@@ -4,7 +4,10 @@
 //! Times are whole seconds since 1970, durations say their unit. Names of remote domains, reasons
 //! and details come from strangers: whoever shows them has to escape them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +53,63 @@ pub struct Check {
     pub detail: String,
 }
 
+/// `GET /api/listeners`: where fedgate is reached.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Listeners {
+    /// What is bound; of the public ones none any more while it drains.
+    pub listeners: Vec<Listener>,
+    /// A local domain, to ask for.
+    pub domain: String,
+    /// Whether it takes nothing new from peers.
+    pub draining: bool,
+}
+
+/// A socket that fedgate listens on.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Listener {
+    /// `public`, `direct_tls`, `local` or `dns`.
+    pub entry: String,
+    /// Its address and port, as bound.
+    pub address: String,
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.entry, self.address)
+    }
+}
+
+/// One of `GET /api/memory`: what a remote domain has reached in one direction, as `memory.jsonl`
+/// keeps it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Remembered {
+    /// The remote domain.
+    pub domain: String,
+    /// `inbound` or `outbound`.
+    pub direction: String,
+    /// At the best level; none of one that was refused.
+    pub best: Option<Reached>,
+    /// The last time.
+    pub last: Option<Reached>,
+    /// The keys that were shown at the best level, as they could be pinned, the newest first.
+    pub keys: Vec<String>,
+    /// When a rule refused it.
+    pub refused: Option<u64>,
+}
+
+/// What was reached, and when.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reached {
+    /// The level of XEP-0238.
+    pub level: String,
+    /// The version of TLS.
+    pub tls: Option<String>,
+    /// How good the proof was.
+    pub strength: Option<String>,
+    /// When.
+    pub at: u64,
+}
+
 /// The configuration and the last attempt to read it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConfigState {
@@ -81,10 +141,16 @@ pub struct StanzaCounts {
     pub inbound: u64,
     /// Taken from legacy servers.
     pub outbound: u64,
+    /// Written to their target's server, or acknowledged by it.
+    #[serde(default)]
+    pub delivered: u64,
     /// Returned with an error.
     pub bounced: u64,
     /// Undeliverable, and want no error.
     pub dropped: u64,
+    /// Refused by a rule for what they carry.
+    #[serde(default)]
+    pub refused: u64,
     /// Errors that could not be returned.
     pub errors_lost: u64,
 }
@@ -121,6 +187,12 @@ pub struct Stream {
     pub tls: Option<String>,
     /// Its cipher suite.
     pub cipher: Option<String>,
+    /// Stream management: `off`, `on`, or `resumable`.
+    #[serde(default)]
+    pub sm: String,
+    /// Stanzas that were sent and are not acknowledged.
+    #[serde(default)]
+    pub unacknowledged: u64,
     /// The certificate of the other end, as it was shown.
     pub certificate: Option<PeerCertificate>,
     /// The level of XEP-0238 that is reached; `none` before a pair is authorized.

@@ -4,35 +4,41 @@
 mod bounds;
 mod ending;
 mod granting;
+mod managing;
+mod parked;
 mod reading;
 mod returning;
 mod sighting;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc};
 
+use bytes::Bytes;
 use rustls::pki_types::UnixTime;
 use tokio::{
     net::TcpStream,
     sync::watch,
-    task::JoinSet,
-    time::{Instant, sleep_until, timeout_at},
+    task::{JoinSet, yield_now},
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use self::{
     ending::{CLOSE_WAIT, DRAIN_WAIT, Deadline},
+    managing::Managing,
     returning::Returning,
 };
 use super::{
     admission::Permit,
+    alarm::Alarm,
     expiry,
     frames::Frames,
-    gate::Gate,
-    intake::Intake,
+    gate::{Gate, next_change},
+    intake::{Intake, Progress},
     live::LiveStream,
     places::Place,
     prover::{self, Asker},
+    sessions::Takeover,
 };
 use crate::{
     auth::TlsFacts,
@@ -88,6 +94,8 @@ enum End {
     Refused,
     /// The connection broke.
     Broken(String),
+    /// The peer goes on with the stream over another connection.
+    Resumed(Takeover),
 }
 
 impl From<Fault> for End {
@@ -119,6 +127,10 @@ struct Leg {
     renewal: Option<Instant>,
     /// What goes the other way, on a bidirectional stream.
     returning: Option<Returning>,
+    /// What there is of stream management.
+    managing: Option<Managing>,
+    /// Until when the peer may ask for it before anything goes back to it.
+    quiet: Option<Instant>,
     accepted: Instant,
     /// When something meaningful last came.
     used: Instant,
@@ -136,7 +148,7 @@ pub(super) async fn serve(
     socket: TcpStream,
     address: SocketAddr,
     entry: Entry,
-    _permit: Option<Permit>,
+    permit: Permit,
     draining: CancellationToken,
 ) {
     // From here on every change is seen, also one that comes during a handshake.
@@ -180,6 +192,8 @@ pub(super) async fn serve(
         trust: gate.trust(),
         renewal: None,
         returning: None,
+        managing: None,
+        quiet: None,
         accepted: now,
         used: now,
         partial: None,
@@ -188,14 +202,23 @@ pub(super) async fn serve(
         gate,
     };
     let end = leg.run(generation, draining).await;
-    leg.finish(end).await;
+    let parked = leg.finish(end).await;
+    // It has no connection any more.
+    drop(permit);
+    if let Some(parked) = parked {
+        parked.wait().await;
+    }
 }
 
-/// Tells a stranger on the local listener that it is one.
-pub(super) async fn refuse(gate: Arc<Gate>, socket: TcpStream) {
+/// Tells who is not taken on the local listener why.
+pub(super) async fn refuse(
+    gate: Arc<Gate>,
+    socket: TcpStream,
+    (condition, why): (StreamCondition, &'static str),
+) {
     let keys = Arc::clone(gate.keys());
     let mut machine = Receiving::new(Side::Legacy, gate.config(), keys, stream_id);
-    let fault = Fault::policy(StreamCondition::NotAuthorized, "not a legacy source", None);
+    let fault = Fault::policy(condition, why, None);
     let mut wire = Wire::plain(socket);
     wire.put(&machine.farewell(&fault));
     wire.close(CLOSE_WAIT).await;
@@ -231,11 +254,13 @@ fn stream_id() -> String {
 }
 
 impl Leg {
-    async fn run(
-        &mut self,
-        mut generation: watch::Receiver<u64>,
-        draining: CancellationToken,
-    ) -> End {
+    async fn run(&mut self, generation: watch::Receiver<u64>, draining: CancellationToken) -> End {
+        // Kept over all events: each costs a lock to set up.
+        let mut changed = pin!(next_change(generation));
+        let mut drained = pin!(draining.cancelled());
+        let operator = self.live.end().clone();
+        let mut ended = pin!(operator.cancelled());
+        let (mut alarm, mut look) = (Alarm::new(self.accepted), Alarm::new(self.accepted));
         loop {
             let (deadline, end) = match self.closing {
                 Some(until) => (until, Deadline::Closing),
@@ -243,12 +268,14 @@ impl Leg {
             };
             if let Some(returning) = &mut self.returning {
                 returning.lanes.settle(self.wire.written_total());
-                if self.closing.is_none() {
+                let delivered = returning.lanes.take_delivered();
+                self.gate.metrics().delivered(self.side, delivered);
+                if self.closing.is_none() && self.quiet.is_none() {
                     let large = returning.lanes.fill(&mut self.wire);
                     self.gate.too_large(self.side, &large);
                 }
             }
-            let busy = self.intake.is_busy();
+            let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
             tokio::select! {
                 event = self.wire.event_reading(!busy) => match event {
                     Ok(Event::Read) => {
@@ -258,18 +285,27 @@ impl Leg {
                         if let Err(end) = self.read().await {
                             return end;
                         }
+                        if self.wire.is_bulk() {
+                            yield_now().await;
+                        }
                     }
                     Ok(Event::Written) => {}
                     Ok(Event::Eof) => return End::Closed("connection closed by the other end"),
                     Err(error) => return End::Broken(error.to_string()),
                 },
-                () = self.intake.ready(), if busy => {
-                    // It was not read from meanwhile, so it could not be quicker.
-                    self.used = Instant::now();
-                    self.partial = None;
-                    if let Err(end) = self.read().await {
-                        return end;
+                progress = self.intake.progress(), if busy || owes => match progress {
+                    Progress::Ready => {
+                        // It was not read from meanwhile, so it could not be quicker.
+                        self.used = Instant::now();
+                        self.partial = None;
+                        if let Err(end) = self.read().await {
+                            return end;
+                        }
                     }
+                    Progress::Handled(stanzas) => self.answer(stanzas),
+                },
+                takeover = managing::taken_over(&mut self.managing) => {
+                    return End::Resumed(takeover);
                 }
                 Some(call) = returning::call(&mut self.returning) => self.call(call),
                 Some(verdict) = self.jobs.join_next(), if !self.jobs.is_empty() => {
@@ -288,16 +324,18 @@ impl Leg {
                         return fault.into();
                     }
                 }
-                changed = generation.changed(), if self.closing.is_none() => {
-                    if changed.is_ok() && let Err(end) = self.reconfigure().await {
+                generation = &mut changed, if self.closing.is_none() => {
+                    changed.set(next_change(generation));
+                    if let Err(end) = self.reconfigure().await {
                         return end;
                     }
                 }
-                () = draining.cancelled(), if self.closing.is_none() => {
+                () = &mut drained, if self.closing.is_none() => {
                     if let Some(returning) = &mut self.returning {
                         let large = returning.lanes.fill_up(&mut self.wire);
                         self.gate.too_large(self.side, &large);
                     }
+                    self.last_answer().await;
                     let fault = Fault::us(StreamCondition::SystemShutdown, "shutting down");
                     let farewell = self.machine.farewell(&fault);
                     self.wire.put(&farewell);
@@ -305,7 +343,7 @@ impl Leg {
                     // RFC 6120 §4.4: what comes until the other end closes still counts.
                     self.closing = Some(Instant::now() + DRAIN_WAIT);
                 }
-                () = sleep_until(self.renewal.unwrap_or(deadline)), if self.renewal.is_some() => {
+                () = look.at(self.renewal.unwrap_or(deadline)), if self.renewal.is_some() => {
                     let mut actions = Vec::new();
                     self.machine.renew(UnixTime::now(), &mut actions);
                     self.schedule();
@@ -313,12 +351,14 @@ impl Leg {
                         return end;
                     }
                 }
-                () = self.live.end().cancelled(), if self.closing.is_none() => {
+                () = &mut ended, if self.closing.is_none() => {
                     let condition = StreamCondition::Reset;
                     return Fault::policy(condition, "closed by the operator", None).into();
                 }
-                () = sleep_until(deadline) => match end {
-                    Deadline::Keepalive => self.wire.put_stanzas(b" "),
+                () = alarm.at(deadline) => match end {
+                    Deadline::Keepalive => self.wire.put_stanzas(&Bytes::from_static(b" ")),
+                    // The next turn asks, or writes.
+                    Deadline::Ask => self.quiet = None,
                     _ => return end.into(),
                 },
             }
@@ -380,7 +420,15 @@ impl Leg {
                     self.live.withdrawn(&pair);
                     self.judge_return();
                 }
+                Action::Manage { resumable } => self.manage(resumable),
+                Action::Resume(former) => self.resume(former).await?,
+                Action::AckWanted => {
+                    let handled = self.intake.receipts().map_or(0, |receipts| receipts.answer());
+                    self.answer(handled);
+                }
+                Action::Acknowledged(h) => self.acknowledged(h)?,
                 Action::Close => {
+                    self.last_answer().await;
                     self.say(writer::FOOTER.as_bytes());
                     return Err(End::Refused);
                 }

@@ -11,9 +11,7 @@ use std::{
 use dashmap::DashMap;
 
 use super::reached::Limit;
-use crate::config::model::Limits;
-
-/// Counts the inbound public connections.
+/// Counts inbound connections.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     all: AtomicUsize,
@@ -28,18 +26,20 @@ pub(super) struct Permit {
 }
 
 impl Admission {
-    /// A place for a connection from `address`; none, with the limit, if one is reached.
+    /// A place for a connection from `address`, if it has fewer than `own` and all together have
+    /// fewer than `all`; or else the limit that is reached.
     pub(super) fn admit(
         self: &Arc<Self>,
         address: IpAddr,
-        limits: &Limits,
+        own: usize,
+        all: usize,
     ) -> Result<Permit, Limit> {
         let key = network(address);
         let mut of_address = self.by_address.entry(key).or_insert(0);
-        if *of_address >= limits.connections_per_address {
+        if *of_address >= own {
             return Err(Limit::ConnectionsPerAddress);
         }
-        if self.all.load(Ordering::Relaxed) >= limits.connections {
+        if self.all.load(Ordering::Relaxed) >= all {
             if *of_address == 0 {
                 drop(of_address);
                 self.by_address.remove_if(&key, |_, count| *count == 0);
@@ -76,10 +76,8 @@ mod tests {
 
     #[test]
     fn places_are_limited_per_address_and_in_all_and_come_back() {
-        let mut limits = Limits::default();
-        (limits.connections_per_address, limits.connections) = (2, 3);
         let admission = Arc::new(Admission::default());
-        let admit = |address: &str| admission.admit(address.parse().unwrap(), &limits);
+        let admit = |address: &str| admission.admit(address.parse().unwrap(), 2, 3);
         let first = admit("192.0.2.1").unwrap();
         let _mapped = admit("::ffff:192.0.2.1").unwrap();
         assert!(admit("192.0.2.1").is_err());

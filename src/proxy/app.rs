@@ -80,7 +80,7 @@ impl App {
         gate.tracker().spawn(lists::refresh(Arc::clone(&gate)));
         gate.tracker().spawn(remembering::keep(Arc::clone(&gate)));
         gate.tracker().spawn(daily::keep(Arc::clone(&gate)));
-        gate.set_listening(listeners.names());
+        gate.set_listening(listeners.report());
         let monitor = Monitor::new(Arc::clone(&gate));
         Ok(Self { gate, listeners, legs, monitor })
     }
@@ -109,7 +109,7 @@ impl App {
         let bound = self.listeners.bind(&config)?;
         self.gate.replace(services);
         self.listeners.serve(&self.gate, &self.legs, bound);
-        self.gate.set_listening(self.listeners.names());
+        self.gate.set_listening(self.listeners.report());
         self.gate.metrics().reloaded(true);
         self.gate.events().tell("reloaded", About::default(), String::new);
         Ok(())
@@ -130,7 +130,7 @@ impl App {
 
     fn turn_away(&mut self) {
         self.listeners.stop_public();
-        self.gate.set_listening(self.listeners.names());
+        self.gate.set_listening(self.listeners.report());
         self.gate.draining().cancel();
         self.legs.close();
         self.gate.events().tell("draining", About::default(), String::new);

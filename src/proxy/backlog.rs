@@ -66,6 +66,15 @@ impl Backlog {
     }
 }
 
+impl Share {
+    /// A part of it, of at most so many bytes.
+    pub(super) fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { backlog: Arc::clone(&self.backlog), bytes }
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.backlog.bytes.fetch_sub(self.bytes, Ordering::Relaxed);

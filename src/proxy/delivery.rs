@@ -6,6 +6,7 @@ use tracing::{debug, info};
 
 use super::{
     gate::Gate,
+    lanes::Ended,
     pieces,
     reached::Limit,
     route::{NotTaken, Route},
@@ -65,6 +66,12 @@ impl Gate {
             Side::Legacy => Some(stanzas.clone()),
         };
         let Some(stanzas) = &of_others else { return };
+        if stanzas.is_own() {
+            // An error is not answered, and nobody but us has sent a ping.
+            self.metrics().lost(stanzas.stanzas());
+            info!(pair = %stanzas.pair(), stanzas = stanzas.stanzas(), "errors could not be returned");
+            return;
+        }
         let (replies, silent) = pieces::bounces(stanzas, failure);
         let answered = stanzas.stanzas() - silent;
         self.metrics().bounced(side, failure.condition(), failure.reason(), answered, silent);
@@ -77,6 +84,23 @@ impl Gate {
         );
         if let Some(replies) = replies {
             self.give_back(side, replies);
+        }
+    }
+
+    /// A stream to `side` has ended: what it delivered counts, and senders learn of what nobody knows
+    /// whether it arrived.
+    pub(super) fn settle(self: &Arc<Self>, side: Side, ended: Ended) {
+        self.metrics().delivered(side, ended.delivered);
+        self.uncertain(side, &ended.uncertain);
+    }
+
+    /// Stanzas were sent to `side`, and nobody knows whether they arrived: sent again they might
+    /// arrive twice.
+    pub(super) fn uncertain(self: &Arc<Self>, side: Side, stanzas: &[Routable]) {
+        for stanzas in stanzas {
+            let detail = "not acknowledged when the stream ended";
+            let failure = Failure::new(FailureKind::Stream, detail);
+            self.bounce(side, stanzas, &failure);
         }
     }
 

@@ -37,7 +37,10 @@ use crate::{
     config::policy::Level,
     net::{targets::Target, wire::Wire},
     ops::metrics::Origin,
-    stream::{Authentication, Failure, FailureKind, Initiating, Purpose, Step, VerifyOutcome},
+    stream::{
+        Authentication, Failure, FailureKind, Former, Initiating, Purpose, Resumed, Step,
+        VerifyOutcome,
+    },
     xml::writer,
     xmpp::{Direction, DomainPair, Side},
 };
@@ -131,6 +134,42 @@ pub(super) async fn open(
         Outcome::Reached(live, reached) => (live, reached),
         Outcome::Joined => return Ok(Way::Joined),
     };
+    announce(gate, side, pair, &mut live, reached, began);
+    Ok(Way::Own(live))
+}
+
+/// Opens a stream to a peer on which the former one of `pair` is to be resumed. Whether it is, the
+/// machine knows.
+pub(super) async fn resume(
+    gate: &Arc<Gate>,
+    pair: &DomainPair,
+    lang: Option<Arc<str>>,
+    former: Former,
+    server: Option<Target>,
+) -> Result<Box<Live>, Failure> {
+    let (began, steps) = (Instant::now(), Steps::new());
+    let mut job = Job::new(gate, Side::Peer, pair, Purpose::Send, lang, &steps)?;
+    job.setup.former = Some(former);
+    // Another one of the same domain may know nothing of it.
+    job.former = server;
+    match job.run(None).await? {
+        Outcome::Reached(mut live, reached) => {
+            announce(gate, Side::Peer, pair, &mut live, reached, began);
+            Ok(live)
+        }
+        Outcome::Joined => Err(Failure::new(FailureKind::Stream, "joined in place of resumed")),
+    }
+}
+
+/// A stream is open: the operator is told.
+fn announce(
+    gate: &Arc<Gate>,
+    side: Side,
+    pair: &DomainPair,
+    live: &mut Live,
+    reached: Reached,
+    began: Instant,
+) {
     if let Reached::Opened(authentication) = reached {
         let tls = live.machine.tls();
         let address = match (&live.endpoint, side) {
@@ -160,6 +199,7 @@ pub(super) async fn open(
             strength = live.proof.as_ref().map(Proof::strength).map(Strength::as_str),
             auth = authentication.as_str(),
             bidi = live.machine.is_bidirectional().then_some(true),
+            resumed = matches!(live.machine.resumed(), Some(Resumed::Yes(_))).then_some(true),
             ms = began.elapsed().as_millis() as u64,
             "stream negotiated"
         );
@@ -171,9 +211,11 @@ pub(super) async fn open(
                 gate.remember(&live.sight(&pair.reversed(), Direction::Inbound));
             }
         }
+        if live.machine.is_managed() {
+            shown.managed(matches!(live.machine.resumed(), Some(Resumed::Yes(_))));
+        }
         live.shown = Some(shown);
     }
-    Ok(Way::Own(live))
 }
 
 /// Where the legacy server of a pair's target is.
@@ -182,16 +224,17 @@ fn legacy_address(gate: &Gate, pair: &DomainPair) -> Option<String> {
 }
 
 /// Asks the server that is authoritative for the pair's target whether it made `key` for the
-/// stream `id` (XEP-0220 §2.1.2).
+/// stream `id` (XEP-0220 §2.1.2), since whoever is at the address `asker` wants it to be asked.
 pub(super) async fn ask(
     gate: &Arc<Gate>,
-    side: Side,
+    (side, asker): (Side, IpAddr),
     pair: &DomainPair,
     id: String,
     key: String,
 ) -> Result<Asked, Failure> {
     let steps = Steps::new();
-    let job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None, &steps)?;
+    let mut job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None, &steps)?;
+    job.asker = (side == Side::Peer).then_some(asker);
     let Outcome::Reached(mut live, reached) = job.run(None).await? else {
         return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
     };

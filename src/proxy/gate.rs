@@ -2,7 +2,9 @@
 //! routes, and the two signals by which everything ends.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::pending,
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -36,6 +38,7 @@ use super::{
     remembering::Remembering,
     routes::Routes,
     services::Services,
+    sessions::Sessions,
     sharing::Sharing,
 };
 use crate::{
@@ -64,8 +67,11 @@ pub(super) struct Gate {
     keys: Arc<DialbackKeys>,
     routes: Routes,
     sharing: Sharing,
+    sessions: Arc<Sessions>,
     checking: Arc<Checking>,
     admission: Arc<Admission>,
+    /// The same for legacy servers: peers take no places away from them.
+    legacy_admission: Arc<Admission>,
     metrics: Metrics,
     live: Arc<LiveStreams>,
     failures: Failures,
@@ -82,7 +88,7 @@ pub(super) struct Gate {
     no_certificate: DashMap<Domain, Instant>,
     started: u64,
     config_state: Mutex<ConfigState>,
-    listening: ArcSwap<Vec<String>>,
+    listening: ArcSwap<Vec<report::Listener>>,
     tracker: TaskTracker,
     routes_to: BySide<TaskTracker>,
     draining: CancellationToken,
@@ -118,8 +124,10 @@ impl Gate {
             keys: Arc::new(keys),
             routes: Routes::default(),
             sharing: Sharing::default(),
+            sessions: Arc::default(),
             checking: Checking::new(),
             admission: Arc::default(),
+            legacy_admission: Arc::default(),
             metrics: Metrics::new(),
             live: Arc::default(),
             failures: Failures::default(),
@@ -201,13 +209,13 @@ impl Gate {
         state.error = Some(why.to_owned());
     }
 
-    /// The listeners that are bound, in words.
-    pub(super) fn listening(&self) -> Arc<Vec<String>> {
+    /// The listeners that are bound.
+    pub(super) fn listening(&self) -> Arc<Vec<report::Listener>> {
         self.listening.load_full()
     }
 
     /// These listeners are bound now.
-    pub(super) fn set_listening(&self, listeners: Vec<String>) {
+    pub(super) fn set_listening(&self, listeners: Vec<report::Listener>) {
         self.listening.store(Arc::new(listeners));
     }
 
@@ -224,12 +232,21 @@ impl Gate {
         &self.sharing
     }
 
+    /// The streams of peers that can be resumed.
+    pub(super) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
     pub(super) fn checking(&self) -> &Arc<Checking> {
         &self.checking
     }
 
-    pub(super) fn admission(&self) -> &Arc<Admission> {
-        &self.admission
+    /// The places for connections of a side.
+    pub(super) fn admission(&self, side: Side) -> &Arc<Admission> {
+        match side {
+            Side::Legacy => &self.legacy_admission,
+            Side::Peer => &self.admission,
+        }
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
@@ -395,4 +412,14 @@ impl Gate {
             self.failures.daily().succeeded(&key);
         }
     }
+}
+
+/// Waits until the configuration changes; gives back what tells of the next time. For those who
+/// keep waiting over many other events.
+pub(super) async fn next_change(mut generation: watch::Receiver<u64>) -> watch::Receiver<u64> {
+    if generation.changed().await.is_err() {
+        // The gate is gone, and nothing changes any more.
+        pending::<()>().await;
+    }
+    generation
 }

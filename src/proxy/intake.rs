@@ -1,7 +1,12 @@
 //! Stanzas that come in on a stream, on their way to a route: those of one pair that stand one
 //! behind the other go as one batch, the bytes as they came.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, pending},
+    pin::Pin,
+    sync::Arc,
+};
 
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
@@ -11,6 +16,7 @@ use super::{
     gate::Gate,
     live::{LiveStream, Meter},
     rates::Pause,
+    receipts::Receipts,
     route::Route,
     rules::decide,
 };
@@ -40,11 +46,22 @@ pub(super) struct Intake {
     hurried: bool,
     /// What the rules said of the last pair's rates.
     rates: Option<Rates>,
+    /// With stream management: what came, and is not handled yet.
+    receipts: Option<Receipts>,
     stanzas: u64,
     /// What the operator sees of the stream.
     live: Option<LiveStream>,
     /// Of the pair whose stanzas came last.
     meter: Option<Arc<Meter>>,
+}
+
+/// What has come about meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Progress {
+    /// More may be taken.
+    Ready,
+    /// So many stanzas are handled, which the other end has to be told.
+    Handled(u32),
 }
 
 /// How fast the stanzas of a pair may come, in bytes and in number.
@@ -78,6 +95,7 @@ impl Intake {
             pause: None,
             hurried: false,
             rates: None,
+            receipts: None,
             stanzas: 0,
             live,
             meter: None,
@@ -109,6 +127,31 @@ impl Intake {
         self.stanzas
     }
 
+    /// From here on stanzas are acknowledged (XEP-0198); so many came before.
+    pub(super) fn acknowledge(&mut self, received: u32) {
+        self.receipts = Some(Receipts::new(received));
+    }
+
+    /// What came since then, if stanzas are acknowledged.
+    pub(super) fn receipts(&mut self) -> Option<&mut Receipts> {
+        self.receipts.as_mut()
+    }
+
+    /// Stanzas are not acknowledged any more.
+    pub(super) fn forget(&mut self) {
+        self.receipts = None;
+    }
+
+    /// The stream goes on as another one for the operator.
+    pub(super) fn show(&mut self, live: Option<LiveStream>) {
+        (self.live, self.meter) = (live, None);
+    }
+
+    /// Whether the other end has to be told when more stanzas are handled.
+    pub(super) fn owes(&self) -> bool {
+        self.receipts.as_ref().is_some_and(Receipts::owes)
+    }
+
     /// Where the next token stands in the input.
     pub(super) fn offset(&self) -> usize {
         self.batch.as_ref().map_or(0, |batch| batch.end)
@@ -120,15 +163,31 @@ impl Intake {
     }
 
     /// Waits until more may be taken: what waits for room has found it, or was bounced, and no rate
-    /// is exceeded. Cancel-safe; at once when nothing waits.
-    pub(super) async fn ready(&mut self) {
-        if let Some(delivery) = &mut self.delivery {
-            delivery.await;
-            self.delivery = None;
-        }
-        if let Some(pause) = self.pause {
-            sleep_until(pause).await;
-            self.pause = None;
+    /// is exceeded; or until what is handled has to be told. Cancel-safe; for ever when it is neither
+    /// busy nor owes anything.
+    pub(super) async fn progress(&mut self) -> Progress {
+        let (busy, owes) = (self.is_busy(), self.owes());
+        let Self { delivery, pause, receipts, .. } = self;
+        let ready = async {
+            if let Some(waits) = delivery {
+                waits.await;
+                *delivery = None;
+            }
+            if let Some(until) = *pause {
+                sleep_until(until).await;
+                *pause = None;
+            }
+        };
+        let paid = async {
+            match receipts {
+                Some(receipts) => receipts.paid().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = ready, if busy => Progress::Ready,
+            handled = paid, if owes => Progress::Handled(handled),
+            else => pending().await,
         }
     }
 
@@ -176,6 +235,7 @@ impl Intake {
         if let Some(class) = self.guards.judge(&self.gate, grant, stanza, tag, header) {
             self.hand_over(input);
             let refused = Routable::new(grant, input.split_to(len).freeze(), 1);
+            let refused = self.take(refused);
             self.count(&refused);
             self.gate.refuse(self.onward, &refused, tag, class);
             return;
@@ -230,6 +290,14 @@ impl Intake {
         }
     }
 
+    /// With stream management, they are to be acknowledged when they are handled.
+    fn take(&mut self, stanzas: Routable) -> Routable {
+        match &mut self.receipts {
+            Some(receipts) => receipts.issue(stanzas),
+            None => stanzas,
+        }
+    }
+
     fn count(&mut self, stanzas: &Routable) {
         let (pair, n, bytes) = (stanzas.pair(), stanzas.stanzas(), stanzas.bytes().len());
         self.gate.metrics().accepted(self.onward.other(), n, bytes);
@@ -239,14 +307,21 @@ impl Intake {
     }
 
     fn deliver(&mut self, route: Result<Arc<Route>, Arc<Failure>>, stanzas: Routable) {
+        let stanzas = self.take(stanzas);
         self.count(&stanzas);
         if self.onward == Side::Legacy {
             self.charge(&stanzas);
         }
+        let all = stanzas.stanzas();
         let for_legacy = match self.onward {
             Side::Legacy => self.gate.pings().catch_answers(stanzas),
             Side::Peer => Some(stanzas),
         };
+        let left = for_legacy.as_ref().map_or(0, Routable::stanzas);
+        if left < all {
+            // Answers to our own pings have reached whom they were for.
+            self.gate.metrics().delivered(self.onward, (all - left).into());
+        }
         let Some(stanzas) = for_legacy else { return };
         let before = self.delivery.take();
         let route = match (&before, route) {

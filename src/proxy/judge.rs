@@ -4,6 +4,8 @@
 //! A judgement can be made again at any time for the same chain: it rests on the configuration and
 //! the records of then.
 
+use std::net::IpAddr;
+
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tracing::debug;
@@ -61,6 +63,26 @@ impl Silence {
     }
 }
 
+/// On whose behalf, and until when, something is found out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Errand {
+    deadline: Instant,
+    /// The stranger who causes it; none where it is ours, or the legacy server's.
+    asker: Option<IpAddr>,
+}
+
+impl Errand {
+    /// Of ours.
+    pub(crate) fn ours(deadline: Instant) -> Self {
+        Self { deadline, asker: None }
+    }
+
+    /// Caused by whoever is at an address, if it is a stranger's.
+    pub(crate) fn of(asker: Option<IpAddr>, deadline: Instant) -> Self {
+        Self { deadline, asker }
+    }
+}
+
 impl Unproven {
     /// Whose answer is missing, if any.
     pub(super) fn silence(&self) -> Option<Silence> {
@@ -89,6 +111,7 @@ impl Services {
         chain: &[CertificateDer<'static>],
         domain: &Domain,
         roots: &TrustRoots,
+        address: IpAddr,
     ) -> Result<Proof, Unproven> {
         let mut ids = vec![pkix::ReferenceIds::of(domain)];
         let mut targets = Vec::new();
@@ -128,7 +151,8 @@ impl Services {
         if self.config.policy.domain(domain, Direction::Inbound).denied.is_some() {
             return Err(Unproven::Open(why));
         }
-        self.judge_by_posh(chain, domain, why, Instant::now() + WAIT).await
+        let errand = Errand::of(Some(address), Instant::now() + WAIT);
+        self.judge_by_posh(chain, domain, why, errand).await
     }
 
     /// Judges the certificate chain of a peer's endpoint, as of now. What the domain publishes by
@@ -143,7 +167,7 @@ impl Services {
         target: &Target,
         plan: &DanePlan,
         roots: &TrustRoots,
-        deadline: Instant,
+        errand: Errand,
     ) -> Result<Proof, Unproven> {
         let delegated = target.delegation.until();
         let now = UnixTime::now();
@@ -151,7 +175,7 @@ impl Services {
             Ok(proof) => Ok(proof),
             Err(dane::Unproven::Dane(why)) => Err(Unproven::Contradicted(why.to_string())),
             Err(dane::Unproven::Pkix(why)) => {
-                self.judge_by_posh(chain, domain, why.to_string(), deadline).await
+                self.judge_by_posh(chain, domain, why.to_string(), errand).await
             }
         }
     }
@@ -162,10 +186,19 @@ impl Services {
         chain: &[CertificateDer<'static>],
         domain: &Domain,
         pkix: String,
-        deadline: Instant,
+        Errand { deadline, asker }: Errand,
     ) -> Result<Proof, Unproven> {
         let Some(client) = &self.posh else { return Err(Unproven::Open(pkix)) };
-        let material = match timeout_at(deadline, client.material(domain)).await {
+        let published = async {
+            let share = match asker {
+                Some(address) => Some(self.fetches.share(address, FETCHES_OF_ADDRESS).await),
+                None => None,
+            };
+            let material = client.material(domain).await;
+            drop(share);
+            material
+        };
+        let material = match timeout_at(deadline, published).await {
             Ok(Ok(Some(material))) => material,
             Ok(Ok(None)) => return Err(Unproven::Open(pkix)),
             // unknown: it proves nothing and forbids nothing
@@ -189,6 +222,10 @@ impl Services {
 fn unanswered(error: ResolveError) -> Unproven {
     Unproven::Unanswered(Failure::from(error).to_string())
 }
+
+/// How many fetches of POSH one address may cause at once, of the sixteen that there are: who has
+/// web servers that never answer keeps no other peer's document from being fetched (attack A-67).
+const FETCHES_OF_ADDRESS: usize = 4;
 
 /// How long DNS, and then POSH, may keep a client waiting (protocol §9.3 step 3).
 const WAIT: Duration = Duration::from_secs(5);

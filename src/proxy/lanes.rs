@@ -2,6 +2,9 @@
 //! their stanzas is written. Lanes take turns, so that a busy pair does not hold up the others;
 //! each keeps its own order (RFC 6120 §10.1).
 
+mod acks;
+mod ending;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -12,6 +15,8 @@ use tokio::{
     time::Instant,
 };
 
+use self::acks::Acks;
+pub(super) use self::ending::Ended;
 use super::{
     expiry,
     live::{Flow, LiveStream, Meter},
@@ -95,6 +100,12 @@ pub(super) struct Lanes {
     turns: VecDeque<LaneId>,
     /// Put on the wire and not known to be written: where each ends in the output.
     writing: VecDeque<(u64, LaneId, Queued)>,
+    /// With stream management: what is put on the wire and not acknowledged, in place of `writing`.
+    acks: Option<Acks>,
+    /// Behind the end of the connection: what nobody knows of whether it was written.
+    uncertain: Vec<Routable>,
+    /// Stanzas of others that were delivered and are not counted yet.
+    delivered: u64,
     live: Option<LiveStream>,
 }
 
@@ -149,6 +160,9 @@ impl Lanes {
             asked: HashMap::new(),
             turns: VecDeque::new(),
             writing: VecDeque::new(),
+            acks: None,
+            uncertain: Vec::new(),
+            delivered: 0,
             live,
         }
     }
@@ -323,13 +337,21 @@ impl Lanes {
     /// Puts as much on the wire as there is room for; gives back what is too large to go.
     #[must_use]
     pub(super) fn fill(&mut self, wire: &mut Wire) -> Vec<Routable> {
-        self.put_while(wire, Wire::has_room)
+        let large = self.put_while(wire, |wire, acks| {
+            wire.has_room() && acks.as_ref().is_none_or(Acks::has_room)
+        });
+        self.ask_for_acks(wire);
+        large
     }
 
-    fn put_while(&mut self, wire: &mut Wire, room: impl Fn(&Wire) -> bool) -> Vec<Routable> {
+    fn put_while(
+        &mut self,
+        wire: &mut Wire,
+        room: impl Fn(&Wire, &Option<Acks>) -> bool,
+    ) -> Vec<Routable> {
         let now = Instant::now();
         let mut large = Vec::new();
-        while room(wire)
+        while room(wire, &self.acks)
             && let Some(id) = self.turns.pop_front()
         {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
@@ -347,7 +369,10 @@ impl Lanes {
             if !lane.waiting.is_empty() {
                 self.turns.push_back(id);
             }
-            self.writing.push_back((wire.put_total(), id, queued));
+            match &mut self.acks {
+                Some(acks) => acks.put(wire.put_total(), id, queued, now),
+                None => self.writing.push_back((wire.put_total(), id, queued)),
+            }
         }
         large
     }
@@ -356,21 +381,42 @@ impl Lanes {
     #[must_use]
     pub(super) fn fill_up(&mut self, wire: &mut Wire) -> Vec<Routable> {
         self.fetch();
-        self.put_while(wire, |_| true)
+        self.put_while(wire, |_, _| true)
     }
 
-    /// Lets go of what is written.
+    /// Lets go of what is written; with stream management, of nothing: that is acknowledged.
     pub(super) fn settle(&mut self, written: u64) {
+        if let Some(acks) = &mut self.acks {
+            acks.written(written);
+        }
         while self.writing.front().is_some_and(|(end, ..)| *end <= written) {
             let Some((_, id, queued)) = self.writing.pop_front() else { return };
-            let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            if let Some(meter) = &lane.meter {
-                meter.count(queued.stanzas.stanzas(), queued.stanzas.bytes().len());
-            }
-            lane.in_flight -= 1;
-            lane.progress = true;
-            self.release(id);
+            self.done(id, &queued);
         }
+    }
+
+    /// A batch was delivered.
+    fn done(&mut self, id: LaneId, queued: &Queued) {
+        self.count(&queued.stanzas, queued.stanzas.stanzas());
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if let Some(meter) = &lane.meter {
+            meter.count(queued.stanzas.stanzas(), queued.stanzas.bytes().len());
+        }
+        lane.in_flight -= 1;
+        lane.progress = true;
+        self.release(id);
+    }
+
+    /// So many stanzas of a batch were delivered.
+    fn count(&mut self, of: &Routable, stanzas: u32) {
+        if !of.is_own() {
+            self.delivered += u64::from(stanzas);
+        }
+    }
+
+    /// How many stanzas of others were delivered since this was asked last.
+    pub(super) fn take_delivered(&mut self) -> u64 {
+        std::mem::take(&mut self.delivered)
     }
 
     /// The lane comes to its end: nothing more is taken for it, and its route gets it back as soon
@@ -386,6 +432,10 @@ impl Lanes {
         self.fetch();
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.route.requeue(std::mem::take(&mut lane.waiting));
+        let is_in_flight = lane.in_flight > 0;
+        if let Some(acks) = self.acks.as_mut().filter(|_| is_in_flight) {
+            acks.hurry();
+        }
         self.release(id);
     }
 
@@ -409,51 +459,6 @@ impl Lanes {
             }
             lane.give_back(End::Missed);
         }
-    }
-
-    /// The stream ends: every route gets back what was not wholly written, the part of `wire` that
-    /// was not written is discarded. Also says whether the output did not end inside a stanza.
-    pub(super) fn end(mut self, wire: &mut Wire, end: &End) -> bool {
-        for lane in self.lanes.values_mut() {
-            if !matches!(lane.stage, Stage::Leaving(_)) {
-                // From here on stanzas wait in the route again.
-                lane.route.disembark();
-            }
-        }
-        self.calls.close();
-        self.fetch();
-        for Boarding { back, .. } in std::mem::take(&mut self.boarding) {
-            // A route that is gone needs no answer.
-            let _ = back.send(Returned { end: End::Missed, progress: false });
-        }
-        let written = wire.written_total();
-        self.settle(written);
-        // Answers that wait are still written; a stanza that was cut ends all.
-        let mut whole = true;
-        let mut first = true;
-        let mut unsent: HashMap<LaneId, VecDeque<Queued>> = HashMap::new();
-        for (at, id, queued) in std::mem::take(&mut self.writing) {
-            let stanzas = queued.stanzas.stanzas();
-            let Some(rest) = rest(queued, at, written) else { continue };
-            if let Some(lane) = self.lanes.get_mut(&id) {
-                lane.progress |= rest.stanzas.stanzas() < stanzas;
-            }
-            if std::mem::take(&mut first) {
-                whole = at - rest.stanzas.bytes().len() as u64 == written;
-            }
-            unsent.entry(id).or_default().push_back(rest);
-        }
-        // It goes over the next stream, or back to its senders, so not over this one too.
-        if !first {
-            wire.discard();
-        }
-        for (id, mut lane) in self.lanes.drain() {
-            let mut queue = unsent.remove(&id).unwrap_or_default();
-            queue.append(&mut lane.waiting);
-            lane.route.requeue(queue);
-            lane.give_back(end.clone());
-        }
-        whole
     }
 }
 
@@ -485,16 +490,7 @@ fn fitting(queued: Queued, largest: usize, large: &mut Vec<Routable>) -> Option<
     }
     let (small, over) = pieces::sorted(&queued.stanzas, largest);
     large.extend(over);
-    small.map(|stanzas| Queued { stanzas, ..queued })
-}
-
-/// The stanzas of a batch that ended at `end` of the output and were not wholly written: a stanza
-/// of which only a part went out was never received, for its stream ended inside it.
-fn rest(queued: Queued, end: u64, written: u64) -> Option<Queued> {
-    let begin = end - queued.stanzas.bytes().len() as u64;
-    let sent = usize::try_from(written.saturating_sub(begin)).ok()?;
-    let stanzas = pieces::after(&queued.stanzas, sent)?;
-    Some(Queued { stanzas, ..queued })
+    small.map(|stanzas| queued.only(stanzas))
 }
 
 #[cfg(test)]

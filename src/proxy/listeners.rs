@@ -11,10 +11,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use socket2::{Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
@@ -28,19 +29,19 @@ use crate::{
     net::{
         own::OwnAddresses,
         resolver::{ServersError, name_servers},
+        tune::tune,
     },
+    ops::{report, seldom::Seldom},
     steer::dns,
-    xmpp::{Direction, Side},
+    xmpp::{Direction, Side, StreamCondition},
 };
 
 /// Connections that the kernel holds ready.
 const BACKLOG: i32 = 1024;
-/// Strangers on the local listener that are told so at once; more of them are just cut off.
+/// Connections to the local listener that are refused with a word at once; more are just cut off.
 const REFUSALS: usize = 64;
 /// How long accepting rests after an error such as having no file descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// A neighbour that vanished is noticed after this, and three probes.
-const KEEPALIVE: Duration = Duration::from_secs(300);
 
 /// Why the sockets cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -196,15 +197,19 @@ impl Listeners {
         all
     }
 
-    /// What is bound, in words.
-    pub(super) fn names(&self) -> Vec<String> {
+    /// What is bound.
+    pub(super) fn report(&self) -> Vec<report::Listener> {
+        let bound = |entry: &str, local: SocketAddr| report::Listener {
+            entry: entry.to_owned(),
+            address: local.to_string(),
+        };
         let streams = self.streams.iter();
-        let mut names: Vec<_> = streams
-            .map(|((entry, _), listening)| format!("{} {}", entry.as_str(), listening.local))
-            .chain(self.dns.values().map(|listening| format!("dns {}", listening.local)))
+        let mut all: Vec<_> = streams
+            .map(|((entry, _), listening)| bound(entry.as_str(), listening.local))
+            .chain(self.dns.values().map(|listening| bound("dns", listening.local)))
             .collect();
-        names.sort();
-        names
+        all.sort();
+        all
     }
 
     /// The bound addresses of the DNS responder.
@@ -258,7 +263,7 @@ struct Acceptor {
 
 impl Acceptor {
     async fn run(self: Arc<Self>, listener: TcpListener) {
-        let mut complained = false;
+        let mut told = Seldom::default();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -266,7 +271,6 @@ impl Acceptor {
             };
             match accepted {
                 Ok((socket, address)) => {
-                    complained = false;
                     if self.is_balanced(address) {
                         self.unwrap(socket, address);
                     } else {
@@ -275,9 +279,8 @@ impl Acceptor {
                 }
                 Err(error) => {
                     // Mostly no file descriptors: some will be free again.
-                    if !complained {
-                        warn!(%error, "accept");
-                        complained = true;
+                    if let Some(times) = told.again(Instant::now()) {
+                        warn!(%error, times, entry = self.entry.as_str(), "accept");
                     }
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
@@ -300,22 +303,16 @@ impl Acceptor {
         let (metrics, listener) = (self.gate.metrics(), self.entry.as_str());
         let ip = address.ip().to_canonical();
         let mut address = SocketAddr::new(ip, address.port());
-        let mut permit = None;
-        match self.entry {
+        let side = self.entry.side();
+        let (all, admission) = (config.limits.connections, self.gate.admission(side));
+        let permit = match self.entry {
             Entry::Public | Entry::DirectTls => {
                 if let Some(denied) = config.policy.address(ip, Direction::Inbound) {
                     info!(addr = %ip, rule = %denied.rule, "connection refused by rule");
                     metrics.rejected(listener, "rule");
                     return;
                 }
-                match self.gate.admission().admit(ip, &config.limits) {
-                    Ok(place) => permit = Some(place),
-                    Err(limit) => {
-                        self.gate.limit_reached(limit, ip);
-                        metrics.rejected(listener, "limit");
-                        return;
-                    }
-                }
+                admission.admit(ip, config.limits.connections_per_address, all)
             }
             Entry::Local => {
                 // A redirected connection keeps the address that it had for the Internet; but what
@@ -334,30 +331,40 @@ impl Acceptor {
                 if !known {
                     info!(addr = %ip, "local connection refused: not among the legacy sources");
                     metrics.rejected(listener, "stranger");
-                    // COMPAT(jabberd2): a connection that just closes is opened again at once,
-                    // over and over; a stream error gives it pause.
-                    if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
-                        let refusal = accepted::refuse(Arc::clone(&self.gate), socket);
-                        self.gate.tracker().spawn(async move {
-                            refusal.await;
-                            drop(place);
-                        });
-                    }
-                    return;
+                    let why = (StreamCondition::NotAuthorized, "not a legacy source");
+                    return self.refuse(socket, why);
                 }
+                admission.admit(ip, all, all)
             }
-        }
-        if let Err(error) = prepare(&socket) {
+        };
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(limit) => {
+                self.gate.limit_reached(limit, ip);
+                metrics.rejected(listener, "limit");
+                if side == Side::Legacy {
+                    self.refuse(socket, (StreamCondition::ResourceConstraint, limit.as_str()));
+                }
+                return;
+            }
+        };
+        if let Err(error) = tune(&socket, config.limits.write_stall) {
             debug!(%error, "socket options");
         }
         let gate = Arc::clone(&self.gate);
         let (owner, end) = self.owner();
         owner.spawn(accepted::serve(gate, socket, address, self.entry, permit, end));
     }
-}
 
-fn prepare(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 5);
-    SockRef::from(socket).set_tcp_keepalive(&keepalive)
+    /// COMPAT(jabberd2): a connection that just closes is opened again at once, over and over; a
+    /// stream error gives it pause.
+    fn refuse(&self, socket: TcpStream, why: (StreamCondition, &'static str)) {
+        if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
+            let refusal = accepted::refuse(Arc::clone(&self.gate), socket, why);
+            self.gate.tracker().spawn(async move {
+                refusal.await;
+                drop(place);
+            });
+        }
+    }
 }

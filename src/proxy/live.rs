@@ -79,6 +79,9 @@ struct Facts {
     certificate: Option<report::PeerCertificate>,
     pairs: Vec<Granted>,
     was_authorized: bool,
+    /// What of stream management there is.
+    managed: &'static str,
+    unacknowledged: u32,
     /// Stanzas and bytes in and out of pairs that are no longer on the stream.
     past: [u64; 4],
 }
@@ -240,6 +243,16 @@ impl LiveStream {
         found.map_or_else(unseen, |found| Arc::clone(&found.meter))
     }
 
+    /// Stanzas are acknowledged on it, and perhaps it can be resumed (XEP-0198).
+    pub(super) fn managed(&self, resumable: bool) {
+        self.entry.facts().managed = if resumable { "resumable" } else { "on" };
+    }
+
+    /// So many stanzas are sent on it and not acknowledged.
+    pub(super) fn unacknowledged(&self, stanzas: u32) {
+        self.entry.facts().unacknowledged = stanzas;
+    }
+
     /// Resolves when the operator wants it to end.
     pub(super) fn end(&self) -> &CancellationToken {
         &self.entry.end
@@ -366,6 +379,8 @@ impl Entry {
             address: self.address.clone(),
             tls: facts.tls.map(|(version, _)| text(version)),
             cipher: facts.tls.map(|(_, cipher)| text(cipher)),
+            sm: text(if facts.managed.is_empty() { "off" } else { facts.managed }),
+            unacknowledged: facts.unacknowledged.into(),
             certificate: facts.certificate.clone(),
             level: text(self.kind(&facts).level),
             since: self.since,

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod admission;
+mod alarm;
 mod app;
 mod backlog;
 mod bucket;
@@ -33,11 +34,13 @@ mod questions;
 mod rates;
 mod reached;
 mod reasons;
+mod receipts;
 mod remembering;
 mod route;
 mod routes;
 pub(crate) mod rules;
 pub(crate) mod services;
+mod sessions;
 mod sharing;
 mod steps;
 

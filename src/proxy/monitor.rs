@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::broadcast;
+use tokio::{runtime::Handle, sync::broadcast};
 
 use self::{history::Sampler, ready::Probes};
 use super::{
@@ -70,8 +70,10 @@ impl Monitor {
             stanzas: report::StanzaCounts {
                 inbound: totals.from_peers,
                 outbound: totals.from_legacy,
+                delivered: totals.delivered,
                 bounced: totals.bounced,
                 dropped: totals.undeliverable,
+                refused: totals.refused,
                 errors_lost: totals.lost_errors,
             },
             queued: self.routes().iter().map(|route| route.queued).sum(),
@@ -190,6 +192,7 @@ impl Monitor {
             config_loaded: state.loaded as f64,
             config_good: state.error.is_none(),
             draining: self.gate.draining().is_cancelled(),
+            tasks: i64::try_from(Handle::current().metrics().num_alive_tasks()).unwrap_or(i64::MAX),
             streams: streams.into_iter().collect(),
             pairs: vec![(Direction::Inbound, pairs[0]), (Direction::Outbound, pairs[1])],
             queues: queues.to_vec(),
@@ -235,6 +238,29 @@ impl Monitor {
     pub fn forget(&self, domain: Option<&Domain>) -> usize {
         self.gate.routes().forget(domain);
         self.gate.failures().forget(domain)
+    }
+
+    /// Where it is reached.
+    #[must_use]
+    pub fn listeners(&self) -> report::Listeners {
+        let config = self.gate.config();
+        report::Listeners {
+            listeners: self.gate.listening().to_vec(),
+            domain: config.local_domains.keys().next().map(Domain::to_unicode).unwrap_or_default(),
+            draining: self.gate.draining().is_cancelled(),
+        }
+    }
+
+    /// What is remembered of remote domains, of one or all, in order of name.
+    #[must_use]
+    pub fn remembered(&self, domain: Option<&Domain>) -> Vec<report::Remembered> {
+        self.gate.memory().report(domain)
+    }
+
+    /// Forgets what a remote domain has reached, and that it was refused; returns how many records
+    /// that were. Whatever it shows next is what is expected from then on.
+    pub fn forget_remembered(&self, domain: &Domain) -> usize {
+        self.gate.memory().forget(domain)
     }
 
     /// Ends a stream; false if there is none of that number.

@@ -3,36 +3,42 @@
 
 mod joining;
 mod keeping;
+mod managing;
 mod reading;
+mod resuming;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep_until},
+    task::{JoinSet, yield_now},
+    time::Instant,
 };
 use tracing::info;
 
 use super::{
+    alarm::Alarm,
     dial::Live,
     events::About,
-    gate::Gate,
-    intake::Intake,
+    gate::{Gate, next_change},
+    intake::{Intake, Progress},
     lanes::{End, LaneId, Lanes},
     live::{self, Flow, LiveStream},
     rules,
-    sharing::{Join, Registered},
+    sharing::{Identity, Join, Registered},
 };
 use crate::{
     auth::Proof,
     config::model::Config,
     net::wire::Event,
     ops::metrics::Origin,
-    stream::{Failure, FailureKind},
+    stream::{Failure, FailureKind, Resumption, Sent},
     xml::writer,
     xmpp::{DomainPair, Side, StreamCondition},
 };
 
+/// How long stanzas wait at most for the peer to say that the stream can be resumed.
+const CONSENT_WAIT: Duration = Duration::from_secs(5);
 /// How long last words may take.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -44,6 +50,16 @@ struct Opened {
     live: Box<Live>,
     lanes: Lanes,
     registered: Option<Registered>,
+    /// What of ourselves the peer sees.
+    identity: Identity,
+    /// The language that our header declares.
+    lang: Option<Arc<str>>,
+    /// The stream can be resumed, if its connection breaks.
+    resumption: Option<Resumption>,
+    /// Until when the peer may say that before stanzas are sent.
+    consents_by: Instant,
+    /// Until when it stays without a pair, for those that were on it before it was resumed.
+    hold: Option<Instant>,
     /// Stanzas that come, on a bidirectional stream.
     intake: Intake,
     /// When the last of them came.
@@ -53,6 +69,8 @@ struct Opened {
     /// Pairs that wait to be asked for.
     unasked: VecDeque<LaneId>,
     stopping: bool,
+    /// The operator wants it closed.
+    is_closed: bool,
     /// Why the last pair left.
     parting: End,
     /// Proofs that are being looked at.
@@ -68,15 +86,23 @@ struct Opened {
 pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) -> Option<()> {
     let mut lanes = Lanes::new(live.shown.clone());
     let registered = match side {
-        Side::Peer => Registered::new(gate, &live, &join, lanes.handle().clone()),
+        Side::Peer => {
+            let (pair, identity) = (join.pair(), join.identity());
+            Registered::new(gate, &live, pair, identity, lanes.handle().clone())
+        }
         Side::Legacy => None,
     };
+    let identity = join.identity().clone();
     let mut boarding = join.into_boarding()?;
     let trust = boarding.trust;
     boarding.proof.clone_from(&live.proof);
     let first = boarding.route.pair().clone();
+    let lang = boarding.route.lang().cloned();
     let lane = lanes.board(boarding);
     lanes.bound(lane, largest(&gate.config(), side, &first, &live));
+    if live.machine.is_managed() {
+        lanes.manage(Sent::default(), gate.config().limits.unacknowledged);
+    }
     lanes.open(lane);
     gate.opened(side, &first);
     let mut intake = Intake::new(gate, side.other(), live.shown.clone());
@@ -91,11 +117,17 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
         live,
         lanes,
         registered,
+        identity,
+        lang,
+        resumption: None,
+        consents_by: Instant::now() + CONSENT_WAIT,
+        hold: None,
         intake,
         came: Instant::now(),
         stanza_least: gate.config().limits.stanza,
         unasked: VecDeque::new(),
         stopping: false,
+        is_closed: false,
         parting: End::Missed,
         renewals: JoinSet::new(),
         trust,
@@ -116,7 +148,16 @@ fn largest(config: &Config, side: Side, pair: &DomainPair, live: &Live) -> usize
 
 impl Opened {
     async fn run(mut self) {
-        let end = self.carry().await;
+        let end = loop {
+            match self.carry().await {
+                Ok(end) => break end,
+                Err(failure) => {
+                    if let Err(failure) = self.resume(failure).await {
+                        break End::Broken(failure);
+                    }
+                }
+            }
+        };
         if matches!(end, End::Broken(_)) && self.lanes.outstanding() > 0 {
             self.keep_apart();
         }
@@ -125,9 +166,10 @@ impl Opened {
         self.registered = None;
         // What was admitted goes on its way.
         self.intake.finish(self.live.wire.input()).await;
-        let Self { lanes, mut live, side, first, gate, intake, .. } = self;
+        let Self { lanes, mut live, side, first, gate, mut intake, .. } = self;
         let pairs = lanes.len();
-        let whole = lanes.end(&mut live.wire, &end);
+        let (whole, ended) = lanes.end(&mut live.wire, &end);
+        gate.settle(side, ended);
         let (reason, failure) = match end {
             End::Done(reason) => (reason, None),
             End::Missed => ("missed", None),
@@ -157,6 +199,12 @@ impl Opened {
         );
         // Inside a stanza there is nothing more to say.
         if whole {
+            // All that came is ours to answer for (XEP-0198 §4).
+            if let Some(receipts) = intake.receipts() {
+                let mut answer = Vec::new();
+                writer::sm_answer(&mut answer, receipts.received());
+                live.wire.put(&answer);
+            }
             let farewell = match &failure {
                 Some(failure) => live.farewell(failure),
                 None => writer::FOOTER.as_bytes().to_vec(),
@@ -167,44 +215,69 @@ impl Opened {
         gate.tracker().spawn(live.wire.close(CLOSE_WAIT));
     }
 
-    async fn carry(&mut self) -> End {
+    /// Carries stanzas until the stream ends.
+    ///
+    /// # Errors
+    /// The connection broke.
+    async fn carry(&mut self) -> Result<End, Failure> {
         let gate = Arc::clone(&self.gate);
-        let mut generation = gate.subscribe();
+        // Kept over all events: each costs a lock to set up.
+        let mut changed = pin!(next_change(gate.subscribe()));
         let mut limits = gate.config().limits.clone();
         let closed = self.live.shown.as_ref().map(|shown| shown.end().clone()).unwrap_or_default();
+        let mut closed = pin!(closed.cancelled());
+        let mut stopped = pin!(gate.stopping(self.side));
+        let mut alarm = Alarm::new(self.check);
         // The configuration may have changed while the stream was opened.
         self.judge();
         // Stanzas may stand right behind what opened it.
         if let Err(failure) = self.read() {
-            return End::Broken(failure);
+            return Ok(End::Broken(failure));
         }
+        let lost = |kind, detail: String| Err(Failure::new(kind, detail));
         loop {
             self.lanes.settle(self.live.wire.written_total());
-            let large = self.lanes.fill(&mut self.live.wire);
-            gate.too_large(self.side, &large);
+            gate.metrics().delivered(self.side, self.lanes.take_delivered());
+            let awaits = self.awaits();
+            if awaits.is_none() {
+                let large = self.lanes.fill(&mut self.live.wire);
+                gate.too_large(self.side, &large);
+            }
             if self.stopping {
                 self.drain();
             }
-            if self.lanes.is_leaving() {
-                return self.parting.clone();
+            if self.lanes.is_leaving() && !self.holds() {
+                return Ok(self.parting.clone());
             }
             let stalls = self.live.wire.stalls_at(limits.write_stall);
             let keepalive = self.keepalive(&limits);
-            let deadline = stalls.into_iter().chain(keepalive).fold(self.check, Instant::min);
-            let busy = self.intake.is_busy();
+            let patience = self.patience(&limits);
+            let acks = self.lanes.ack_deadline(patience);
+            let deadlines =
+                stalls.into_iter().chain(keepalive).chain(acks).chain(self.hold).chain(awaits);
+            let deadline = deadlines.fold(self.check, Instant::min);
+            let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
             tokio::select! {
                 event = self.live.wire.event_reading(!busy) => match event {
-                    Ok(Event::Read) => if let Err(failure) = self.read() {
-                        return End::Broken(failure);
-                    },
+                    Ok(Event::Read) => {
+                        if let Err(failure) = self.read() {
+                            return Ok(End::Broken(failure));
+                        }
+                        if self.live.wire.is_bulk() {
+                            yield_now().await;
+                        }
+                    }
                     Ok(Event::Written) => {}
-                    Ok(Event::Eof) => return End::Broken(Failure::new(
-                        FailureKind::Stream, "the other end closed the connection")),
-                    Err(error) => return End::Broken(Failure::new(
-                        FailureKind::Stream, error.to_string())),
+                    Ok(Event::Eof) => {
+                        return lost(FailureKind::Stream, "the other end closed the connection".into());
+                    }
+                    Err(error) => return lost(FailureKind::Stream, error.to_string()),
                 },
-                () = self.intake.ready(), if busy => if let Err(failure) = self.read() {
-                    return End::Broken(failure);
+                progress = self.intake.progress(), if busy || owes => match progress {
+                    Progress::Ready => if let Err(failure) = self.read() {
+                        return Ok(End::Broken(failure));
+                    },
+                    Progress::Handled(stanzas) => self.answer(stanzas),
                 },
                 Some(call) = self.lanes.call() => {
                     self.call(call);
@@ -218,21 +291,31 @@ impl Opened {
                         self.renewed(lane, outcome);
                     }
                 }
-                () = closed.cancelled() => return End::Done("closed by the operator"),
-                () = gate.stopping(self.side), if !self.stopping => self.stopping = true,
-                changed = generation.changed() => if changed.is_ok() {
+                () = &mut closed, if !self.is_closed => if !self.lanes.is_managed() {
+                    return Ok(End::Done("closed by the operator"));
+                } else {
+                    self.close();
+                },
+                () = &mut stopped, if !self.stopping => self.stopping = true,
+                generation = &mut changed => {
+                    changed.set(next_change(generation));
                     limits = gate.config().limits.clone();
                     self.judge();
                 },
-                () = sleep_until(deadline) => {
+                () = alarm.at(deadline) => {
                     if stalls.is_some_and(|stalls| stalls <= Instant::now()) {
-                        return End::Broken(Failure::new(
-                            FailureKind::Timeout, "the other end takes no bytes"));
+                        return lost(FailureKind::Timeout, "the other end takes no bytes".into());
+                    }
+                    if self.lanes.is_unanswered(patience) {
+                        return lost(FailureKind::Timeout, "the other end acknowledges nothing".into());
                     }
                     if keepalive.is_some_and(|at| at <= Instant::now()) {
-                        self.live.wire.put_stanzas(b" ");
+                        self.live.wire.put_stanzas(&Bytes::from_static(b" "));
                     }
-                    self.look_after();
+                    self.hold = self.hold.filter(|hold| *hold > Instant::now());
+                    if self.check <= Instant::now() {
+                        self.look_after();
+                    }
                 }
             }
         }

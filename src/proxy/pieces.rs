@@ -10,18 +10,33 @@ use crate::{
     xmpp::ns,
 };
 
-/// The stanzas of `batch` that are not wholly among its first `sent` bytes. `None` if all are.
-pub(super) fn after(batch: &Routable, sent: usize) -> Option<Routable> {
-    let mut left = 0;
-    let mut from = None;
+/// The stanzas of `batch` behind the first `known`: those that are wholly among its first `sent`
+/// bytes, and those that are not.
+pub(super) fn divided(
+    batch: &Routable,
+    known: u32,
+    sent: usize,
+) -> (Option<Routable>, Option<Routable>) {
+    let (mut at, mut whole, mut rest) = (0, 0, 0);
+    let (mut begin, mut cut) = (None, None);
     each(batch.bytes(), |start, stanza, _| {
-        if start + stanza.len() > sent {
-            left += 1;
-            from.get_or_insert(start);
+        at += 1;
+        if at <= known {
+            return;
+        }
+        begin.get_or_insert(start);
+        if start + stanza.len() <= sent {
+            whole += 1;
+        } else {
+            rest += 1;
+            cut.get_or_insert(start);
         }
     });
-    let from = from?;
-    Some(batch.part(batch.bytes().slice(from..), left))
+    let end = batch.bytes().len();
+    let begin = begin.unwrap_or(end);
+    let cut = cut.unwrap_or(end).max(begin);
+    let part = |count, range| (count > 0).then(|| batch.part(batch.bytes().slice(range), count));
+    (part(whole, begin..cut), part(rest, cut..end))
 }
 
 /// The stanzas of `batch` that have `largest` bytes at most, and those that have more; each in
@@ -176,13 +191,34 @@ mod tests {
         for sent in 0..=all.len() + 1 {
             let gone = ends.iter().filter(|end| **end <= sent).count();
             let from = if gone == 0 { 0 } else { ends[gone - 1] };
-            let left = after(&whole, sent);
+            let (done, left) = divided(&whole, 0, sent);
+            assert_eq!(done.map_or("".into(), |done| text(&done).0.to_owned()), all[..from]);
             match left {
                 None => assert_eq!(gone, stanzas.len(), "{sent}"),
                 Some(left) => {
                     assert_eq!(text(&left), (&all[from..], 3 - u32::try_from(gone).unwrap()));
                     assert_eq!(left.pair(), whole.pair());
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_neither_in_doubt_nor_left() {
+        let whole = batch(&[MESSAGE, IQ, RESULT, PRESENCE]);
+        let lens = [MESSAGE, IQ, RESULT, PRESENCE].map(str::len);
+        let sent = lens[..3].iter().sum::<usize>() + 1;
+        for known in 0..=5u32 {
+            let (doubtful, left) = divided(&whole, known, sent);
+            let count = |part: Option<Routable>| part.map_or(0, |part| part.stanzas());
+            assert_eq!(count(doubtful.clone()), 3u32.saturating_sub(known), "{known}");
+            assert_eq!(count(left.clone()), u32::from(known < 4), "{known}");
+            if let Some(doubtful) = &doubtful {
+                let first = [MESSAGE, IQ, RESULT][known as usize];
+                assert!(text(doubtful).0.starts_with(first) && text(doubtful).0.ends_with(RESULT));
+            }
+            if let Some(left) = &left {
+                assert_eq!(text(left).0, PRESENCE);
             }
         }
     }

@@ -241,7 +241,7 @@ async fn dial_back(
         let detail = "too many dialback questions are under way";
         return Err(Refusal::error(StanzaCondition::ResourceConstraint, detail));
     };
-    let asked = dial::ask(gate, asker.side, &pair.reversed(), id, key).await;
+    let asked = dial::ask(gate, (asker.side, asker.address), &pair.reversed(), id, key).await;
     gate.metrics().asked(match &asked {
         Ok(asked) => match asked.outcome {
             VerifyOutcome::Valid => "valid",

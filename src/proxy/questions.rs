@@ -1,5 +1,6 @@
 //! How many dialback questions may be under way at once (protocol DB-16), and in the same way client
-//! certificates that are looked into. A peer can cause both without having proven anything, so each address has a share, and those that the legacy server
+//! certificates that are looked into, and fetches by HTTPS for any certificate. A peer can cause them
+//! without having proven anything, so each address has a share, and those that the legacy server
 //! causes have a place of their own: strangers who ask about domains that never answer keep
 //! nobody else from federating.
 
@@ -53,6 +54,11 @@ impl Questions {
         patience: Duration,
     ) -> Option<Slot> {
         timeout(patience, self.wait(side, address, share)).await.ok().flatten()
+    }
+
+    /// A place of a peer's address alone, however long that takes.
+    pub(super) async fn share(self: &Arc<Self>, address: IpAddr, share: usize) -> Option<Slot> {
+        self.wait(Side::Peer, address, share).await
     }
 
     async fn wait(self: &Arc<Self>, side: Side, address: IpAddr, share: usize) -> Option<Slot> {

@@ -4,14 +4,12 @@
 use std::{
     fmt,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use tokio::time::Instant;
 use tracing::info;
 
-/// How long the log is silent about a limit after a line.
-const SILENCE: Duration = Duration::from_secs(10);
+use crate::ops::seldom::Seldom;
 
 /// A limit that somebody can reach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,27 +63,7 @@ impl Limit {
 /// When the log told of each limit.
 #[derive(Debug, Default)]
 pub(super) struct Reached {
-    told: Mutex<[Told; Limit::COUNT]>,
-}
-
-/// What the log says of one limit.
-#[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    last: Option<Instant>,
-    /// How often it was reached since.
-    since: u64,
-}
-
-impl Told {
-    /// It is reached again; how often since the last line, if there is to be another.
-    fn again(&mut self, now: Instant) -> Option<u64> {
-        self.since += 1;
-        if self.last.is_some_and(|last| now < last + SILENCE) {
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.since))
-    }
+    told: Mutex<[Seldom; Limit::COUNT]>,
 }
 
 impl Reached {
@@ -97,21 +75,5 @@ impl Reached {
         if let Some(times) = again {
             info!(limit = limit.as_str(), of = %who, times, "limit reached");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_log_tells_of_the_first_time_and_then_now_and_again() {
-        let start = Instant::now();
-        let mut told = Told::default();
-        assert_eq!(told.again(start), Some(1));
-        assert_eq!(told.again(start), None);
-        assert_eq!(told.again(start + SILENCE / 2), None);
-        assert_eq!(told.again(start + SILENCE), Some(3));
-        assert_eq!(told.again(start + 3 * SILENCE), Some(1));
     }
 }

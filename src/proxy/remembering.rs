@@ -24,6 +24,7 @@ use crate::{
     },
     config::{model::TlsVersion, policy::Downgrade},
     net::memory::MemoryFile,
+    ops::report,
     stream::{Failure, FailureKind},
     xmpp::{Direction, Domain, DomainPair},
 };
@@ -99,6 +100,42 @@ impl Remembering {
         if self.memory().was_refused(remote, direction, UnixTime::now()) {
             self.news.notify_one();
         }
+    }
+
+    /// What is remembered, of one domain or of all.
+    pub(super) fn report(&self, domain: Option<&Domain>) -> Vec<report::Remembered> {
+        let memory = self.memory();
+        let reached = |reached: &Reached| report::Reached {
+            level: reached.level().as_str().to_owned(),
+            tls: reached.tls.map(|tls| tls.as_str().to_owned()),
+            strength: reached.strength.map(|strength| strength.as_str().to_owned()),
+            at: reached.at,
+        };
+        let is_wanted = |of: &Domain| domain.is_none_or(|domain| domain == of);
+        let seen = memory.records().filter(|(of, ..)| is_wanted(of)).map(|(of, way, record)| {
+            report::Remembered {
+                best: Some(reached(&record.best)),
+                last: Some(reached(&record.last)),
+                keys: record.keys().map(|key| key.to_string()).collect(),
+                ..nothing_of(of, way)
+            }
+        });
+        let refused = memory.refused().filter(|(of, ..)| is_wanted(of));
+        let refused = refused
+            .map(|(of, way, at)| report::Remembered { refused: Some(at), ..nothing_of(of, way) });
+        let mut all: Vec<_> = seen.chain(refused).collect();
+        all.sort_by(|a, b| (&a.domain, &a.direction).cmp(&(&b.domain, &b.direction)));
+        all
+    }
+
+    /// Forgets a domain, in both directions; how many records that were.
+    pub(super) fn forget(&self, domain: &Domain) -> usize {
+        let forgotten = self.memory().forget(domain);
+        if forgotten > 0 {
+            info!(%domain, "what the remote domain has reached is forgotten");
+            self.news.notify_one();
+        }
+        forgotten
     }
 
     fn saw(&self, sight: &Sight<'_>, follow: bool) {
@@ -204,6 +241,17 @@ impl Gate {
         let rule = rule.map(|rule| format!(" (rule at {rule})")).unwrap_or_default();
         let detail = format!("{}{rule}", described(sight, &shown, &best, is_weaker));
         Some(Downgraded { detail, is_unanswered: false })
+    }
+}
+
+fn nothing_of(domain: &Domain, direction: Direction) -> report::Remembered {
+    report::Remembered {
+        domain: domain.to_unicode(),
+        direction: direction.as_str().to_owned(),
+        best: None,
+        last: None,
+        keys: Vec::new(),
+        refused: None,
     }
 }
 

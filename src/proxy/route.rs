@@ -85,19 +85,19 @@ enum Entrance {
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) stanzas: Routable,
-    pub(super) _place: Place,
+    place: Place,
 }
 
 /// A share of the queue, and of all queues together; it is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    _room: OwnedSemaphorePermit,
-    _share: Option<Share>,
+    room: Option<OwnedSemaphorePermit>,
+    share: Option<Share>,
     stanzas: u64,
     bytes: u64,
     waiting: Arc<Waiting>,
     /// Dropped with it, for who wants to know when that is.
-    _told: Option<oneshot::Sender<Infallible>>,
+    told: Option<oneshot::Sender<Infallible>>,
 }
 
 /// What waits in a queue.
@@ -105,6 +105,42 @@ pub(super) struct Place {
 struct Waiting {
     stanzas: AtomicU64,
     bytes: AtomicU64,
+}
+
+impl Queued {
+    /// Some of the stanzas, in place of all; the others are done with.
+    pub(super) fn only(mut self, stanzas: Routable) -> Self {
+        let gone = self.stanzas.stanzas().saturating_sub(stanzas.stanzas());
+        let bytes = self.stanzas.bytes().len().saturating_sub(stanzas.bytes().len());
+        drop(self.place.split(gone, bytes));
+        Self { stanzas, ..self }
+    }
+
+    /// The first of the stanzas and the others, each with their place.
+    pub(super) fn split(mut self, first: Routable, others: Routable) -> (Self, Self) {
+        let mut place = self.place.split(others.stanzas(), others.bytes().len());
+        place.told = self.place.told.take();
+        (Self { stanzas: first, ..self }, Self { stanzas: others, place })
+    }
+}
+
+impl Place {
+    /// The part of it that so many stanzas take.
+    fn split(&mut self, stanzas: u32, bytes: usize) -> Self {
+        let stanzas = u64::from(stanzas).min(self.stanzas);
+        let size = (bytes as u64).min(self.bytes);
+        self.stanzas -= stanzas;
+        self.bytes -= size;
+        let part = |room: &mut OwnedSemaphorePermit| room.split(bytes.min(room.num_permits()));
+        Self {
+            room: self.room.as_mut().and_then(part),
+            share: self.share.as_mut().map(|share| share.split(bytes)),
+            stanzas,
+            bytes: size,
+            waiting: Arc::clone(&self.waiting),
+            told: None,
+        }
+    }
 }
 
 impl Drop for Place {
@@ -256,16 +292,16 @@ impl Route {
         told: Option<oneshot::Sender<Infallible>>,
     ) -> Queued {
         let place = Place {
-            _room: room,
-            _share: share,
+            room: Some(room),
+            share,
             stanzas: stanzas.stanzas().into(),
             bytes: stanzas.bytes().len() as u64,
             waiting: Arc::clone(&self.waiting),
-            _told: told,
+            told,
         };
         self.waiting.stanzas.fetch_add(place.stanzas, Ordering::Relaxed);
         self.waiting.bytes.fetch_add(place.bytes, Ordering::Relaxed);
-        Queued { stanzas, _place: place }
+        Queued { stanzas, place }
     }
 
     fn enter(&self, queued: Queued) -> Result<(), NotTaken> {

@@ -4,11 +4,15 @@
 use std::{net::IpAddr, time::Duration};
 
 use rustls::pki_types::CertificateDer;
-use tokio::time::Instant;
 use tracing::info;
 
 use super::{
-    dial::Endpoint, gate::Gate, judge::Unproven, prover::Asker, reached::Limit, reasons,
+    dial::Endpoint,
+    gate::Gate,
+    judge::{Errand, Unproven},
+    prover::Asker,
+    reached::Limit,
+    reasons,
     services::Services,
 };
 use crate::{
@@ -152,9 +156,9 @@ impl Gate {
             return Err(Unproven::Unanswered("too many certificates of the address".into()));
         };
         let roots = services.roots_for(&decision).ok_or_else(outdated)?;
-        let mut judged = services.judge_client(chain, remote, roots).await;
+        let mut judged = services.judge_client(chain, remote, roots, address).await;
         if is_reported(&decision, remote, &judged) {
-            judged = services.judge_client(chain, remote, &services.roots).await;
+            judged = services.judge_client(chain, remote, &services.roots, address).await;
         }
         counts(&decision, judged?)
     }
@@ -170,10 +174,10 @@ impl Gate {
         decision: &Decision<'_>,
         remote: &Domain,
         endpoint: &Endpoint,
-        deadline: Instant,
+        errand: Errand,
     ) -> Result<Proof, Unproven> {
         let Endpoint { target, plan, .. } = endpoint;
-        self.services().accept_endpoint(chain, decision, remote, target, plan, deadline).await
+        self.services().accept_endpoint(chain, decision, remote, target, plan, errand).await
     }
 
     /// Tells the operator what the rules would have refused, if that is all they do now.
@@ -227,16 +231,16 @@ impl Services {
         remote: &Domain,
         target: &Target,
         plan: &DanePlan,
-        deadline: Instant,
+        errand: Errand,
     ) -> Result<Proof, Unproven> {
         if let Some(pinned) = by_pin(decision, chain, remote) {
             return pinned;
         }
         let roots = self.roots_for(decision).ok_or_else(outdated)?;
-        let mut judged = self.judge_endpoint(chain, remote, target, plan, roots, deadline).await;
+        let mut judged = self.judge_endpoint(chain, remote, target, plan, roots, errand).await;
         if is_reported(decision, remote, &judged) {
             let roots = &self.roots;
-            judged = self.judge_endpoint(chain, remote, target, plan, roots, deadline).await;
+            judged = self.judge_endpoint(chain, remote, target, plan, roots, errand).await;
         }
         counts(decision, judged?)
     }

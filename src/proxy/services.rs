@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use tracing::warn;
 
+use super::questions::Questions;
 use crate::{
     auth::pkix::TrustRoots,
     config::{
@@ -36,6 +37,8 @@ pub(crate) struct Services {
     pub(crate) resolver: Resolver,
     /// What domains publish over HTTPS; none: it is not asked for.
     pub(crate) posh: Option<PoshClient>,
+    /// The fetches of it that strangers cause.
+    pub(super) fetches: Arc<Questions>,
     /// Fetches by HTTPS.
     pub(crate) fetcher: Arc<Fetcher>,
     /// The addresses that fedgate itself listens on, which are never dialled.
@@ -109,7 +112,8 @@ impl Services {
         let fetcher = Fetcher::new(resolver.clone(), &roots, config.tls.min_version, rules);
         let fetcher = Arc::new(fetcher.map_err(ServicesError::Tls)?);
         let posh = config.posh.fetch.then(|| PoshClient::new(Arc::clone(&fetcher), config.posh));
-        Ok(Self { config, tls, roots, of_rules, resolver, posh, fetcher, own })
+        let fetches = Questions::new();
+        Ok(Self { config, tls, roots, of_rules, resolver, posh, fetches, fetcher, own })
     }
 
     /// Whether certificates prove the same under both.

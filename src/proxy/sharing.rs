@@ -26,6 +26,7 @@ use tracing::{debug, info};
 use super::{
     dial::{Endpoint, Live},
     gate::Gate,
+    judge::Errand,
     lanes::{Boarding, Call},
     rules::decide,
 };
@@ -65,7 +66,7 @@ struct Place {
 
 /// What of ourselves the peer sees on a stream.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Identity {
+pub(super) struct Identity {
     /// The certificate that we show.
     certificate: Option<CertificateDer<'static>>,
     /// The language that our header declares.
@@ -164,11 +165,12 @@ impl Registered {
     pub(super) fn new(
         gate: &Arc<Gate>,
         live: &Live,
-        join: &Join,
+        pair: &DomainPair,
+        identity: &Identity,
         calls: mpsc::UnboundedSender<Call>,
     ) -> Option<Self> {
         let endpoint = live.endpoint.as_ref()?;
-        if !decide(&gate.config(), &join.pair, Direction::Outbound).multiplex() {
+        if !decide(&gate.config(), pair, Direction::Outbound).multiplex() {
             return None;
         }
         let shared = Arc::new(Shared {
@@ -176,8 +178,8 @@ impl Registered {
             address: endpoint.address,
             tls: endpoint.target.tls,
             chain: Arc::clone(live.machine.tls()?.peer_chain()),
-            identity: join.identity.clone(),
-            target: join.pair.target.clone(),
+            identity: identity.clone(),
+            target: pair.target.clone(),
             errors: live.machine.supports_errors(),
             pairs: AtomicUsize::new(1),
         });
@@ -253,6 +255,16 @@ impl Join {
         }
     }
 
+    /// The pair that joins.
+    pub(super) fn pair(&self) -> &DomainPair {
+        &self.pair
+    }
+
+    /// What of ourselves the peer sees.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// The boarding, unless it was used up by joining.
     pub(super) fn into_boarding(self) -> Option<Boarding> {
         self.boarding
@@ -323,11 +335,11 @@ impl Join {
                     plan: at.plan.clone(),
                     security: at.security,
                 };
-                let deadline = Instant::now() + config.limits.connect;
+                let errand = Errand::ours(Instant::now() + config.limits.connect);
                 let decision = decide(&config, &self.pair, Direction::Outbound);
                 let remote = &self.pair.target;
                 let judged =
-                    gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint, deadline);
+                    gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint, errand);
                 match judged.await {
                     Ok(proof) => {
                         if self.call(&shared, proof) {

@@ -34,11 +34,11 @@ use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
     sync::Semaphore,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::xmpp::Domain;
+use crate::{ops::seldom::Seldom, xmpp::Domain};
 use answer::{Step, step};
 use relay::{Transport, relay};
 
@@ -174,12 +174,15 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
 
 async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
     let mut streams = JoinSet::new();
+    let mut told = Seldom::default();
     loop {
         let (stream, client) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "accept dns client");
+                    if let Some(times) = told.again(Instant::now()) {
+                        tracing::warn!(%error, times, "accept dns client");
+                    }
                     sleep(PAUSE).await;
                     continue;
                 }

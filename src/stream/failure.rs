@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::fault::Fault;
 use crate::{
-    xml::writer,
+    xml::writer::{self, Application},
     xmpp::{StanzaCondition, StreamCondition},
 };
 
@@ -48,7 +48,7 @@ pub struct Failure {
     kind: FailureKind,
     detail: String,
     condition: StanzaCondition,
-    told: Option<(StreamCondition, Option<&'static str>)>,
+    told: Option<(StreamCondition, Option<Application>)>,
 }
 
 impl Failure {
@@ -213,8 +213,13 @@ fn condition(kind: FailureKind) -> StanzaCondition {
     }
 }
 
-/// Text of the other end, fit for a log line: bounded, and nothing a terminal would act on.
+/// Text of the other end, fit for a log line: bounded, nothing a terminal would act on, no end of a
+/// line, and nothing that turns the direction of writing.
 #[must_use]
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars()
+        .take(200)
+        .map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c })
+        .collect()
 }

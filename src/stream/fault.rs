@@ -1,6 +1,11 @@
 //! Why an accepted stream ends, what the other end is told, and who erred.
 
-use crate::{auth::ledger::Inadmissible, xml, xmpp::StreamCondition};
+use super::management::TooHigh;
+use crate::{
+    auth::ledger::Inadmissible,
+    xml::{self, writer::Application},
+    xmpp::StreamCondition,
+};
 
 /// Who is to blame: decides how loud the log line is. Peers can never raise alarms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,7 +26,7 @@ pub struct Fault {
     reason: &'static str,
     blame: Blame,
     rule: Option<String>,
-    application: Option<&'static str>,
+    application: Option<Application>,
 }
 
 impl Blame {
@@ -40,7 +45,8 @@ impl Fault {
     /// The other end sent XML that does not pass (protocol §13.1).
     #[must_use]
     pub fn xml(fault: xml::Fault) -> Self {
-        Self { application: fault.application(), ..Self::remote(fault.condition(), fault.reason()) }
+        let application = fault.application().map(Application::Named);
+        Self { application, ..Self::remote(fault.condition(), fault.reason()) }
     }
 
     /// The other end broke the protocol; `reason` is a closed label for logs and metrics.
@@ -87,8 +93,16 @@ impl Fault {
 
     /// The application condition beside it, such as `stanza-too-big` (RFC 6120 §13.12 item 4).
     #[must_use]
-    pub fn application(&self) -> Option<&'static str> {
+    pub fn application(&self) -> Option<Application> {
         self.application
+    }
+}
+
+impl From<TooHigh> for Fault {
+    fn from(TooHigh { h, sent }: TooHigh) -> Self {
+        let application = Some(Application::HandledTooHigh { h, sent });
+        let reason = "more acknowledged than sent";
+        Self { application, ..Self::remote(StreamCondition::UndefinedCondition, reason) }
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod asking;
 mod inbound;
+mod managing;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,6 +23,7 @@ use super::{
     dialback::VerifyOutcome,
     failure::{Failure, FailureKind, printable},
     limits::largest_stanza,
+    management::{Former, Resumed, Resumption, is_offered},
     receiving::Authentication,
 };
 use crate::{
@@ -69,6 +71,15 @@ pub enum Step {
     Verified(VerifyOutcome),
     /// One more pair, asked for with [`Initiating::request`], may be sent for, or why not.
     Answered(DomainPair, Result<(), Failure>),
+    /// Stream management is on at the other end too, and perhaps the stream can be resumed: stanzas
+    /// that come from here on are counted (XEP-0198 §3).
+    Managed(Option<Resumption>),
+    /// The other end will not have stream management.
+    Unmanaged,
+    /// The other end wants to know how many stanzas are handled.
+    AckWanted,
+    /// The other end has handled so many.
+    Acknowledged(u32),
 }
 
 /// What the machine is made with.
@@ -89,6 +100,12 @@ pub struct Setup {
     pub external: bool,
     /// What we take of stanzas of the reversed pair, if they may come on this stream too (XEP-0288).
     pub bidi: Option<StreamLimits>,
+    /// Whether stanzas are to be acknowledged, if the other end offers it (XEP-0198).
+    pub management: bool,
+    /// Whether the stream is to be one that can be resumed.
+    pub resumption: bool,
+    /// The stream that is to be resumed.
+    pub former: Option<Former>,
     /// Makes our keys for this side.
     pub secret: Secret,
     /// The language of the stanzas that the stream will carry.
@@ -112,6 +129,7 @@ enum State {
     Auth,
     Result,
     Verify,
+    Resume,
     Open,
     Done,
 }
@@ -133,7 +151,23 @@ pub struct Initiating {
     inbound: Option<Ledger>,
     /// Bytes of the largest stanza that the other end takes, if it says so (XEP-0478).
     largest: Option<usize>,
+    management: Management,
     ignored: u32,
+}
+
+/// How far stream management has come (XEP-0198).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Management {
+    /// The last features offer it.
+    is_offered: bool,
+    /// We have asked for it, and were not refused.
+    is_wanted: bool,
+    /// And that the stream can be resumed.
+    is_resumable: bool,
+    /// The other end has consented.
+    is_on: bool,
+    /// What came of the wish to resume the former stream.
+    resumed: Option<Resumed>,
 }
 
 type Outcome = Result<(), Failure>;
@@ -152,6 +186,7 @@ impl Initiating {
             asked: BTreeMap::new(),
             inbound: None,
             largest: None,
+            management: Management::default(),
             ignored: 0,
         }
     }
@@ -273,9 +308,23 @@ impl Initiating {
             (_, ElementName::DbResult | ElementName::DbVerify) => {
                 self.dialback(name == ElementName::DbVerify, element, out)
             }
-            (State::Open | State::Done | State::Result | State::Verify | State::Auth, _) => {
-                self.ignore()
-            }
+            (
+                State::Open | State::Resume,
+                ElementName::SmEnabled
+                | ElementName::SmFailed
+                | ElementName::SmResumed
+                | ElementName::SmRequest
+                | ElementName::SmAnswer,
+            ) => self.managed(name, element, out),
+            (
+                State::Open
+                | State::Done
+                | State::Result
+                | State::Verify
+                | State::Auth
+                | State::Resume,
+                _,
+            ) => self.ignore(),
             (
                 State::Header(_)
                 | State::Features(_)
@@ -298,6 +347,8 @@ impl Initiating {
         // New features have new limits, and those in the clear are anybody's.
         let counts = self.setup.side == Side::Legacy || layer != Layer::Clear;
         self.largest = largest_stanza(features).filter(|_| counts);
+        self.management.is_offered =
+            self.setup.side == Side::Peer && layer != Layer::Clear && is_offered(features);
         match (self.setup.side, layer) {
             (Side::Legacy, _) => self.ask(out),
             (Side::Peer, Layer::Clear) => {
@@ -338,7 +389,7 @@ impl Initiating {
                     self.ask(out);
                 }
             }
-            (Side::Peer, Layer::Sasl) => self.opened(Authentication::External, out),
+            (Side::Peer, Layer::Sasl) => self.resume_or_open(out),
         }
         Ok(())
     }
@@ -347,6 +398,7 @@ impl Initiating {
     fn opened(&mut self, how: Authentication, out: &mut Vec<Step>) {
         self.state = State::Open;
         self.admit(&self.setup.pair.clone(), self.proof.clone());
+        self.manage(how, out);
         out.push(Step::Opened(how));
     }
 
@@ -398,6 +450,7 @@ impl Initiating {
             State::Auth => "waiting for the answer to SASL EXTERNAL",
             State::Result => "waiting for the answer to our dialback key",
             State::Verify => "waiting for the answer to a dialback question",
+            State::Resume => "waiting for the answer to our wish to resume",
             State::Open => "open",
             State::Done => "done",
         }
@@ -415,6 +468,7 @@ impl Initiating {
             | State::Auth
             | State::Result
             | State::Verify
+            | State::Resume
             | State::Open
             | State::Done => failure.farewell(),
         }

@@ -10,6 +10,7 @@ mod failure;
 mod fault;
 mod initiating;
 mod limits;
+mod management;
 mod receiving;
 #[cfg(test)]
 mod simulated;
@@ -24,4 +25,5 @@ pub(crate) use failure::printable;
 pub use failure::{Failure, FailureKind};
 pub use fault::{Blame, Fault};
 pub use initiating::{Initiating, Purpose, Setup, Step};
+pub use management::{Former, Resumed, Resumption, Sent, TooHigh};
 pub use receiving::{Action, Authentication, Receiving, StreamIds};

@@ -9,6 +9,7 @@
 //! before TLS is forgotten when TLS starts (RFC 6120 §5.4.3.3); a stanza is admitted only by the
 //! ledger, and the ledger is fed only by verdicts on challenges that this machine itself issued.
 
+mod managing;
 mod opening;
 mod pairs;
 mod renewal;
@@ -27,6 +28,7 @@ use super::{
     challenge::{Challenge, Question},
     fault::Fault,
     limits::largest_stanza,
+    management::Former,
 };
 use crate::{
     auth::{
@@ -63,6 +65,18 @@ pub enum Action {
     /// The proof of a pair expired and could not be renewed, for the reason given: it is authorized
     /// no more.
     Withdrawn(DomainPair, String),
+    /// The peer wants stream management, perhaps such that the stream can be resumed: say whether it
+    /// is on, and count from here on (XEP-0198 §3).
+    Manage {
+        /// Whether the peer may resume the stream: it wants to, and is who its certificate says.
+        resumable: bool,
+    },
+    /// The peer wants to resume this stream: say [`Receiving::resumed`] if it is.
+    Resume(Former),
+    /// The peer wants to know how many stanzas are handled.
+    AckWanted,
+    /// The peer has handled so many.
+    Acknowledged(u32),
     /// Say good-bye: the stream ends without a stream error.
     Close,
 }
@@ -137,6 +151,8 @@ pub struct Receiving {
     bidi: bool,
     /// Bytes of the largest stanza that it takes then, if it says so (XEP-0478).
     largest: Option<usize>,
+    /// Stanzas are acknowledged (XEP-0198).
+    managed: bool,
     pending: BTreeSet<DomainPair>,
     /// The dialback keys of granted pairs whose proof expires.
     dialback_keys: BTreeMap<DomainPair, String>,
@@ -172,6 +188,7 @@ impl Receiving {
             ledger: Ledger::default(),
             bidi: false,
             largest: None,
+            managed: false,
             pending: BTreeSet::new(),
             dialback_keys: BTreeMap::new(),
             renewing: BTreeSet::new(),
@@ -191,6 +208,7 @@ impl Receiving {
         self.ledger = Ledger::default();
         self.header_sent = false;
         self.bidi = false;
+        self.managed = false;
         self.tls = Some(facts);
     }
 
@@ -247,6 +265,14 @@ impl Receiving {
                     return Ok(());
                 }
                 self.ignore()
+            }
+            ElementName::SmEnable
+            | ElementName::SmResume
+            | ElementName::SmRequest
+            | ElementName::SmAnswer
+                if self.side == Side::Peer && layer != Layer::Clear =>
+            {
+                self.managing(name, element, out)
             }
             _ => self.ignore(),
         }

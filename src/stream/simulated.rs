@@ -215,15 +215,15 @@ const CASES: [(Case, &str, &str); 6] = [
         Case::External,
         "header starttls handshake judge header auth restart header opened(external)",
         "header features(starttls) proceed handshake(capulet.example) \
-         header judge(montague.example) features(mechanisms dialback bidi limits) success restart \
-         header features(dialback limits) granted(montague.example→capulet.example external) \
+         header judge(montague.example) features(mechanisms dialback bidi sm limits) success restart \
+         header features(dialback sm limits) granted(montague.example→capulet.example external) \
          admitted(montague.example→capulet.example)",
     ),
     (
         Case::Dialback,
         "header starttls handshake judge header db:result opened(dialback)",
         "header features(starttls) proceed handshake(capulet.example) \
-         header features(dialback bidi limits) prove(montague.example→capulet.example) \
+         header features(dialback bidi sm limits) prove(montague.example→capulet.example) \
          granted(montague.example→capulet.example dialback) db:result=valid \
          admitted(montague.example→capulet.example)",
     ),
@@ -231,14 +231,14 @@ const CASES: [(Case, &str, &str); 6] = [
         Case::WrongKey,
         "header starttls handshake judge header db:result !rejected",
         "header features(starttls) proceed handshake(capulet.example) \
-         header features(dialback bidi limits) prove(montague.example→capulet.example) \
+         header features(dialback bidi sm limits) prove(montague.example→capulet.example) \
          refused(montague.example→capulet.example) db:result=invalid close",
     ),
     (
         Case::Unreachable,
         "header starttls handshake judge header db:result !rejected",
         "header features(starttls) proceed handshake(capulet.example) \
-         header features(dialback bidi limits) prove(montague.example→capulet.example) \
+         header features(dialback bidi sm limits) prove(montague.example→capulet.example) \
          refused(montague.example→capulet.example) db:result=error(remote-server-timeout)",
     ),
     (
@@ -246,8 +246,8 @@ const CASES: [(Case, &str, &str); 6] = [
         "header starttls handshake judge header bidi(limits) auth restart header opened(external) \
          admitted(capulet.example→montague.example)",
         "header features(starttls) proceed handshake(capulet.example) \
-         header judge(montague.example) features(mechanisms dialback bidi limits) success restart \
-         header features(dialback limits) granted(montague.example→capulet.example external) \
+         header judge(montague.example) features(mechanisms dialback bidi sm limits) success restart \
+         header features(dialback sm limits) granted(montague.example→capulet.example external) \
          admitted(montague.example→capulet.example)",
     ),
     (
@@ -255,7 +255,7 @@ const CASES: [(Case, &str, &str); 6] = [
         "header starttls handshake judge header bidi(limits) db:result opened(dialback) \
          admitted(capulet.example→montague.example)",
         "header features(starttls) proceed handshake(capulet.example) \
-         header features(dialback bidi limits) prove(montague.example→capulet.example) \
+         header features(dialback bidi sm limits) prove(montague.example→capulet.example) \
          granted(montague.example→capulet.example dialback) db:result=valid \
          admitted(montague.example→capulet.example)",
     ),

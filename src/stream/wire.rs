@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Action, Authentication, Challenge, Failure, Fault, Initiating, Purpose, Question, Receiving,
-    Refusal, Setup, Step, VerifyOutcome,
+    Refusal, Resumption, Setup, Step, VerifyOutcome,
 };
 use crate::{
     auth::{
@@ -510,6 +510,12 @@ impl Accepting {
                 Action::Refused(pair, _) => format!("refused({pair})"),
                 Action::Renewed(pair) => format!("renewed({pair})"),
                 Action::Withdrawn(pair, _) => format!("withdrawn({pair})"),
+                Action::Manage { resumable } => {
+                    format!("manage({})", if resumable { "resumable" } else { "" })
+                }
+                Action::Resume(former) => format!("resume({} {})", former.id, former.h),
+                Action::AckWanted => "ack wanted".into(),
+                Action::Acknowledged(h) => format!("acknowledged({h})"),
                 Action::Close => {
                     self.ended = true;
                     "close".into()
@@ -635,6 +641,13 @@ impl Opening {
                     format!("answered({pair}, {})", failure.reason())
                 }
                 Step::Opened(by) => format!("opened({})", how(by)),
+                Step::Managed(None) => "managed".into(),
+                Step::Managed(Some(Resumption { id, max })) => {
+                    format!("managed({id} {})", max.map_or(0, |max| max.as_secs()))
+                }
+                Step::Unmanaged => "unmanaged".into(),
+                Step::AckWanted => "ack wanted".into(),
+                Step::Acknowledged(h) => format!("acknowledged({h})"),
                 Step::Verified(outcome) => match outcome {
                     VerifyOutcome::Valid => "verified(valid)".into(),
                     VerifyOutcome::Invalid => "verified(invalid)".into(),
@@ -663,6 +676,9 @@ pub(super) fn setup(side: Side, sender: &str, target: &str, purpose: Purpose) ->
         level: Level::Encrypted,
         external: true,
         bidi: None,
+        management: false,
+        resumption: false,
+        former: None,
         secret: match side {
             Side::Peer => keys().public().clone(),
             Side::Legacy => keys().local("old"),
@@ -686,6 +702,7 @@ pub(super) fn request(sender: &str, target: &str, id: Option<&str>, key: &str) -
 pub(super) fn samples(sender: &str, target: &str) -> Vec<(String, Piece)> {
     let tls = "xmlns='urn:ietf:params:xml:ns:xmpp-tls'";
     let sasl = "xmlns='urn:ietf:params:xml:ns:xmpp-sasl'";
+    let sm = "xmlns='urn:xmpp:sm:3'";
     let mut samples = Vec::new();
     for name in ELEMENTS {
         let xml = match name {
@@ -695,7 +712,14 @@ pub(super) fn samples(sender: &str, target: &str) -> Vec<(String, Piece)> {
             }
             ElementName::DbResult => request(sender, target, None, "key"),
             ElementName::DbVerify => request(sender, target, Some("id"), "key"),
-            ElementName::Other => "<r xmlns='urn:xmpp:sm:3'/>".into(),
+            ElementName::Other => "<r xmlns='urn:xmpp:sm:2'/>".into(),
+            ElementName::SmAnswer => format!("<a {sm} h='0'/>"),
+            ElementName::SmEnable => format!("<enable {sm} resume='true'/>"),
+            ElementName::SmEnabled => format!("<enabled {sm} id='s' resume='true' max='9'/>"),
+            ElementName::SmFailed => format!("<failed {sm}/>"),
+            ElementName::SmRequest => format!("<r {sm}/>"),
+            ElementName::SmResume => format!("<resume {sm} previd='s' h='0'/>"),
+            ElementName::SmResumed => format!("<resumed {sm} previd='s' h='0'/>"),
             ElementName::SaslAbort => format!("<abort {sasl}/>"),
             ElementName::SaslAuth => format!("<auth {sasl} mechanism='EXTERNAL'>=</auth>"),
             ElementName::SaslChallenge => format!("<challenge {sasl}/>"),
@@ -724,6 +748,8 @@ pub(super) fn samples(sender: &str, target: &str) -> Vec<(String, Piece)> {
             ElementName::StreamError => "stream:error".into(),
             ElementName::SaslFailure => "sasl:failure".into(),
             ElementName::TlsFailure => "tls:failure".into(),
+            ElementName::SmAnswer => "a".into(),
+            ElementName::SmFailed => "sm:failed".into(),
             _ => Piece::Element(name, element.clone()).to_string().replace("(method)", ""),
         };
         samples.push((label, Piece::Element(name, element)));
@@ -732,7 +758,7 @@ pub(super) fn samples(sender: &str, target: &str) -> Vec<(String, Piece)> {
 }
 
 /// All of them; [`samples`] does not compile without a new one.
-const ELEMENTS: [ElementName; 20] = [
+const ELEMENTS: [ElementName; 27] = [
     ElementName::StartTls,
     ElementName::TlsProceed,
     ElementName::TlsFailure,
@@ -748,6 +774,13 @@ const ELEMENTS: [ElementName; 20] = [
     ElementName::StreamError,
     ElementName::Compress,
     ElementName::Bidi,
+    ElementName::SmEnable,
+    ElementName::SmEnabled,
+    ElementName::SmFailed,
+    ElementName::SmResume,
+    ElementName::SmResumed,
+    ElementName::SmRequest,
+    ElementName::SmAnswer,
     ElementName::Other,
     ElementName::UnknownStanza,
     ElementName::Iq,

@@ -134,6 +134,20 @@ pub enum ElementName {
     SaslSuccess,
     /// `starttls`.
     StartTls,
+    /// `a` of stream management: how much is handled (XEP-0198 §4).
+    SmAnswer,
+    /// `enable` of stream management.
+    SmEnable,
+    /// `enabled` of stream management.
+    SmEnabled,
+    /// `failed` of stream management.
+    SmFailed,
+    /// `r` of stream management: how much is handled?
+    SmRequest,
+    /// `resume` of stream management (XEP-0198 §5).
+    SmResume,
+    /// `resumed` of stream management.
+    SmResumed,
     /// `error` of streams.
     StreamError,
     /// `features` of streams.
@@ -235,6 +249,13 @@ impl ElementName {
             (ns::SASL, b"abort") => Self::SaslAbort,
             (ns::SASL, b"success") => Self::SaslSuccess,
             (ns::SASL, b"failure") => Self::SaslFailure,
+            (ns::SM, b"r") => Self::SmRequest,
+            (ns::SM, b"a") => Self::SmAnswer,
+            (ns::SM, b"enable") => Self::SmEnable,
+            (ns::SM, b"enabled") => Self::SmEnabled,
+            (ns::SM, b"failed") => Self::SmFailed,
+            (ns::SM, b"resume") => Self::SmResume,
+            (ns::SM, b"resumed") => Self::SmResumed,
             (ns::BIDI, b"bidi") => Self::Bidi,
             (ns::COMPRESS, b"compress") => Self::Compress,
             _ => Self::Other,

@@ -51,8 +51,24 @@ pub struct Features {
     pub dialback: bool,
     /// Stanzas may go both ways (XEP-0288).
     pub bidi: bool,
+    /// Stanzas may be acknowledged (XEP-0198).
+    pub sm: bool,
     /// The limits of the stream (XEP-0478).
     pub limits: Option<StreamLimits>,
+}
+
+/// An application-specific condition of a stream error (RFC 6120 §4.9.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Application {
+    /// One of `urn:xmpp:errors`.
+    Named(&'static str),
+    /// More stanzas were acknowledged than sent (XEP-0198 §6).
+    HandledTooHigh {
+        /// What was said.
+        h: u32,
+        /// What was sent, modulo 2^32.
+        sent: u32,
+    },
 }
 
 /// What a stream is limited to (XEP-0478).
@@ -84,19 +100,26 @@ impl StreamHeader<'_> {
     }
 }
 
-/// Writes a stream error (RFC 6120 §4.9); `application` is a condition of `urn:xmpp:errors`. The
-/// [`FOOTER`] has to follow.
+/// Writes a stream error (RFC 6120 §4.9). The [`FOOTER`] has to follow.
 pub fn stream_error(
     out: &mut Vec<u8>,
     condition: StreamCondition,
     text: Option<&str>,
-    application: Option<&'static str>,
+    application: Option<Application>,
 ) {
     raw(out, "<stream:error>");
     empty(out, condition.as_str(), ns::STREAM_ERRORS);
     error_text(out, ns::STREAM_ERRORS, text);
-    if let Some(name) = application {
-        empty(out, name, ns::APP_ERRORS);
+    match application {
+        Some(Application::Named(name)) => empty(out, name, ns::APP_ERRORS),
+        Some(Application::HandledTooHigh { h, sent }) => {
+            raw(out, "<handled-count-too-high");
+            attribute(out, "xmlns", ns::SM);
+            attribute(out, "h", &h.to_string());
+            attribute(out, "send-count", &sent.to_string());
+            raw(out, "/>");
+        }
+        None => {}
     }
     raw(out, "</stream:error>");
 }
@@ -169,6 +192,9 @@ pub fn features(out: &mut Vec<u8>, features: &Features) {
     if features.bidi {
         empty(out, "bidi", ns::BIDI_FEATURE);
     }
+    if features.sm {
+        empty(out, "sm", ns::SM);
+    }
     if let Some(limits) = features.limits {
         stream_limits(out, limits);
     }
@@ -182,6 +208,65 @@ pub fn bidi(out: &mut Vec<u8>, limits: StreamLimits) {
     raw(out, ">");
     stream_limits(out, limits);
     raw(out, "</bidi>");
+}
+
+/// Writes the request for stream management (XEP-0198 §3), and that the stream may be resumed.
+pub fn sm_enable(out: &mut Vec<u8>, resume: bool) {
+    raw(out, "<enable");
+    attribute(out, "xmlns", ns::SM);
+    raw(out, if resume { " resume='true'/>" } else { "/>" });
+}
+
+/// Writes the consent to it; `resumption` is the SM-ID, and the seconds for which it is kept.
+pub fn sm_enabled(out: &mut Vec<u8>, resumption: Option<(&str, u64)>) {
+    raw(out, "<enabled");
+    attribute(out, "xmlns", ns::SM);
+    if let Some((id, max)) = resumption {
+        attribute(out, "id", id);
+        attribute(out, "resume", "true");
+        attribute(out, "max", &max.to_string());
+    }
+    raw(out, "/>");
+}
+
+/// Writes the refusal of `enable` or `resume`, with a stanza error condition (XEP-0198 §6).
+pub fn sm_failed(out: &mut Vec<u8>, condition: &'static str) {
+    raw(out, "<failed");
+    attribute(out, "xmlns", ns::SM);
+    raw(out, ">");
+    empty(out, condition, ns::STANZA_ERRORS);
+    raw(out, "</failed>");
+}
+
+/// Writes the request to resume a stream of which `h` stanzas came (XEP-0198 §5).
+pub fn sm_resume(out: &mut Vec<u8>, id: &str, h: u32) {
+    sm_resumption(out, "<resume", id, h);
+}
+
+/// Writes the consent to it.
+pub fn sm_resumed(out: &mut Vec<u8>, id: &str, h: u32) {
+    sm_resumption(out, "<resumed", id, h);
+}
+
+fn sm_resumption(out: &mut Vec<u8>, name: &'static str, id: &str, h: u32) {
+    raw(out, name);
+    attribute(out, "xmlns", ns::SM);
+    attribute(out, "previd", id);
+    attribute(out, "h", &h.to_string());
+    raw(out, "/>");
+}
+
+/// Writes the question how many stanzas are handled (XEP-0198 §4).
+pub fn sm_request(out: &mut Vec<u8>) {
+    empty(out, "r", ns::SM);
+}
+
+/// Writes how many are.
+pub fn sm_answer(out: &mut Vec<u8>, h: u32) {
+    raw(out, "<a");
+    attribute(out, "xmlns", ns::SM);
+    attribute(out, "h", &h.to_string());
+    raw(out, "/>");
 }
 
 /// Writes the request for TLS (RFC 6120 §5.4.2.1).

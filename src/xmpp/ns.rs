@@ -24,6 +24,8 @@ pub const APP_ERRORS: &str = "urn:xmpp:errors";
 pub const BIDI: &str = "urn:xmpp:bidi";
 /// Bidirectional streams: the feature (XEP-0288 §2.1).
 pub const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
+/// Stream management: acknowledgements and resumption (XEP-0198).
+pub const SM: &str = "urn:xmpp:sm:3";
 /// Stream limits advertisement (XEP-0478).
 pub const LIMITS: &str = "urn:xmpp:stream-limits:0";
 /// Obsolete stream compression (XEP-0138), recognised to be refused.

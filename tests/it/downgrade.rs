@@ -3,7 +3,7 @@
 
 use std::{fs, process::Command};
 
-use fedgate::proxy::App;
+use fedgate::{proxy::App, xmpp::Domain};
 use serde_json::{Value, json};
 
 use crate::world::{
@@ -59,6 +59,31 @@ async fn a_peer_that_was_trusted_comes_back_by_dialback_alone() {
         }
         world.is_alive().await;
     }
+}
+
+#[tokio::test]
+async fn a_domain_that_is_forgotten_begins_anew() {
+    let mut world = World::start().await;
+    world.reload(&downgrade("refuse")).unwrap();
+    was_trusted(&mut world).await;
+    let peer = weak(&world).await;
+    assert!(peer.ask("old.test").await.contains("not-authorized"));
+    let [evil, other] = ["evil.test", "other.test"].map(|name| Domain::parse(name).unwrap());
+    let best = |world: &World| {
+        let all = world.app.monitor().remembered(Some(&evil));
+        all.into_iter().filter_map(|of| Some(of.best?.level)).collect::<Vec<_>>()
+    };
+    assert_eq!(best(&world), ["trusted"]);
+    assert_eq!(world.app.monitor().forget_remembered(&other), 0);
+    assert_eq!(world.app.monitor().forget_remembered(&evil), 1);
+    assert!(best(&world).is_empty());
+    let mut stream = peer.open("old.test").await;
+    stream.say(STANZA).await;
+    assert_eq!(world.legacy.arrival().await, STANZA);
+    assert_eq!(best(&world), ["encrypted"]);
+    // on disk too, with the end
+    let world = world.restarted().await;
+    assert_eq!(best(&world), ["encrypted"]);
 }
 
 #[tokio::test]

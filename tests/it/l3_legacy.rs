@@ -1,6 +1,8 @@
 //! The local listener (protocol §12.3; attack rows ): who may speak there, for whom, to
 //! whom, and how the answer looks to servers from before XMPP 1.0.
 
+use std::time::Duration;
+
 use crate::world::{
     BOUNCE, Conn, FOOTER, Manner, Plan, STARTTLS, Style, World, assert_error, attribute, header,
     header_with,
@@ -25,6 +27,26 @@ async fn who_is_no_legacy_source_is_told_so() {
     let text = conn.rest().await;
     assert!(text.is_empty() || text.contains("<not-authorized "), "{text}");
     drop(world.clear("evil.test").await); // peers are served
+}
+
+#[tokio::test]
+async fn the_legacy_server_has_only_so_many_connections_and_peers_have_theirs() {
+    let world = World::with(Plan { config: "limits: { connections: 2 }", ..Plan::DEFAULT }).await;
+    let served = [old_style(&world).await, old_style(&world).await];
+    let mut refused = Conn::open(world.local(), "127.0.0.1").await;
+    refused.ends_with_header_and("resource-constraint").await;
+    drop(world.clear("evil.test").await); // peers are served
+    drop(served);
+    // the places are free as soon as the gate has seen the ends
+    loop {
+        let mut conn = Conn::open(world.local(), "127.0.0.1").await;
+        let _ = conn.try_say(header_with("to='good.test'").as_bytes()).await;
+        let answer = conn.chunk().await.unwrap_or_default();
+        if !answer.is_empty() && !String::from_utf8_lossy(&answer).contains("<stream:error") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]

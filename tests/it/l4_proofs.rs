@@ -141,7 +141,7 @@ async fn nobody_is_dialled_at_an_address_that_is_guarded() {
     let config = "limits: { connect: 3s, tcp_connect: 1s }
 rules: [{ address: 127.0.0.66, allow: none }]";
     let mut world = World::with(Plan { config, ..BOUNCE }).await;
-    world.dns.publish("evil.test", Service::StartTls, &["127.0.0.66:1".parse().unwrap()]);
+    world.dns.publish("evil.test", Service::StartTls, &["127.0.0.66:5269".parse().unwrap()]);
     let _stream = world.sends("evil.test").await;
     world.bounced("evil.test", "forbidden").await;
     world.is_alive().await;

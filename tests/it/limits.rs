@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use crate::world::{
-    BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Plan, World, assert_error, attribute, header,
-    message_to,
+    BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Identity, Plan, World, assert_error, attribute,
+    header, message_to, soon,
 };
 
 /// A gate with these limits.
@@ -253,6 +255,40 @@ async fn an_address_has_only_so_much_looked_up() {
     }
 }
 
+/// Of one address so many certificates are looked into at once, here of a client whose web server
+/// says nothing for a while; who comes from elsewhere does not wait for it.
+#[tokio::test]
+async fn an_address_has_only_so_many_certificates_looked_into() {
+    for (config, waits) in [
+        ("limits: { lookups_per_address: 1 }", true),
+        ("limits: { lookups_per_address: 2 }", false),
+    ] {
+        let mut world = world(config).await;
+        let web = world.mute_web(&["slow.test"]).await;
+        let slow = Identity::self_signed("slow.test");
+        let mut first = world.secured_from("127.0.0.66", Some(&slow)).await;
+        first.say(header("slow.test", "old.test")).await;
+        let (held, _) = soon("a fetch", web.accept()).await.unwrap();
+        let good = world.authority.issue(&["evil.test"]);
+        let mut second = world.secured_from("127.0.0.66", Some(&good)).await;
+        second.say(header("evil.test", "old.test")).await;
+        let mut elsewhere = world.secured_from("127.0.0.67", Some(&good)).await;
+        elsewhere.say(header("evil.test", "old.test")).await;
+        assert!(elsewhere.until(FEATURES_END).await.contains("EXTERNAL"));
+        if waits {
+            let mut features = std::pin::pin!(second.until(FEATURES_END));
+            assert!(timeout(Duration::from_millis(500), &mut features).await.is_err());
+            drop(held);
+            assert!(features.await.contains("EXTERNAL"));
+        } else {
+            assert!(second.until(FEATURES_END).await.contains("EXTERNAL"));
+            drop(held);
+        }
+        assert!(!first.until(FEATURES_END).await.contains("EXTERNAL"));
+        world.is_alive().await;
+    }
+}
+
 // === queues ===
 
 #[tokio::test]
@@ -424,6 +460,29 @@ async fn a_stream_of_ours_without_stanzas_ends_after_a_while_and_no_sooner() {
     assert!(!said.contains(FOOTER), "{said}");
     pass(Duration::from_secs(15 * 60 + 1)).await;
     conn.until(FOOTER).await;
+}
+
+#[tokio::test]
+async fn a_silent_stream_is_left_alone_where_that_is_wanted() {
+    let plan = Plan { config: "limits: { keepalive: off }", ..BOUNCE };
+    let mut world = World::with(plan).await;
+    let host = world.host("evil.test").await;
+    let mut stream = world.sends("evil.test").await;
+    let mut ours = host.accept_open().await;
+    ours.until(&message_to("evil.test")).await;
+    let mut theirs = world.authenticated("evil.test").await;
+    theirs.say(inbound(0, 0)).await;
+    arrive(&mut world, 0..1).await;
+    for id in 1..4 {
+        // longer than the default
+        pass(Duration::from_secs(6 * 60)).await;
+        theirs.say(inbound(id, 0)).await;
+        arrive(&mut world, id..id + 1).await;
+        stream.say(&message_to("evil.test")).await;
+        assert_eq!(ours.until(&message_to("evil.test")).await, message_to("evil.test"));
+    }
+    theirs.say(FOOTER).await;
+    assert_eq!(theirs.until(FOOTER).await, FOOTER);
 }
 
 // === what XML may be ===

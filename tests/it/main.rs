@@ -8,11 +8,13 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod admin;
+mod attacks;
 mod balancer;
 mod bidi;
 mod check;
 mod claims;
 mod downgrade;
+mod endurance;
 mod features;
 mod l1_addresses;
 mod l1_dialback;
@@ -27,10 +29,13 @@ mod l4_proofs;
 mod l4_streams;
 mod life;
 mod limits;
+mod management;
 mod ping;
 mod posh;
 mod relay;
+mod resumption;
 mod rules;
+mod secrets;
 mod selfcheck;
 mod sharing;
 mod world;

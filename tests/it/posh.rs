@@ -1,8 +1,12 @@
 //! Peers whose certificates nobody vouches for but their own web server (RFC 7711, RFC 7712 §5.2;
 //! protocol §9.4 step 4; attack rows ): in both roles, proven, contradicted, unknown.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use crate::world::{
-    BOUNCE, Conn, EXTERNAL, Host, Identity, Plan, World, attribute, header, message_to,
+    BOUNCE, Conn, EXTERNAL, Host, Identity, Plan, World, attribute, header, message_to, soon,
 };
 
 const TRUSTED: &str = "rules: [{ match: '*', level: trusted }]";
@@ -220,4 +224,41 @@ async fn nothing_is_fetched_for_a_client_without_certificate_or_of_a_denied_doma
     world.unproven("evil.test").await;
     assert!(web.asked().is_empty());
     world.is_alive().await;
+}
+
+/// A-67, PO-10: of one address so many fetches go on at once, whether it shows certificates or has us
+/// ask servers that show them; others have theirs meanwhile.
+#[tokio::test]
+async fn an_address_causes_only_so_many_fetches_at_once() {
+    let names = ["a.test", "b.test", "c.test", "d.test", "e.test", "f.test"];
+    let mut world = World::start().await;
+    let web = world.mute_web(&names).await;
+    let mut clients = Vec::new();
+    let mut held = Vec::new();
+    for name in &names[..3] {
+        let mut conn = world.secured_from("127.0.0.66", Some(&Identity::self_signed(name))).await;
+        conn.say(header(name, "old.test")).await;
+        held.push(soon("a fetch", web.accept()).await.unwrap());
+        clients.push(conn);
+    }
+    // and two by what servers show that we ask since the same address wants it
+    let mut asking = world.secured_from("127.0.0.66", None).await;
+    asking.say(header("d.test", "old.test")).await;
+    asking.until(FEATURES_END).await;
+    let mut servers = Vec::new();
+    for name in &names[3..5] {
+        let mut server = world.host(name).await;
+        server.identity = Identity::self_signed(name);
+        asking.say(format!("<db:result from='{name}' to='old.test'>k</db:result>")).await;
+        servers.push((server.accept_secured().await, server));
+    }
+    held.push(soon("a fetch", web.accept()).await.unwrap());
+    assert!(timeout(Duration::from_millis(500), web.accept()).await.is_err(), "a fifth");
+    let mut elsewhere =
+        world.secured_from("127.0.0.67", Some(&Identity::self_signed("f.test"))).await;
+    elsewhere.say(header("f.test", "old.test")).await;
+    held.push(soon("a fetch for another", web.accept()).await.unwrap());
+    // places that are free again are taken
+    held.clear();
+    soon("the fifth", web.accept()).await.unwrap();
 }

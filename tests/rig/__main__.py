@@ -119,7 +119,11 @@ def _choose(options: argparse.Namespace) -> "list[Scenario]":
         scenario
         for scenario in ALL
         if (scenario.self_test or not options.self_test)
-        and any(fnmatchcase(scenario.name, pattern) for pattern in patterns)
+        and any(
+            scenario.name == pattern
+            or (not scenario.by_hand and fnmatchcase(scenario.name, pattern))
+            for pattern in patterns
+        )
     ]
 
 

@@ -65,6 +65,7 @@ class Bench:
             days=row.days,
             self_signed=row.issuer == "self",
             with_root=row.with_root,
+            flaw=row.flaw,
         )
         self._certificates[row.domain] = certificate
         if row.client:

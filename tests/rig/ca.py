@@ -6,13 +6,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+Flaw = Literal["sha-1", "small"]  # signed with SHA-1; an RSA key of 1024 bits
+
 DAY = datetime.timedelta(days=1)
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 DIGESTS = {1: hashlib.sha256, 2: hashlib.sha512}  # by matching type (RFC 6698 §2.1.3)
 
 
@@ -99,10 +103,13 @@ class Authority:
         days: tuple[float, float] = (-10, 20),
         self_signed: bool = False,
         with_root: bool = False,
+        flaw: Flaw | None = None,
     ) -> Certificate:
         """A certificate for `names`, valid between two days counted from now. Its file has the
         authorities between it and the root, and the root too if asked for."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key: Key = ec.generate_private_key(ec.SECP256R1())
+        if flaw == "small":
+            key = rsa.generate_private_key(65537, 1024)
         subject = _name(common or label[:64])
         issuer, issuer_key = (subject, key) if self_signed else (self._name, self._key)
         begin, end = (self._now + number * DAY for number in days)
@@ -113,7 +120,8 @@ class Authority:
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        chain = [builder.sign(issuer_key, hashes.SHA256())]
+        digest = hashes.SHA1() if flaw == "sha-1" else hashes.SHA256()
+        chain = [builder.sign(issuer_key, digest)]
         if not self_signed:
             chain += self._below_root
             if with_root and not self._below_root:
@@ -133,7 +141,7 @@ class Authority:
         self,
         subject: x509.Name,
         issuer: x509.Name,
-        key: ec.EllipticCurvePrivateKey,
+        key: Key,
         begin: datetime.datetime,
         end: datetime.datetime,
     ) -> x509.CertificateBuilder:

@@ -90,6 +90,16 @@ class Dns:
             f"  ip daddr {UNBOUND} meta l4proto {{ udp, tcp }} th dport 53 drop\n }}\n}}\n"
         )
 
+    async def kill(self) -> None:
+        """Ends the resolver without its help."""
+        resolver = self._processes.pop()
+        resolver.kill()
+        await resolver.ended(5)
+
+    async def revive(self) -> None:
+        """Starts it again."""
+        await self._start_unbound()
+
     def speak(self) -> None:
         """Ends the silence."""
         self.node.nft("delete table ip silence\n")

@@ -42,6 +42,8 @@ class GateSettings:
     anchor: Path | None = None  # validate DNSSEC from here
     resolver: str = UNBOUND
     sections: dict[str, Any] = field(default_factory=dict)  # merged into the configuration
+    environment: dict[str, str] = field(default_factory=dict)  # added to fedgate's
+    descriptors: int | None = None  # how many it may have open
 
 
 @dataclass
@@ -75,14 +77,21 @@ class Gate:
 
     async def resume(self) -> None:
         """Starts the process again with the configuration as it is."""
-        words = self.node.inside(*self._command("run"), uid=UID)
+        around = [f"{name}={value}" for name, value in self.settings.environment.items()]
+        if self.settings.descriptors:
+            around += ["prlimit", f"--nofile={self.settings.descriptors}"]
+        words = self.node.inside("env", *around, *self._command("run"), uid=UID)
         self.process = await Process.start("fedgate", words, self.log)
 
         async def listening() -> bool:
             ports = (PUBLIC_PORT, LOCAL_PORT)
             return all([await self.node.listens(port) for port in ports])
 
-        await self.process.ready(listening, START_SECONDS)
+        try:
+            await self.process.ready(listening, START_SECONDS)
+        except Died:
+            self.process = None
+            raise
 
     async def stop(self) -> float:
         """SIGTERM; returns how long it took. Raises `Died` unless it ran and ended well."""

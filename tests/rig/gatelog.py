@@ -9,6 +9,7 @@ from .wait import until
 
 NEGOTIATED = "stream negotiated"
 JOINED = "domain pair joined"
+MANAGED = "stanzas are acknowledged"
 RENEWED = "proof renewed"
 NOT_RENEWED = "proof not renewed yet"
 WITHDRAWN = "domain pair withdrawn"  # and why
@@ -93,6 +94,17 @@ class GateLog:
 
         what = f"a log line {NEGOTIATED!r}: {direction}, {' '.join(domains)}, {fields}"
         return await until(found, 10, what)
+
+    async def expect_managed(self, direction: str) -> dict[str, Any]:
+        """A stream with a peer in this direction on which stanzas are acknowledged."""
+
+        def found() -> dict[str, Any] | None:
+            for entry in self.entries():
+                if (entry.get("message"), entry.get("direction")) == (MANAGED, direction):
+                    return entry
+            return None
+
+        return await until(found, 10, f"a log line {MANAGED!r}: {direction}")
 
     async def expect_reason(self, domain: str) -> str:
         """The loud line that names the domain and says why it did not work."""

@@ -15,9 +15,11 @@ PACKAGES = (
     "unbound",
     "bind9-utils",
     "nginx-light",
+    "openssl",
     "iproute2",
     "nftables",
     "util-linux",
+    "faketime",
     "python3-slixmpp",
     "python3-cryptography",
 )

@@ -13,6 +13,7 @@ ODD_ADDRESS = "10.77.0.23"
 BROKEN_ADDRESS = "10.77.0.24"
 DOWN_ADDRESS = "10.77.0.29"
 FAR_ADDRESS = "10.77.0.99"
+STRANGER_ADDRESS = "10.77.0.98"
 
 LEGACY = "legacy.test"  # behind the first fedgate
 OTHER = "other.test"  # behind the second fedgate

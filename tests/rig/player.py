@@ -1,5 +1,5 @@
-"""The rig's end of a scripted server: starts `scripted.py` in a node, gives orders, and keeps
-what it reports."""
+"""The rig's end of a scripted server: starts `scripted.py` or `traffic.py` in a node, gives orders,
+and keeps what it reports."""
 
 import asyncio
 import json
@@ -7,13 +7,16 @@ import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from .ca import Certificate
 from .net import Node
 from .process import Process
+from .wait import until
 
 SCRIPTED = Path(__file__).with_name("scripted.py")
+TRAFFIC = Path(__file__).with_name("traffic.py")
+ANSWER_SECONDS = 30
 Event = dict[str, Any]
 
 
@@ -47,18 +50,21 @@ class Player:
         listeners: list[Listener],
         certificates: dict[str, Certificate] | None = None,
         clients: dict[str, Certificate] | None = None,
-    ) -> "Player":
+        program: Path = SCRIPTED,
+        **plan_of_its_own: Any,
+    ) -> Self:
         """Starts one in `node`; returns when it listens."""
         plan = home / f"{name}.json"
         content = {
             "listen": [[at.address, at.port, at.direct_tls] for at in listeners],
             "certificates": _all_files(certificates),
             "clients": _all_files(clients),
+            **plan_of_its_own,
         }
         plan.write_text(json.dumps(content))
         process = await Process.start(
             name,
-            node.inside(sys.executable, "-B", str(SCRIPTED), str(plan)),
+            node.inside(sys.executable, "-B", str(program), str(plan)),
             home / f"{name}.log",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -112,6 +118,58 @@ class Player:
                 self.pairs[event["event"], event["sender"], event["target"]].append(event)
             else:
                 self.others.append(event)
+
+
+class Traffic(Player):
+    """A server that makes traffic and keeps accounts of it; see `traffic.py`."""
+
+    _questions = 0
+
+    def ping(self, sender: str, target: str, interval: float) -> None:
+        """From now on it pings."""
+        self._order("ping", sender=sender, target=target, interval=interval)
+
+    def hush(self) -> None:
+        """It pings no more."""
+        self._order("hush")
+
+    def flow(self, word: str, sender: str, target: str, rate: float, size: int) -> None:
+        """From now on it sends so many messages a second, with so many bytes of text."""
+        self._order("flow", word=word, sender=sender, target=target, rate=rate, size=size)
+
+    def pace(self, rate: float) -> None:
+        """Another pace for all flows."""
+        self._order("pace", rate=rate)
+
+    def deafen(self) -> None:
+        """It reads nothing more from streams that it has accepted, and soon nothing from new ones."""
+        self._order("deafen")
+
+    def down(self, seconds: float) -> None:
+        """It dies, and is there again after so long."""
+        self._order("down", seconds=seconds)
+
+    async def times(self) -> Event:
+        """How long answers to pings took since this was asked last, and how many there were ever."""
+        return await self._ask("times")
+
+    async def accounts(self) -> Event:
+        """What became of the messages of its flows, and of those that arrived."""
+        return await self._ask("accounts")
+
+    async def _ask(self, what: str) -> Event:
+        self._questions += 1
+        reference = self._questions
+        self._order(what, reference=reference)
+
+        def answer() -> Event | None:
+            self.process.must_run()
+            for event in reversed(self.others):
+                if event["event"] == what and event["reference"] == reference:
+                    return event
+            return None
+
+        return await until(answer, ANSWER_SECONDS, f"the {what} of {self.process.name}")
 
 
 def _all_files(pairs: dict[str, Certificate] | None) -> dict[str, list[str]]:

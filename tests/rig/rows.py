@@ -7,7 +7,7 @@ from typing import Literal
 from cryptography import x509
 
 from . import posh
-from .ca import association
+from .ca import Flaw, association
 from .gatelog import DANE, PKIX, POSH
 from .zones import EXPIRED, INSECURE, SECURE
 
@@ -112,6 +112,7 @@ class Row:
     issuer: Issuer = "trusted"
     client: Issuer | None = None  # of another certificate, that the peer shows where it connects
     days: tuple[float, float] = (-10, 20)  # of the certificate, from now
+    flaw: Flaw | None = None  # of the certificate
     common: bool = False  # the domain as the subject's CN
     with_root: bool = False  # whether the root is sent
     zone: str = SECURE
@@ -175,6 +176,9 @@ def _not_pkix() -> list[Row]:
         _both("pkix-partial-wildcard", Unproven(not_named), names=partial_wildcard),
         _both("pkix.wildcard-above", Unproven(not_named), names=wildcard_above),
         _both("pkix-srv-id-of-clients", Unproven(not_named), names=srv_id_of_clients),
+        _both("pkix-sha1-signature", Unproven("algorithm that is not trusted"), flaw="sha-1"),
+        # TLS itself ends over such a key
+        _both("pkix-small-key", Unproven("TLS", dialback=False), flaw="small"),
         # nobody vouches for it that the host stands for the domain
         _both("pkix-delegated-insecure", Unproven(not_named), names=dns_id_of_host, zone=INSECURE),
     ]

@@ -14,7 +14,7 @@ from .gate import LEGACY_PORT, PUBLIC_PORT, RESPONDER, Gate, GateSettings, Steer
 from .gatelog import GateLog
 from .net import Network, Node
 from .plan import EJA, EJA_ADDRESS, LEGACY, LEGACY_ADDRESS, MODERN, MODERN_ADDRESS, UNBOUND, rooms
-from .player import Listener, Player
+from .player import TRAFFIC, Listener, Player, Traffic
 from .process import Process, tail
 from .servers import KINDS, Server, Settings
 from .web import Web
@@ -166,6 +166,21 @@ class Scene:
         self._cleanup.push_async_callback(player.end)
         return player
 
+    async def traffic(
+        self,
+        name: str,
+        node: Node,
+        listeners: list[Listener],
+        where: tuple[str, int],
+        certificates: dict[str, Certificate] | None = None,
+    ) -> Traffic:
+        """A scripted server that makes traffic, to the fedgate at this place; see `traffic.py`."""
+        traffic = await Traffic.launch(
+            node, self.directory, name, listeners, certificates, program=TRAFFIC, traffic=where
+        )
+        self._cleanup.push_async_callback(traffic.end)
+        return traffic
+
     async def zones(self, zones: Zones) -> Zones:
         """Zones, served."""
         self._cleanup.push_async_callback(zones.stop)
@@ -201,16 +216,18 @@ class Scene:
         self._cleanup.callback(self.world.network.remove, node)
         return node
 
-    async def stub(self, address: str, manner: str) -> Stub:
-        """A peer that is no XMPP server, in a node of its own; see `stub.py`."""
-        node = self.bare(manner, address)
-        words = (sys.executable, "-B", str(STUB), address, str(PUBLIC_PORT), manner)
+    async def stub(
+        self, address: str, manner: str, node: Node | None = None, port: int = PUBLIC_PORT
+    ) -> Stub:
+        """A server that is no XMPP server, in a node of its own if none is given; see `stub.py`."""
+        node = node or self.bare(manner, address)
+        words = (sys.executable, "-B", str(STUB), address, str(port), manner)
         log = self.directory / f"stub-{manner}.log"
         process = await Process.start(f"stub {manner}", node.inside(*words), log)
         self._cleanup.push_async_callback(process.stop)
 
         async def ready() -> bool:
-            return await node.listens(PUBLIC_PORT)
+            return await node.listens(port)
 
         await process.ready(ready, 10)
         return Stub(node, process)

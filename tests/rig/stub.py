@@ -1,9 +1,11 @@
 """A peer that is no XMPP server, run as a program: `stub.py ADDRESS PORT MANNER`.
 
-`nonsense` agrees to STARTTLS and then speaks no TLS; `silent` accepts and never says a word.
+`nonsense` agrees to STARTTLS and then speaks no TLS; `silent` accepts and never says a word; `drip`
+says a byte now and then and never comes to an end.
 """
 
 import asyncio
+import itertools
 import sys
 
 HEADER = (
@@ -40,7 +42,20 @@ async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         writer.close()
 
 
-MANNERS = {"silent": silent, "nonsense": nonsense}
+async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One stream whose header goes on and on."""
+    try:
+        for byte in itertools.chain(HEADER[:-60].encode(), itertools.repeat(ord("a"))):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.1)
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
+MANNERS = {"drip": drip, "silent": silent, "nonsense": nonsense}
 
 
 async def main(address: str, port: int, manner: str) -> None:

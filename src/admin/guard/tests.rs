@@ -12,7 +12,7 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
 }
 
 fn access(token: bool, write: bool) -> Access {
-    Access { token: token.then(|| Zeroizing::new(TOKEN.to_owned())), write }
+    Access { token: token.then(|| Zeroizing::new(TOKEN.into())), write }
 }
 
 #[test]
@@ -103,4 +103,11 @@ fn a_token_is_long_and_not_for_everyone() {
         Access::new(Some(&dir.path().join("none")), false),
         Err(TokenError::Read(..))
     ));
+}
+
+#[test]
+fn nothing_secret_is_shown() {
+    assert_eq!(format!("{:?}", access(true, true)), "Access { write: true, .. }");
+    let error = TokenError::Malformed("/etc/token".into());
+    assert!(!format!("{error} {error:?}").contains(TOKEN));
 }

@@ -73,7 +73,7 @@ impl LogLevel {
     }
 }
 
-fn post(ask: &Ask, deed: &str, body: &serde_json::Value) -> anyhow::Result<u8> {
+pub(super) fn post(ask: &Ask, deed: &str, body: &serde_json::Value) -> anyhow::Result<u8> {
     let answer = ask.client()?.post(&format!("/api/{deed}"), body.to_string())?;
     ask.print_done(&answer)
 }

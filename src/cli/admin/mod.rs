@@ -3,6 +3,7 @@
 mod client;
 mod deeds;
 mod failures;
+mod memory;
 mod ping;
 mod status;
 mod streams;
@@ -20,7 +21,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use fedgate::{
     config,
-    ops::report::{Check, Done},
+    ops::report::{Check, Done, Listeners},
 };
 
 use self::{client::Client, table::Paint};
@@ -55,6 +56,9 @@ pub(super) enum Admin {
     Retry(deeds::Of),
     /// Forget failures.
     Forget(deeds::Of),
+    /// What remote domains have reached so far, against which the key "downgrade" holds them.
+    #[command(subcommand)]
+    Memory(memory::Memory),
     /// Ping a remote domain in the name of a local one, over the way that stanzas take.
     ///
     /// Exit status 0 if every ping was answered, 1 if some were, 2 if none was, 3 if fedgate does
@@ -95,6 +99,7 @@ impl Admin {
             Self::Failures(command) => command.execute(),
             Self::Retry(command) => command.execute("retry"),
             Self::Forget(command) => command.execute("forget"),
+            Self::Memory(command) => command.execute(),
             Self::Ping(command) => command.execute(),
             Self::Close(command) => command.execute(),
             Self::Reload(command) => command.execute("reload"),
@@ -164,6 +169,11 @@ impl Ask {
 /// What the fedgate behind the socket says of its own work, be it well or not.
 pub(super) fn ready(socket: PathBuf) -> anyhow::Result<Vec<Check>> {
     Client::new(socket)?.checks()
+}
+
+/// Where the fedgate behind the socket is reached.
+pub(super) fn listeners(socket: PathBuf) -> anyhow::Result<Listeners> {
+    Ok(Client::new(socket)?.get("/api/listeners")?.0)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

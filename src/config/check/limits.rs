@@ -73,12 +73,15 @@ pub(super) fn check(top: &Section<'_>, out: &mut Reports<'_>) -> Limits {
             default.idle,
             Duration::from_mins(15)..=Duration::from_hours(168),
         ),
-        keepalive: reader.keepalive(default.keepalive),
+        keepalive: reader.time_or_off("keepalive", default.keepalive, &KEEPALIVE),
         write_stall: reader.time(
             "write_stall",
             default.write_stall,
             SECOND..=Duration::from_hours(1),
         ),
+        ack: reader.time("ack", default.ack, SECOND..=Duration::from_hours(1)),
+        unacknowledged: reader.size("unacknowledged", default.unacknowledged, 10_000..=1 << 30),
+        resumption: reader.time_or_off("resumption", default.resumption, &RESUMPTION),
     };
     reader.at_least("queue", limits.queue, "stanza", limits.stanza);
     reader.at_least("queue_total", limits.queue_total, "queue", limits.queue);
@@ -115,12 +118,17 @@ impl Reader<'_, '_, '_> {
         self.section.text(key, read, self.out).unwrap_or(default)
     }
 
-    fn keepalive(&mut self, default: Option<Duration>) -> Option<Duration> {
+    fn time_or_off(
+        &mut self,
+        key: &str,
+        default: Option<Duration>,
+        range: &RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         let read = |text: &str| match text {
             "off" => Ok(None),
-            _ => value::duration(text, &KEEPALIVE).map(Some),
+            _ => value::duration(text, range).map(Some),
         };
-        self.section.text("keepalive", read, self.out).unwrap_or(default)
+        self.section.text(key, read, self.out).unwrap_or(default)
     }
 
     /// Reports a limit below another that it has to hold.
@@ -137,7 +145,9 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 const KEEPALIVE: RangeInclusive<Duration> = SECOND..=Duration::from_hours(24);
 
-const KEYS: [&str; 23] = [
+const RESUMPTION: RangeInclusive<Duration> = SECOND..=Duration::from_mins(30);
+
+const KEYS: [&str; 26] = [
     "stanza",
     "element_before_auth",
     "depth",
@@ -161,4 +171,7 @@ const KEYS: [&str; 23] = [
     "idle",
     "keepalive",
     "write_stall",
+    "ack",
+    "unacknowledged",
+    "resumption",
 ];

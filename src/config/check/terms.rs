@@ -41,7 +41,7 @@ pub(super) const DEFAULT_KEYS: [&str; 7] =
 
 pub(super) const TLS_KEYS: [&str; 2] = ["min", "roots"];
 pub(super) const CONNECT_KEYS: [&str; 2] = ["address", "tls"];
-pub(super) const COMPAT_KEYS: [&str; 2] = ["bidi", "multiplex"];
+pub(super) const COMPAT_KEYS: [&str; 3] = ["bidi", "multiplex", "stream_management"];
 pub(super) const LIMIT_KEYS: [&str; 7] =
     ["stanza", "queue", "connect", "idle", "rate", "stanza_rate", "connections_per_domain"];
 
@@ -89,6 +89,7 @@ pub(super) fn read(
             |key| compat.text(key, |text| value::word(text, "switch", &words), &mut *out);
         terms.bidi = switch("bidi");
         terms.multiplex = switch("multiplex");
+        terms.stream_management = switch("stream_management");
     }
     if let Some(limits) = section.section("limits", &LIMIT_KEYS, out) {
         let own = &mut terms.limits;

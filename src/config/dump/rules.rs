@@ -153,6 +153,8 @@ pub(super) struct Compat {
     bidi: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     multiplex: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_management: Option<&'static str>,
 }
 
 impl<'p> Terms<'p> {
@@ -170,6 +172,7 @@ impl<'p> Terms<'p> {
             error,
             bidi,
             multiplex,
+            stream_management,
             limits,
             features,
         } = terms;
@@ -210,8 +213,13 @@ impl<'p> Terms<'p> {
             }),
             from_ip: from_ip.as_deref().map(texts),
             error: error.map(crate::xmpp::StanzaCondition::as_str),
-            compat: (bidi.is_some() || multiplex.is_some())
-                .then(|| Compat { bidi: switch(bidi), multiplex: switch(multiplex) }),
+            compat: (bidi.is_some() || multiplex.is_some() || stream_management.is_some()).then(
+                || Compat {
+                    bidi: switch(bidi),
+                    multiplex: switch(multiplex),
+                    stream_management: switch(stream_management),
+                },
+            ),
             limits: (!limits.is_empty()).then_some(limits),
             features: features.as_deref().map(Features::of),
         }

@@ -176,6 +176,14 @@ impl<'p> Decision<'p> {
         self.rule(Key::Bidi).and_then(|rule| rule.terms.bidi).unwrap_or(true)
     }
 
+    /// Whether stanzas are acknowledged on streams (XEP-0198), where both ends can.
+    #[must_use]
+    pub fn stream_management(&self) -> bool {
+        self.rule(Key::StreamManagement)
+            .and_then(|rule| rule.terms.stream_management)
+            .unwrap_or(true)
+    }
+
     /// Whether one stream may carry several pairs (XEP-0220 §2.6).
     #[must_use]
     pub fn multiplex(&self) -> bool {

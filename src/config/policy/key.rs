@@ -21,6 +21,7 @@ pub(in crate::config) enum Key {
     Error,
     Bidi,
     Multiplex,
+    StreamManagement,
     Queue,
     ConnectTime,
     Idle,
@@ -32,7 +33,7 @@ pub(in crate::config) enum Key {
 }
 
 impl Key {
-    pub(in crate::config) const ALL: [Self; 26] = [
+    pub(in crate::config) const ALL: [Self; 27] = [
         Self::Inbound,
         Self::Outbound,
         Self::Level,
@@ -46,6 +47,7 @@ impl Key {
         Self::Error,
         Self::Bidi,
         Self::Multiplex,
+        Self::StreamManagement,
         Self::Queue,
         Self::ConnectTime,
         Self::Idle,
@@ -81,6 +83,7 @@ impl Key {
             Self::Error => "error",
             Self::Bidi => "compat.bidi",
             Self::Multiplex => "compat.multiplex",
+            Self::StreamManagement => "compat.stream_management",
             Self::Queue => "limits.queue",
             Self::ConnectTime => "limits.connect",
             Self::Idle => "limits.idle",
@@ -128,6 +131,7 @@ impl Key {
             Self::Error => terms.error.map(|condition| condition.as_str().to_owned()),
             Self::Bidi => terms.bidi.map(auto),
             Self::Multiplex => terms.multiplex.map(auto),
+            Self::StreamManagement => terms.stream_management.map(auto),
             Self::Queue => terms.limits.queue.map(show_size),
             Self::ConnectTime => terms.limits.connect.map(show_duration),
             Self::Idle => terms.limits.idle.map(show_duration),

@@ -185,6 +185,7 @@ pub(in crate::config) struct Terms {
     pub(in crate::config) error: Option<StanzaCondition>,
     pub(in crate::config) bidi: Option<bool>,
     pub(in crate::config) multiplex: Option<bool>,
+    pub(in crate::config) stream_management: Option<bool>,
     pub(in crate::config) limits: LimitTerms,
     pub(in crate::config) features: Option<Arc<FeatureTerms>>,
 }
@@ -217,6 +218,7 @@ impl Terms {
             Key::Error => self.error.is_some(),
             Key::Bidi => self.bidi.is_some(),
             Key::Multiplex => self.multiplex.is_some(),
+            Key::StreamManagement => self.stream_management.is_some(),
             Key::Queue => self.limits.queue.is_some(),
             Key::ConnectTime => self.limits.connect.is_some(),
             Key::Idle => self.limits.idle.is_some(),
@@ -249,6 +251,7 @@ impl Terms {
             Key::Error => self.error == other.error,
             Key::Bidi => self.bidi == other.bidi,
             Key::Multiplex => self.multiplex == other.multiplex,
+            Key::StreamManagement => self.stream_management == other.stream_management,
             Key::Queue => self.limits.queue == other.limits.queue,
             Key::ConnectTime => self.limits.connect == other.limits.connect,
             Key::Idle => self.limits.idle == other.limits.idle,
@@ -288,6 +291,7 @@ impl Terms {
             | Key::Error
             | Key::Bidi
             | Key::Multiplex
+            | Key::StreamManagement
             | Key::Queue
             | Key::ConnectTime
             | Key::Idle

@@ -16,7 +16,7 @@ use crate::{
     },
     config::model::Dnssec,
     net::posh::PATH,
-    proxy::judge::Unproven,
+    proxy::judge::{Errand, Unproven},
     stream::{Failure, FailureKind},
     xmpp::Direction,
 };
@@ -66,7 +66,9 @@ pub(super) async fn judge(
     let Endpoint { target, plan, .. } = endpoint;
     let Walk { services, pair, deadline, .. } = walk;
     let remote = &pair.target;
-    let verdict = services.accept_endpoint(chain, &decision, remote, target, plan, *deadline).await;
+    let verdict = services
+        .accept_endpoint(chain, &decision, remote, target, plan, Errand::ours(*deadline))
+        .await;
     // before all others, and instead of them (protocol DNA-6)
     if let Some(pins) = decision.pins() {
         proofs.insert(

@@ -54,6 +54,9 @@ pub(super) async fn explore(
         // EXTERNAL would assert the local domain; what is asked for is dialback
         external: false,
         bidi: None,
+        management: false,
+        resumption: false,
+        former: None,
         secret: walk.secret.clone(),
         lang: None,
     };
@@ -140,7 +143,12 @@ impl Exploration<'_> {
                             self.report.dialback = Some(true);
                             return Ok(());
                         }
-                        Step::Verified(_) | Step::Answered(..) => {
+                        Step::Verified(_)
+                        | Step::Answered(..)
+                        | Step::Managed(_)
+                        | Step::Unmanaged
+                        | Step::AckWanted
+                        | Step::Acknowledged(_) => {
                             let detail = "an answer to what was not asked";
                             return Err(Failure::new(FailureKind::Stream, detail));
                         }

@@ -47,6 +47,9 @@ pub(super) async fn probe(
         level: Level::Verified,
         external: false,
         bidi: None,
+        management: false,
+        resumption: false,
+        former: None,
         secret: check::unused_keys()?.public().clone(),
         lang: None,
     };
@@ -90,7 +93,11 @@ async fn ask(
                 | Step::Restart
                 | Step::Judge
                 | Step::Opened(_)
-                | Step::Answered(..) => {
+                | Step::Answered(..)
+                | Step::Managed(_)
+                | Step::Unmanaged
+                | Step::AckWanted
+                | Step::Acknowledged(_) => {
                     let detail = "an answer to what was not asked";
                     return Err(Failure::new(FailureKind::Stream, detail));
                 }

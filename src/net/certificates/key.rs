@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
-use super::{CertificateError, provider, read};
+use super::{CertificateError, pem, read};
 use crate::auth::pkix;
 
 /// A key of ours as the world is told of it.
@@ -37,10 +40,10 @@ impl PublishedKey {
         if let Some(Ok(certificate)) = CertificateDer::pem_slice_iter(&pem).next() {
             return Self::of(&certificate, path);
         }
-        let private = PrivateKeyDer::from_pem_slice(&pem)
-            .map_err(|_| CertificateError::NoKey { path: path.to_owned() })?;
+        let private = pem::private_key(&pem)
+            .ok_or_else(|| CertificateError::NoKey { path: path.to_owned() })?;
         let unusable = || CertificateError::Key { path: path.to_owned() };
-        let private = provider().key_provider.load_private_key(private).map_err(|_| unusable())?;
+        let private = any_supported_type(&private).map_err(|_| unusable())?;
         let key = private.public_key().ok_or_else(unusable)?.to_vec();
         Ok(Self { certificate: None, key })
     }

@@ -237,3 +237,20 @@ fn a_state_directory_that_cannot_be_written_is_an_error() {
     let error = CertificateStore::load(&[], &[], &files.path("missing")).unwrap_err();
     assert!(matches!(error, CertificateError::Write { .. }));
 }
+
+#[test]
+fn no_private_key_is_shown() {
+    let files = Files::new();
+    let issued = Ca::new("Root").server(&["a.example"]);
+    let (store, _) = files.load(&[files.pair("a", &issued)], &["a.example"]).unwrap();
+    let key = issued.key.serialize_der();
+    // the key proper is in the middle of it
+    let (from, to) = (key.len() / 3, key.len() / 3 + 8);
+    let shown = format!("{store:?}");
+    let listed = format!("{:?}", &key[from..to]);
+    let hex: String = key[from..to].iter().map(|byte| format!("{byte:02x}")).collect();
+    for secret in [&listed[1..listed.len() - 1], &hex] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    assert!(shown.contains("CertifiedKey"), "{shown}");
+}

@@ -481,7 +481,7 @@ async fn the_ad_bit_counts_where_it_is_trusted_and_nowhere_else() {
         .reply(
             "srv.test",
             RecordType::SRV,
-            full(vec![srv("srv.test", (0, 0, 1, "a.test"))], vec![]),
+            full(vec![srv("srv.test", (0, 0, 5269, "a.test"))], vec![]),
         );
     let bench = Bench::mode(zone, Dnssec::TrustAd).await;
     assert_eq!(bench.srv("peer.test").await, "insecure");

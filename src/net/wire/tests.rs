@@ -20,9 +20,14 @@ impl Wire {
         self.taken(bytes);
     }
 
+    /// As if TLS had failed while it wrote these bytes of the output.
+    pub(crate) fn fail(&mut self, bytes: usize) {
+        self.doubtful = bytes as u64;
+    }
+
     /// What waits to be written.
-    pub(crate) fn output(&self) -> &[u8] {
-        &self.output
+    pub(crate) fn output(&self) -> Vec<u8> {
+        self.output.bytes()
     }
 }
 
@@ -52,7 +57,7 @@ async fn read(wire: &mut Wire) {
 #[tokio::test]
 async fn reading_goes_on_while_stanzas_wait_to_be_written() {
     let (mut wire, mut theirs) = connected().await;
-    wire.put_stanzas(&vec![b'x'; MUCH]);
+    wire.put_stanzas(&vec![b'x'; MUCH].into());
     // an answer or two behind them changes nothing
     wire.put(b"<db:result type='valid'/>");
     theirs.write_all(b"<message/>").await.unwrap();
@@ -68,7 +73,7 @@ async fn reading_waits_while_answers_wait_to_be_written() {
     for _ in 0..MUCH / 1024 {
         wire.put(&[b'x'; 1024]);
     }
-    wire.put_stanzas(&[b'y'; 1024]);
+    wire.put_stanzas(&vec![b'y'; 1024].into());
     theirs.write_all(b"<message/>").await.unwrap();
     let other = tokio::spawn(async move {
         let mut all = vec![0; MUCH + 1024];
@@ -98,9 +103,9 @@ async fn what_is_discarded_does_not_hold_up_reading() {
 #[test]
 fn an_answer_counts_until_its_last_byte_is_written() {
     let mut wire = Wire::unconnected();
-    wire.put_stanzas(&[b's'; 10]);
+    wire.put_stanzas(&vec![b's'; 10].into());
     wire.put(&[b'a'; 20]);
-    wire.put_stanzas(&[b's'; 10]);
+    wire.put_stanzas(&vec![b's'; 10].into());
     wire.put(&[b'a'; 5]);
     for (taken, unanswered) in [(0, 25), (10, 25), (19, 25), (1, 5), (10, 5), (4, 5), (1, 0)] {
         wire.take(taken);

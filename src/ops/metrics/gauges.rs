@@ -22,6 +22,8 @@ pub struct Gauges {
     pub config_good: bool,
     /// Whether fedgate is draining.
     pub draining: bool,
+    /// Tasks of the runtime.
+    pub tasks: i64,
     /// Open streams.
     pub streams: Vec<(StreamKind, i64)>,
     /// Domain pairs that may send now, by direction.
@@ -65,6 +67,8 @@ impl Gauges {
             good,
         );
         r.register("draining", "Whether fedgate is draining", single(self.draining));
+        add::<Gauge>(r, "tasks", "Tasks of the runtime: some for each stream, route and listener")
+            .set(self.tasks);
         let streams = add::<Family<Streams, Gauge>>(r, "streams", "Open streams");
         for (kind, n) in &self.streams {
             let StreamKind { side, origin, level, proof, tls } = *kind;

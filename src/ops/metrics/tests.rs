@@ -20,6 +20,8 @@ fn rendered() -> String {
     metrics.bounced(Side::Peer, StanzaCondition::Forbidden, "denied", 1, 1);
     metrics.refused(Side::Legacy, Class::Muc);
     metrics.lost(1);
+    metrics.delivered(Side::Legacy, 2);
+    metrics.resumption(Origin::Opened, "resumed");
     metrics.limit_reached("rate");
     metrics.reloaded(true);
     let kind = StreamKind {

@@ -10,7 +10,7 @@ use crate::{
     proxy::{reached::Limit, rules::decide},
     stream::{Authentication, Fault, Question, Refusal, Verdict},
     xml,
-    xmpp::{Direction, Domain, Side, StanzaCondition, StreamCondition},
+    xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition, StreamCondition},
 };
 
 impl Leg {
@@ -105,16 +105,10 @@ impl Leg {
         let most = bounds().max().unwrap_or(limits.element_before_auth);
         self.frames.authenticated(limits, most);
     }
+}
 
-    /// Whether a stanza of so many bytes is too large for its pair. The framer holds the largest
-    /// limit of all pairs, so that only those between are looked at.
-    pub(super) fn too_large(&self, grant: &AuthorizedPair, len: usize) -> Option<End> {
-        let too_large = self.side == Side::Peer
-            && len > self.stanza_least
-            && len > self.machine.stanza_limit_of(grant.pair());
-        too_large.then(|| {
-            info!(pair = %grant.pair(), bytes = len, "stanza larger than a rule allows");
-            Fault::xml(xml::Fault::ElementTooBig).into()
-        })
-    }
+/// A stanza of so many bytes is too large for its pair.
+pub(super) fn too_large(pair: &DomainPair, len: usize) -> End {
+    info!(pair = %pair, bytes = len, "stanza larger than a rule allows");
+    Fault::xml(xml::Fault::ElementTooBig).into()
 }

@@ -5,15 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::{End, Leg};
+use super::{End, Leg, parked::Parked};
 use crate::{
     ops::metrics::Origin,
     proxy::{
         events::About,
         failures::{Attempt, Key},
-        lanes,
     },
-    stream::{Blame, Failure, FailureKind, Fault},
+    stream::{Blame, Fault},
     xml::writer,
     xmpp::{Direction, Side, StreamCondition},
 };
@@ -25,6 +24,10 @@ pub(super) enum Deadline {
     Idle,
     /// Nothing ends: a space is due.
     Keepalive,
+    /// Nothing ends: it is time to ask for acknowledgements, or to write what waited for the peer to
+    /// want them.
+    Ask,
+    Unacknowledged,
     Negotiation,
     Partial,
     Stalled,
@@ -35,7 +38,8 @@ impl From<Deadline> for End {
         let timeout = |reason| Self::Fault(Fault::remote(StreamCondition::PolicyViolation, reason));
         match deadline {
             Deadline::Closing => Self::Closed("drained"),
-            Deadline::Idle | Deadline::Keepalive => {
+            Deadline::Unacknowledged => Self::Broken("the other end acknowledges nothing".into()),
+            Deadline::Idle | Deadline::Keepalive | Deadline::Ask => {
                 Self::Fault(Fault::policy(StreamCondition::ConnectionTimeout, "idle", None))
             }
             Deadline::Negotiation => timeout("not authenticated in time"),
@@ -57,6 +61,15 @@ impl Leg {
         };
         if let Some(stalls) = self.wire.stalls_at(limits.write_stall) {
             at(stalls, Deadline::Stalled);
+        }
+        if let Some(returning) = &self.returning
+            && let Some(acks) = returning.lanes.ack_deadline(limits.ack)
+        {
+            let dead = returning.lanes.is_unanswered(limits.ack);
+            at(acks, if dead { Deadline::Unacknowledged } else { Deadline::Ask });
+        }
+        if let Some(quiet) = self.quiet {
+            at(quiet, Deadline::Ask);
         }
         // What is not read from cannot be quicker.
         if let Some(partial) = self.partial.filter(|_| !self.intake.is_busy()) {
@@ -106,7 +119,9 @@ impl Leg {
             End::Fault(fault) if fault.blame() == Blame::Us => return,
             End::Fault(_) => ("auth", "stream"),
             End::Broken(_) if self.machine.tls().is_none() => ("tls", "tls"),
-            End::Broken(_) | End::Closed(_) | End::Finished | End::Refused => return,
+            End::Broken(_) | End::Closed(_) | End::Finished | End::Refused | End::Resumed(_) => {
+                return;
+            }
         };
         if self.live.was_authorized() {
             return;
@@ -117,17 +132,35 @@ impl Leg {
         self.gate.failures().failed(self.direction(), key, Attempt::new(stage, word, detail));
     }
 
-    /// Last words, and the one line that tells the stream's story.
-    pub(super) async fn finish(mut self, end: End) {
+    /// Last words, and the one line that tells the stream's story. What is left of it, if the peer
+    /// may resume it.
+    pub(super) async fn finish(mut self, end: End) -> Option<Parked> {
         let stall = CLOSE_WAIT.min(self.gate.config().limits.write_stall);
         // What was admitted goes on its way.
         self.intake.finish(self.wire.input()).await;
-        if let Some(returning) = self.returning.take() {
-            let failure = Failure::new(FailureKind::Stream, "the peer's stream ended");
-            if !returning.end(&mut self.wire, &lanes::End::Broken(failure)) {
-                // Inside a stanza there is nothing more to say.
-                self.closing = Some(Instant::now());
-            }
+        let mut whole = true;
+        if let Some(returning) = &mut self.returning {
+            whole = returning.interrupt(&mut self.wire);
+        }
+        let parked = self.park(&end);
+        let mut end = end;
+        if let End::Resumed(takeover) = end {
+            let h = takeover.h;
+            let outcome = self.end_returning(Some(h)).map_or_else(Err, |()| Ok(self.received()));
+            // Who no longer waits has its stream to lose.
+            let _ = takeover.reply.send(outcome);
+            let reason = "resumed over another connection";
+            end = End::Fault(Fault::remote(StreamCondition::Conflict, reason));
+        } else if parked.is_none() {
+            // Nothing more comes that would make it known.
+            let _ = self.end_returning(None);
+        }
+        if !whole {
+            // Inside a stanza there is nothing more to say.
+            self.closing = Some(Instant::now());
+        }
+        if matches!(end, End::Fault(_) | End::Finished) {
+            self.last_answer().await;
         }
         let (reason, blame, rule) = match &end {
             End::Fault(fault) => {
@@ -142,10 +175,13 @@ impl Leg {
             }
             End::Refused => ("refused", Blame::Policy, None),
             End::Broken(detail) => (detail.as_str(), Blame::Remote, None),
+            End::Resumed(_) => ("resumed", Blame::Remote, None),
         };
         let condition = match &end {
             End::Fault(fault) => Some(fault.condition().as_str()),
-            End::Closed(_) | End::Finished | End::Refused | End::Broken(_) => None,
+            End::Closed(_) | End::Finished | End::Refused | End::Broken(_) | End::Resumed(_) => {
+                None
+            }
         };
         self.gate.metrics().closed(self.side, Origin::Accepted, condition);
         let in_order = matches!(end, End::Closed(_) | End::Finished);
@@ -153,7 +189,7 @@ impl Leg {
             // Somebody looked whether anybody is there: health checks do, every few seconds.
             debug!(addr = %self.address.ip(), entry = self.entry.as_str(), reason, "stream closed");
             self.wire.close(stall).await;
-            return;
+            return parked;
         }
         self.tell(&end, reason, rule);
         info!(
@@ -165,12 +201,17 @@ impl Leg {
             blame = blame.as_str(),
             rule,
             condition,
+            resumable = parked.is_some().then_some(true),
             stanzas = self.intake.stanzas(),
             seconds = self.accepted.elapsed().as_secs(),
             "stream closed"
         );
         self.jobs.shutdown().await;
-        self.wire.close(stall).await;
+        // A peer that may come back has its connection lost, and is not to wait for this one.
+        if parked.is_none() {
+            self.wire.close(stall).await;
+        }
+        parked
     }
 }
 

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use tracing::info;
 
-use super::Leg;
+use super::{Leg, managing::ASKS_WITHIN};
 use crate::{
     auth::{TlsFacts, ledger::AuthorizedPair},
     config::policy::Level,
@@ -66,6 +66,9 @@ impl Leg {
             // there is opened before the first stanza comes.
             let lang = self.intake.lang();
             drop(self.gate.routes().get(&self.gate, self.intake.onward(), grant.pair(), lang));
+            if how == Authentication::External && self.machine.may_be_managed() {
+                self.quiet = Some(Instant::now() + ASKS_WITHIN);
+            }
             self.offer_return(grant);
         }
     }

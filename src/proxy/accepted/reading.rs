@@ -2,9 +2,10 @@
 //! machine.
 
 use bytes::Buf;
-use tokio::time::Instant;
+use rustls::pki_types::UnixTime;
+use tokio::{task::coop, time::Instant};
 
-use super::{End, Leg};
+use super::{End, Leg, bounds::too_large};
 use crate::{
     stream::Fault,
     xml::{self, ElementName, Span, Tag, Token, TokenKind},
@@ -14,6 +15,7 @@ use crate::{
 impl Leg {
     /// Takes all complete tokens out of the input, or as many as their routes have room for.
     pub(super) async fn read(&mut self) -> Result<(), End> {
+        let now = Instant::now();
         while !self.intake.is_busy() {
             let at = self.intake.offset();
             let rest = self.wire.input().get(at..).unwrap_or_default();
@@ -27,6 +29,7 @@ impl Leg {
                 }
                 Ok(Some(Token { len, kind: TokenKind::Element(tag) })) if tag.name.is_stanza() => {
                     self.partial = None;
+                    self.used = now;
                     self.stanza(&tag, at, len)?;
                 }
                 Ok(Some(token)) => {
@@ -58,21 +61,35 @@ impl Leg {
     fn stanza(&mut self, tag: &Tag, at: usize, len: usize) -> Result<(), End> {
         let bytes = self.wire.input().get(at..at + len).unwrap_or_default();
         let text = |span: Option<Span>| span.map(|span| span.text(bytes)).unwrap_or_default();
-        let grant = self.machine.stanza(&text(tag.from), &text(tag.to))?.clone();
-        if let Some(end) = self.too_large(&grant, len) {
-            return Err(end);
+        let (from, to) = (text(tag.from), text(tag.to));
+        // The framer holds the largest limit of all pairs, so that only those between are looked at.
+        if len > self.stanza_least && self.side == Side::Peer {
+            let pair = self.machine.stanza(&from, &to)?.pair().clone();
+            if len > self.machine.stanza_limit_of(&pair) {
+                return Err(too_large(&pair, len));
+            }
         }
+        let grant = self.machine.stanza(&from, &to)?;
         let Some(header) = self.frames.framer().header() else {
             return Err(End::Broken("stanza without a stream header".into()));
         };
-        self.used = Instant::now();
-        self.intake.stanza(self.wire.input(), header, tag, len, &grant);
+        self.quiet = None;
+        if self.closing.is_some() && self.managing.is_some() {
+            // It comes behind our last answer, so that it is still the peer's.
+            self.wire.input().advance(len);
+            return Ok(());
+        }
+        self.intake.stanza(self.wire.input(), header, tag, len, grant);
         Ok(())
     }
 
     /// Takes a token that is no stanza from the front of the input.
     async fn token(&mut self, token: Token) -> Result<(), End> {
+        // A read may hold a hundred questions: who asks without end must not keep a thread for
+        // itself meanwhile.
+        coop::consume_budget().await;
         let mut actions = Vec::new();
+        let is_request = matches!(token.kind, TokenKind::Element(_));
         let outcome = match token.kind {
             TokenKind::Declaration => Ok(()),
             TokenKind::Space => {
@@ -89,12 +106,18 @@ impl Leg {
                 if matches!(tag.name, ElementName::DbResult | ElementName::DbVerify) {
                     self.count_dialback();
                 }
+                if tag.name == ElementName::SaslAuth {
+                    self.machine.expire(UnixTime::now());
+                }
                 self.machine.element(tag.name, &element, &mut actions)
             }
             TokenKind::Footer => return Err(End::Finished),
         };
         self.wire.input().advance(token.len);
         self.act(actions).await?;
+        if is_request {
+            self.quiet = None;
+        }
         Ok(outcome?)
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     auth::{Proof, TlsFacts, ledger::AuthorizedPair},
     net::wire::Wire,
     proxy::{
-        lanes::{Boarding, Call, End, Lanes},
+        lanes::{Boarding, Call, End, Ended, Lanes},
         rules::{self, decide, largest},
         sharing::Offer,
     },
@@ -26,10 +26,16 @@ pub(super) struct Returning {
 }
 
 impl Returning {
-    /// The stream ends; says whether its output did not end inside a stanza.
-    pub(super) fn end(self, wire: &mut Wire, end: &End) -> bool {
-        drop(self.offers);
-        self.lanes.end(wire, end)
+    /// The connection ends: no routes come any more. Says whether the output did not end inside a
+    /// stanza.
+    pub(super) fn interrupt(&mut self, wire: &mut Wire) -> bool {
+        self.offers.clear();
+        self.lanes.interrupt(wire)
+    }
+
+    /// Behind that: the stream ends. The peer has handled `h` stanzas, or nobody knows.
+    pub(super) fn finish(self, end: &End, h: Option<u32>) -> Ended {
+        self.lanes.finish(end, h)
     }
 }
 
@@ -48,9 +54,14 @@ impl Leg {
         if !self.machine.is_bidirectional() || self.may_return(&pair, grant.proof()).is_err() {
             return;
         }
-        let returning = self.returning.get_or_insert_with(|| Returning {
-            lanes: Lanes::new(Some(self.live.clone())),
-            offers: Vec::new(),
+        let managing = &self.managing;
+        let most = self.gate.config().limits.unacknowledged;
+        let returning = self.returning.get_or_insert_with(|| {
+            let mut lanes = Lanes::new(Some(self.live.clone()));
+            if let Some(managing) = managing {
+                lanes.manage(managing.sent(), most);
+            }
+            Returning { lanes, offers: Vec::new() }
         });
         let calls = returning.lanes.handle().clone();
         // Whatever failed before: here is a way.

@@ -9,7 +9,12 @@ use super::Endpoint;
 use crate::{
     auth::{Proof, Prooftype},
     net::connector::Connector,
-    proxy::{gate::Gate, judge::Unproven, rules::decide, services::Services},
+    proxy::{
+        gate::Gate,
+        judge::{Errand, Unproven},
+        rules::decide,
+        services::Services,
+    },
     stream::{Failure, FailureKind},
     xmpp::{Direction, DomainPair},
 };
@@ -29,8 +34,9 @@ pub(in crate::proxy) async fn prove_again(
     let (services, config, domain) = (gate.services(), gate.config(), &pair.target);
     let decision = decide(&config, pair, Direction::Outbound);
     let deadline = Instant::now() + config.limits.connect;
+    let errand = Errand::ours(deadline);
     if decision.connect().is_some() {
-        let judged = gate.accept_endpoint(chain, &decision, domain, endpoint, deadline).await;
+        let judged = gate.accept_endpoint(chain, &decision, domain, endpoint, errand).await;
         return judged.map_err(|why| lost(&why, before));
     }
     let late = |_| Failure::new(FailureKind::Resolution, "name resolution took too long");
@@ -46,7 +52,7 @@ pub(in crate::proxy) async fn prove_again(
                 plan: at.plan.clone(),
                 security: at.security,
             };
-            match gate.accept_endpoint(chain, &decision, domain, &endpoint, deadline).await {
+            match gate.accept_endpoint(chain, &decision, domain, &endpoint, errand).await {
                 Ok(proof) => return Ok(proof),
                 Err(unproven) => why = Some(lost(&unproven, before)),
             }

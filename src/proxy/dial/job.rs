@@ -1,6 +1,9 @@
 //! One stream to be opened: where it leads, in which order that is tried, and by when it is over.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::{
     net::TcpStream,
@@ -16,7 +19,7 @@ use crate::{
     },
     net::{
         connector::{Connected, Connector, connect_legacy},
-        targets::TargetTls,
+        targets::{Target, TargetTls},
     },
     proxy::{
         gate::Gate,
@@ -37,6 +40,10 @@ pub(super) struct Job<'a> {
     /// The direction of stanzas that policy is asked for.
     pub(super) way: Direction,
     pub(super) deadline: Instant,
+    /// The stranger who causes it, if it is one.
+    pub(super) asker: Option<IpAddr>,
+    /// The server that is tried first, whatever its priority: that of a stream to be resumed.
+    pub(super) former: Option<Target>,
     /// What is done.
     pub(super) steps: &'a Steps,
 }
@@ -78,6 +85,10 @@ impl<'a> Job<'a> {
             external: false,
             bidi: (side == Side::Peer && may_return(&config, pair))
                 .then(|| taken(&config, &pair.reversed())),
+            management: side == Side::Peer
+                && decide(&config, pair, Direction::Outbound).stream_management(),
+            resumption: config.limits.resumption.is_some(),
+            former: None,
             secret: match side {
                 Side::Peer => gate.keys().public().clone(),
                 Side::Legacy => gate.keys().local(&legacy.name),
@@ -92,7 +103,7 @@ impl<'a> Job<'a> {
             way = way.as_str(),
             level = setup.level.as_str()
         ));
-        Ok(Self { gate, config, setup, way, deadline, steps })
+        Ok(Self { gate, config, setup, way, deadline, asker: None, former: None, steps })
     }
 
     /// What the rules say of the stanzas that the stream is about.
@@ -139,6 +150,11 @@ impl<'a> Job<'a> {
             }
         };
         self.steps.say(telling::found(&targets));
+        let mut targets = targets;
+        if let Some(former) = &self.former {
+            let place = |target: &Target| (target.host.clone(), target.port, target.tls);
+            targets.sort_by_key(|target| place(target) != place(former));
+        }
         let rules = Services::rules(&self.config, &services.own);
         let mut connector = Connector::new(services.resolver.clone(), targets, rules);
         let mut failures = Vec::new();

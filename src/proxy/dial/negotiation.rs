@@ -2,7 +2,7 @@
 //! with TLS, the judgement of the certificate, and a deadline.
 
 use tokio::{net::TcpStream, time::timeout_at};
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{Endpoint, FAREWELL, Job, Live, Outcome, Reached};
 use crate::{
@@ -10,11 +10,12 @@ use crate::{
     net::{
         targets::TargetTls,
         tls::{Connect, Secured},
+        tune::tune,
         wire::{Event, Wire},
     },
     proxy::{
         frames::Frames,
-        judge::{Silence, Unproven},
+        judge::{Errand, Silence, Unproven},
         remembering::Sight,
         rules,
     },
@@ -29,6 +30,9 @@ impl Job<'_> {
         socket: TcpStream,
         endpoint: Option<&Endpoint>,
     ) -> Result<Outcome, Failure> {
+        if let Err(error) = tune(&socket, self.config.limits.write_stall) {
+            debug!(%error, "socket options");
+        }
         let mut machine = Initiating::new(self.setup.clone());
         let mut steps = Vec::new();
         let is_direct = endpoint.is_some_and(|e| e.target.tls == TargetTls::Direct);
@@ -88,8 +92,12 @@ impl Job<'_> {
                             reached = Some(Reached::Opened(authentication));
                         }
                         Step::Verified(outcome) => reached = Some(Reached::Verified(outcome)),
-                        // Only open streams are asked for more pairs.
-                        Step::Answered(..) => {}
+                        // Only open streams are asked for more pairs, and have stanzas to count.
+                        Step::Answered(..)
+                        | Step::Managed(_)
+                        | Step::Unmanaged
+                        | Step::AckWanted
+                        | Step::Acknowledged(_) => {}
                     }
                 }
             }
@@ -159,8 +167,8 @@ impl Job<'_> {
         };
         let (chain, remote) = (tls.peer_chain(), &self.setup.pair.target);
         let decision = self.decision();
-        let judged =
-            self.gate.accept_endpoint(chain, &decision, remote, endpoint, self.deadline).await;
+        let errand = Errand::of(self.asker, self.deadline);
+        let judged = self.gate.accept_endpoint(chain, &decision, remote, endpoint, errand).await;
         self.steps.say(match &judged {
             Ok(proof) => format!("proven by {}", proof.prooftype().as_str()),
             Err(unproven) => format!("not proven: {unproven}"),

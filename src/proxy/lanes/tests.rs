@@ -82,6 +82,13 @@ fn broken() -> End {
     End::Broken(Failure::new(FailureKind::Stream, "broken in a test"))
 }
 
+/// The stream breaks; whether its output did not end inside a stanza.
+fn over(lanes: Lanes, wire: &mut Wire) -> bool {
+    let (whole, ended) = lanes.end(wire, &broken());
+    assert!(ended.uncertain.is_empty(), "what is written is delivered");
+    whole
+}
+
 /// Takes everything out of the mailbox, as the task of a stream does.
 fn calls(lanes: &mut Lanes) {
     while let Some(call) = lanes.next_call() {
@@ -182,7 +189,7 @@ fn what_is_cut_at_any_byte_comes_back_exactly() {
             return;
         }
         wire.take(cut);
-        let whole = lanes.end(&mut wire, &broken());
+        let whole = over(lanes, &mut wire);
         a.send(4..5);
         let gone = |pair: &Pair| {
             let done = |n: &usize| all.find(&pair.text(*n)).unwrap() + pair.text(*n).len() <= cut;
@@ -253,7 +260,7 @@ fn a_lane_that_leaves_while_the_stream_breaks_gets_all_back_in_order() {
     a.send(4..5);
     assert!(lanes.is_leaving());
     wire.take(a.texts(0..1).len() + 4);
-    assert!(!lanes.end(&mut wire, &broken()), "inside a stanza");
+    assert!(!over(lanes, &mut wire), "inside a stanza");
     let Returned { end, progress } = of_a.try_recv().unwrap();
     assert!(matches!(end, End::Done("left in a test")) && progress, "its own reason: {end:?}");
     assert_eq!(a.waiting(), a.texts(1..5));
@@ -282,7 +289,7 @@ fn who_boards_while_another_leaves_is_not_overlooked() {
     assert!(lanes.fill(&mut wire).is_empty());
     assert_eq!(output(&wire), b.texts(0..1));
     wire.take(wire.output().len());
-    assert!(lanes.end(&mut wire, &broken()));
+    assert!(over(lanes, &mut wire));
     assert!(matches!(of_b.try_recv().unwrap().end, End::Broken(_)));
     // the other never got aboard
     let Returned { end, progress } = of_c.try_recv().unwrap();
@@ -299,7 +306,7 @@ fn pairs_that_were_not_yet_taken_come_back_with_the_reason() {
     lanes.ask(id);
     a.send(0..1);
     b.send(0..1);
-    assert!(lanes.end(&mut wire, &broken()));
+    assert!(over(lanes, &mut wire));
     assert!(matches!(of_a.try_recv().unwrap().end, End::Missed), "it was never asked for");
     assert!(matches!(of_b.try_recv().unwrap().end, End::Broken(_)));
     assert_eq!((a.waiting(), b.waiting()), (a.texts(0..1), b.texts(0..1)));
@@ -356,3 +363,5 @@ fn nothing_is_lost_or_doubled_that_comes_while_lanes_come_and_go() {
     assert!(ids(&received).iter().enumerate().all(|(n, id)| *id == format!("a{n}")));
     assert_eq!(a.waiting(), "");
 }
+
+mod managed;

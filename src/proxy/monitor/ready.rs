@@ -47,7 +47,7 @@ impl Probes {
     ) -> Vec<Check> {
         let Neighbours { legacy, resolver } = self.neighbours(gate).await;
         let draining = gate.draining().is_cancelled();
-        let listening = gate.listening();
+        let listening: Vec<_> = gate.listening().iter().map(ToString::to_string).collect();
         let bad: Vec<_> = certificates.iter().filter(|c| !c.ok).map(|c| &*c.domain).collect();
         vec![
             check(

@@ -67,18 +67,20 @@ impl Opened {
         self.say(steps);
     }
 
-    pub(super) fn say(&mut self, steps: Vec<Step>) {
+    fn say(&mut self, steps: Vec<Step>) {
         for step in steps {
-            match step {
-                Step::Send(text) => self.live.wire.put(&text),
-                Step::Answered(pair, outcome) => self.answered(&pair, outcome),
-                // Of the time before the stream was open.
-                Step::StartTls
-                | Step::Restart
-                | Step::Judge
-                | Step::Opened(_)
-                | Step::Verified(_) => {}
-            }
+            self.step(step);
+        }
+    }
+
+    pub(super) fn step(&mut self, step: Step) {
+        match step {
+            Step::Send(text) => self.live.wire.put(&text),
+            Step::Answered(pair, outcome) => self.answered(&pair, outcome),
+            // Of the time before the stream was open.
+            Step::StartTls | Step::Restart | Step::Judge | Step::Opened(_) | Step::Verified(_) => {}
+            // Of acknowledgements, which are looked at before.
+            Step::Managed(_) | Step::Unmanaged | Step::AckWanted | Step::Acknowledged(_) => {}
         }
     }
 

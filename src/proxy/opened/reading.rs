@@ -16,6 +16,7 @@ use crate::{
 impl Opened {
     /// Takes what came in out of the input, or as much as routes have room for.
     pub(super) fn read(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
         while !self.intake.is_busy() {
             let at = self.intake.offset();
             let rest = self.live.wire.input().get(at..).unwrap_or_default();
@@ -26,7 +27,7 @@ impl Opened {
                     break;
                 }
                 Some(Token { len, kind: TokenKind::Element(tag) }) if tag.name.is_stanza() => {
-                    self.stanza(&tag, at, len)?;
+                    self.stanza(&tag, at, len, now)?;
                 }
                 Some(token) => {
                     self.intake.hand_over(self.live.wire.input());
@@ -51,7 +52,7 @@ impl Opened {
     }
 
     /// Admits the stanza that stands at `at` of the input.
-    fn stanza(&mut self, tag: &Tag, at: usize, len: usize) -> Result<(), Failure> {
+    fn stanza(&mut self, tag: &Tag, at: usize, len: usize, now: Instant) -> Result<(), Failure> {
         let Live { wire, frames, machine, .. } = &mut *self.live;
         let bytes = wire.input().get(at..at + len).unwrap_or_default();
         let text = |span: Option<Span>| span.map(|span| span.text(bytes)).unwrap_or_default();
@@ -65,10 +66,15 @@ impl Opened {
         match (grant, frames.framer().header()) {
             (Some(grant), Some(header)) => {
                 self.intake.stanza(wire.input(), header, tag, len, grant);
-                self.came = Instant::now();
+                self.came = now;
             }
             // Without a grant nothing is batched, so it stands at the front.
-            _ => wire.input().advance(len),
+            _ => {
+                wire.input().advance(len);
+                if let Some(receipts) = self.intake.receipts() {
+                    receipts.skip();
+                }
+            }
         }
         Ok(())
     }
@@ -88,7 +94,9 @@ impl Opened {
             TokenKind::Footer => Err(machine.footer()),
         };
         wire.input().advance(token.len);
-        self.say(steps);
+        for step in steps {
+            self.manage(step)?;
+        }
         outcome
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     },
 };
 
+mod managing;
 mod sharing;
 
 const US: &str = "montague.example";
@@ -510,15 +511,15 @@ waiting for the header
     header without version
         → !tls
     header without id, header with empty id, starttls, proceed, tls:failure, auth, abort,
-    challenge, response, success, sasl:failure, stream:features, compress, bidi, other, foo,
-    footer
+    challenge, response, success, sasl:failure, stream:features, compress, bidi, enable, enabled,
+    sm:failed, resume, resumed, r, a, other, foo, footer
         → !stream
     stream:error
         → !host-unknown
 waiting for features
     header, header without version, header without id, header with empty id, starttls, proceed,
-    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, other,
-    foo, footer
+    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, enable,
+    enabled, sm:failed, resume, resumed, r, a, other, foo, footer
         → !stream
     db:result, db:verify, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -529,8 +530,8 @@ waiting for features
         → !host-unknown
 waiting for the answer to STARTTLS
     header, header without version, header without id, header with empty id, starttls, auth,
-    abort, challenge, response, success, sasl:failure, stream:features, compress, bidi, other,
-    foo, footer
+    abort, challenge, response, success, sasl:failure, stream:features, compress, bidi, enable,
+    enabled, sm:failed, resume, resumed, r, a, other, foo, footer
         → !stream
     proceed
         → handshake
@@ -544,7 +545,7 @@ waiting for the answer to STARTTLS
 in the handshake
     header, header without version, header without id, header with empty id, starttls, proceed,
     tls:failure, auth, abort, challenge, response, success, sasl:failure, stream:features,
-    compress, bidi, other, foo, footer
+    compress, bidi, enable, enabled, sm:failed, resume, resumed, r, a, other, foo, footer
         → !stream
     db:result, db:verify, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -554,7 +555,7 @@ in the handshake
 judging the certificate
     header, header without version, header without id, header with empty id, starttls, proceed,
     tls:failure, auth, abort, challenge, response, success, sasl:failure, stream:features,
-    compress, bidi, other, foo, footer
+    compress, bidi, enable, enabled, sm:failed, resume, resumed, r, a, other, foo, footer
         → !stream
     db:result, db:verify, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -568,15 +569,15 @@ behind TLS, waiting for the header
     header without version
         → !tls
     header without id, header with empty id, starttls, proceed, tls:failure, auth, abort,
-    challenge, response, success, sasl:failure, stream:features, compress, bidi, other, foo,
-    footer
+    challenge, response, success, sasl:failure, stream:features, compress, bidi, enable, enabled,
+    sm:failed, resume, resumed, r, a, other, foo, footer
         → !stream
     stream:error
         → !host-unknown
 behind TLS, waiting for features
     header, header without version, header without id, header with empty id, starttls, proceed,
-    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, other,
-    foo, footer
+    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, enable,
+    enabled, sm:failed, resume, resumed, r, a, other, foo, footer
         → !stream
     db:result, db:verify, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -589,8 +590,9 @@ waiting for the answer to EXTERNAL
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, response, db:result, db:verify, stream:features,
-    compress, bidi, other, foo, db:result=valid, db:verify=valid, db:result=invalid,
-    db:verify=invalid, db:result=error, db:verify=error, stanza
+    compress, bidi, enable, enabled, sm:failed, resume, resumed, r, a, other, foo,
+    db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid, db:result=error,
+    db:verify=error, stanza
         → -
     challenge
         → response
@@ -604,8 +606,8 @@ waiting for the answer to our request
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, bidi, other, foo, db:verify=valid,
-    db:verify=invalid, db:verify=error, stanza
+    db:result, db:verify, stream:features, compress, bidi, enable, enabled, sm:failed, resume,
+    resumed, r, a, other, foo, db:verify=valid, db:verify=invalid, db:verify=error, stanza
         → -
     stream:error
         → !host-unknown
@@ -615,8 +617,8 @@ waiting for the answer to our request
         → !rejected
 after SASL, waiting for features
     header, header without version, header without id, header with empty id, starttls, proceed,
-    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, other,
-    foo, footer
+    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, enable,
+    enabled, sm:failed, resume, resumed, r, a, other, foo, footer
         → !stream
     db:result, db:verify, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -629,9 +631,9 @@ open
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
-    db:verify=valid, db:result=invalid, db:verify=invalid, db:result=error, db:verify=error,
-    stanza
+    db:result, db:verify, stream:features, compress, bidi, enable, enabled, sm:failed, resume,
+    resumed, r, a, other, foo, db:result=valid, db:verify=valid, db:result=invalid,
+    db:verify=invalid, db:result=error, db:verify=error, stanza
         → -
     stream:error
         → !host-unknown
@@ -639,8 +641,8 @@ open
 const PEER_QUESTION: &str = "
 behind TLS, waiting for features
     header, header without version, header without id, header with empty id, starttls, proceed,
-    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, other,
-    foo, footer
+    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, enable,
+    enabled, sm:failed, resume, resumed, r, a, other, foo, footer
         → !stream
     db:result, db:verify, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -653,8 +655,8 @@ waiting for the answer to our request
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
-    db:result=invalid, db:result=error, stanza
+    db:result, db:verify, stream:features, compress, bidi, enable, enabled, sm:failed, resume,
+    resumed, r, a, other, foo, db:result=valid, db:result=invalid, db:result=error, stanza
         → -
     stream:error
         → !host-unknown
@@ -668,9 +670,9 @@ done
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
-    db:verify=valid, db:result=invalid, db:verify=invalid, db:result=error, db:verify=error,
-    stanza
+    db:result, db:verify, stream:features, compress, bidi, enable, enabled, sm:failed, resume,
+    resumed, r, a, other, foo, db:result=valid, db:verify=valid, db:result=invalid,
+    db:verify=invalid, db:result=error, db:verify=error, stanza
         → -
     stream:error
         → !host-unknown
@@ -683,8 +685,8 @@ waiting for the header
     header without version
         → db:result
     header without id, header with empty id, starttls, proceed, tls:failure, auth, abort,
-    challenge, response, success, sasl:failure, stream:features, compress, bidi, other, foo,
-    footer
+    challenge, response, success, sasl:failure, stream:features, compress, bidi, enable, enabled,
+    sm:failed, resume, resumed, r, a, other, foo, footer
         → !stream
     db:verify
         → db:verify=invalid
@@ -692,8 +694,8 @@ waiting for the header
         → !host-unknown
 waiting for features
     header, header without version, header without id, header with empty id, starttls, proceed,
-    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, other,
-    foo, footer
+    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, enable,
+    enabled, sm:failed, resume, resumed, r, a, other, foo, footer
         → !stream
     db:result, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -708,8 +710,8 @@ waiting for the answer to our request
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, stream:features, compress, bidi, other, foo, db:verify=valid, db:verify=invalid,
-    db:verify=error, stanza
+    db:result, stream:features, compress, bidi, enable, enabled, sm:failed, resume, resumed, r, a,
+    other, foo, db:verify=valid, db:verify=invalid, db:verify=error, stanza
         → -
     db:verify
         → db:verify=invalid
@@ -723,8 +725,9 @@ open
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, stream:features, compress, bidi, other, foo, db:result=valid, db:verify=valid,
-    db:result=invalid, db:verify=invalid, db:result=error, db:verify=error, stanza
+    db:result, stream:features, compress, bidi, enable, enabled, sm:failed, resume, resumed, r, a,
+    other, foo, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
+    db:result=error, db:verify=error, stanza
         → -
     db:verify
         → db:verify=invalid
@@ -734,8 +737,8 @@ open
 const LEGACY_QUESTION: &str = "
 waiting for features
     header, header without version, header without id, header with empty id, starttls, proceed,
-    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, other,
-    foo, footer
+    tls:failure, auth, abort, challenge, response, success, sasl:failure, compress, bidi, enable,
+    enabled, sm:failed, resume, resumed, r, a, other, foo, footer
         → !stream
     db:result, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
     db:result=error, db:verify=error, stanza
@@ -750,8 +753,8 @@ waiting for the answer to our request
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, stream:features, compress, bidi, other, foo, db:result=valid, db:result=invalid,
-    db:result=error, stanza
+    db:result, stream:features, compress, bidi, enable, enabled, sm:failed, resume, resumed, r, a,
+    other, foo, db:result=valid, db:result=invalid, db:result=error, stanza
         → -
     db:verify
         → db:verify=invalid
@@ -767,8 +770,9 @@ done
     header, header without version, header without id, header with empty id, footer
         → !stream
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, stream:features, compress, bidi, other, foo, db:result=valid, db:verify=valid,
-    db:result=invalid, db:verify=invalid, db:result=error, db:verify=error, stanza
+    db:result, stream:features, compress, bidi, enable, enabled, sm:failed, resume, resumed, r, a,
+    other, foo, db:result=valid, db:verify=valid, db:result=invalid, db:verify=invalid,
+    db:result=error, db:verify=error, stanza
         → -
     db:verify
         → db:verify=invalid

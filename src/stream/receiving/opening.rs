@@ -133,7 +133,8 @@ impl Receiving {
             return Err(Fault::remote(StreamCondition::HostUnknown, "no to in the header"));
         };
         self.stage = Stage::Open(Layer::Sasl);
-        self.offer(out, Features { dialback: true, limits: self.limits(), ..Features::default() });
+        let (limits, sm) = (self.limits(), self.offers_management());
+        self.offer(out, Features { dialback: true, limits, sm, ..Features::default() });
         let pair = DomainPair::new(proof.domain().clone(), to);
         if let Some(short) = self.falls_short(&pair, &proof) {
             let rule = short.rule.map(|rule| rule.to_string());
@@ -148,8 +149,10 @@ impl Receiving {
     pub(super) fn open_tls(&mut self, out: &mut Vec<Action>) {
         let external = self.certificate.is_some();
         let limits = self.limits();
-        let bidi = self.offers_bidi();
-        let offered = Features { external, dialback: true, bidi, limits, ..Features::default() };
+        // Behind dialback no more features come, so that it is offered here too (XEP-0198 §5, note).
+        let (bidi, sm) = (self.offers_bidi(), self.offers_management());
+        let offered =
+            Features { external, dialback: true, bidi, sm, limits, ..Features::default() };
         self.offer(out, offered);
         self.stage = Stage::Open(Layer::Tls);
     }

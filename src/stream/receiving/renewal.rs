@@ -29,6 +29,14 @@ impl Receiving {
         self.prove_again(|proof| proof.expires().is_some_and(|expires| expires <= now), out);
     }
 
+    /// By a certificate that has expired by `now` nobody authenticates any more.
+    pub fn expire(&mut self, now: UnixTime) {
+        let expires = self.certificate.as_ref().and_then(Proof::expires);
+        if expires.is_some_and(|expires| expires <= now) {
+            self.certificate = None;
+        }
+    }
+
     /// Asks for all proofs again that rest on a certificate, for others are trusted now. What was
     /// proven for an authentication that is not complete counts no more.
     ///

@@ -17,7 +17,7 @@ impl Receiving {
         Self { address: Some(address), ..self }
     }
 
-    fn decision(&self, local: Option<&Domain>, remote: &Domain) -> Decision<'_> {
+    pub(super) fn decision(&self, local: Option<&Domain>, remote: &Domain) -> Decision<'_> {
         let (direction, address) = (Direction::Inbound, self.address);
         self.config.policy.decide(&Query { local, remote, direction, address })
     }

@@ -26,6 +26,11 @@ impl Receiving {
         if layer == Layer::Sasl {
             return Err(Fault::remote(StreamCondition::PolicyViolation, "second authentication"));
         }
+        if self.managed {
+            // The counters belong to this stream, and a new one would begin.
+            let reason = "authentication on a managed stream";
+            return Err(Fault::remote(StreamCondition::PolicyViolation, reason));
+        }
         if element.attr("mechanism") != Some("EXTERNAL") {
             return self.sasl_failure("invalid-mechanism", out);
         }

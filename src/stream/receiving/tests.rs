@@ -12,6 +12,7 @@ use crate::xmpp::StanzaCondition;
 
 mod attacks;
 mod bidi;
+mod managing;
 mod renewal;
 
 const PEER: &str = "from='capulet.example' to='montague.example' version='1.0'";
@@ -331,8 +332,8 @@ before the header
     header
         → header features(starttls)
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
-    db:verify=valid, stanza
+    db:result, db:verify, stream:features, compress, bidi, enable, enabled, sm:failed, resume,
+    resumed, r, a, other, foo, db:result=valid, db:verify=valid, stanza
         → !not-authorized
     stream:error
         → close
@@ -342,7 +343,8 @@ in the clear
     starttls
         → proceed handshake(montague.example)
     proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
-    other, foo, db:result=valid, db:verify=valid
+    enable, enabled, sm:failed, resume, resumed, r, a, other, foo, db:result=valid,
+    db:verify=valid
         → -
     auth
         → sasl:failure(encryption-required)
@@ -362,8 +364,8 @@ in the handshake
     header
         → !bad-format
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
-    db:verify=valid, stanza
+    db:result, db:verify, stream:features, compress, bidi, enable, enabled, sm:failed, resume,
+    resumed, r, a, other, foo, db:result=valid, db:verify=valid, stanza
         → !not-authorized
     stream:error
         → close
@@ -371,8 +373,8 @@ behind TLS, before the header
     header
         → header judge(capulet.example)
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
-    db:verify=valid, stanza
+    db:result, db:verify, stream:features, compress, bidi, enable, enabled, sm:failed, resume,
+    resumed, r, a, other, foo, db:result=valid, db:verify=valid, stanza
         → !not-authorized
     stream:error
         → close
@@ -380,22 +382,22 @@ judging the certificate
     header
         → !bad-format
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
-    db:verify=valid, stanza
+    db:result, db:verify, stream:features, compress, bidi, enable, enabled, sm:failed, resume,
+    resumed, r, a, other, foo, db:result=valid, db:verify=valid, stanza
         → !not-authorized
     stream:error
         → close
     verdict: proven
-        → features(mechanisms dialback bidi limits)
+        → features(mechanisms dialback bidi sm limits)
     verdict: error, verdict: invalid
-        → features(dialback bidi limits)
+        → features(dialback bidi sm limits)
 behind TLS, proven by certificate
     header
         → !bad-format
     starttls
         → tls:failure close
     proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
-    other, foo, db:result=valid, db:verify=valid
+    enabled, sm:failed, resumed, r, a, other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → success restart
@@ -409,6 +411,8 @@ behind TLS, proven by certificate
         → close
     compress
         → failure(unsupported-method)
+    enable, resume
+        → failed(unexpected-request)
     stanza
         → !not-authorized
 behind TLS, not proven
@@ -417,7 +421,7 @@ behind TLS, not proven
     starttls
         → tls:failure close
     proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
-    other, foo, db:result=valid, db:verify=valid
+    enabled, sm:failed, resumed, r, a, other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → sasl:failure(not-authorized)
@@ -431,6 +435,8 @@ behind TLS, not proven
         → close
     compress
         → failure(unsupported-method)
+    enable, resume
+        → failed(unexpected-request)
     stanza
         → !not-authorized
 dialback pending
@@ -439,7 +445,7 @@ dialback pending
     starttls
         → tls:failure close
     proceed, tls:failure, challenge, response, success, sasl:failure, db:result, stream:features,
-    bidi, other, foo, db:result=valid, db:verify=valid
+    bidi, enabled, sm:failed, resumed, r, a, other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → sasl:failure(not-authorized)
@@ -451,6 +457,8 @@ dialback pending
         → close
     compress
         → failure(unsupported-method)
+    enable, resume
+        → failed(unexpected-request)
     stanza
         → !not-authorized
     verdict: proven
@@ -465,7 +473,7 @@ authorized by dialback
     starttls
         → tls:failure close
     proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
-    other, foo, db:result=valid, db:verify=valid
+    enabled, sm:failed, resumed, r, a, other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → sasl:failure(not-authorized)
@@ -479,14 +487,18 @@ authorized by dialback
         → close
     compress
         → failure(unsupported-method)
+    enable
+        → manage()
+    resume
+        → failed(item-not-found)
     stanza
         → admitted(capulet.example→montague.example)
 after SASL, before the header
     header
-        → header features(dialback limits) granted(capulet.example→montague.example external)
+        → header features(dialback sm limits) granted(capulet.example→montague.example external)
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
-    db:verify=valid, stanza
+    db:result, db:verify, stream:features, compress, bidi, enable, enabled, sm:failed, resume,
+    resumed, r, a, other, foo, db:result=valid, db:verify=valid, stanza
         → !not-authorized
     stream:error
         → close
@@ -496,7 +508,7 @@ authorized by EXTERNAL
     starttls
         → tls:failure close
     proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
-    other, foo, db:result=valid, db:verify=valid
+    enabled, sm:failed, resumed, r, a, other, foo, db:result=valid, db:verify=valid
         → -
     auth
         → !policy-violation
@@ -510,6 +522,10 @@ authorized by EXTERNAL
         → close
     compress
         → failure(unsupported-method)
+    enable
+        → manage(resumable)
+    resume
+        → resume(s 0)
     stanza
         → admitted(capulet.example→montague.example)
 ";
@@ -518,8 +534,8 @@ before the header
     header
         → header features(dialback)
     starttls, proceed, tls:failure, auth, abort, challenge, response, success, sasl:failure,
-    db:result, db:verify, stream:features, compress, bidi, other, foo, db:result=valid,
-    db:verify=valid, stanza
+    db:result, db:verify, stream:features, compress, bidi, enable, enabled, sm:failed, resume,
+    resumed, r, a, other, foo, db:result=valid, db:verify=valid, stanza
         → !not-authorized
     stream:error
         → close
@@ -529,7 +545,8 @@ open
     starttls
         → tls:failure close
     proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
-    other, foo, db:result=valid, db:verify=valid
+    enable, enabled, sm:failed, resume, resumed, r, a, other, foo, db:result=valid,
+    db:verify=valid
         → -
     auth
         → sasl:failure(encryption-required)
@@ -551,7 +568,8 @@ dialback pending
     starttls
         → tls:failure close
     proceed, tls:failure, challenge, response, success, sasl:failure, db:result, stream:features,
-    bidi, other, foo, db:result=valid, db:verify=valid
+    bidi, enable, enabled, sm:failed, resume, resumed, r, a, other, foo, db:result=valid,
+    db:verify=valid
         → -
     auth
         → sasl:failure(encryption-required)
@@ -577,7 +595,8 @@ authorized
     starttls
         → tls:failure close
     proceed, tls:failure, challenge, response, success, sasl:failure, stream:features, bidi,
-    other, foo, db:result=valid, db:verify=valid
+    enable, enabled, sm:failed, resume, resumed, r, a, other, foo, db:result=valid,
+    db:verify=valid
         → -
     auth
         → sasl:failure(encryption-required)
@@ -628,7 +647,7 @@ behind TLS
     from to, version 0.9, from to, version one, from to, no version
         → ['montague.example' 'capulet.example'] old-header !unsupported-version
     to
-        → ['montague.example' -] header features(dialback bidi limits)
+        → ['montague.example' -] header features(dialback bidi sm limits)
     to, no version
         → ['montague.example' -] old-header !unsupported-version
     from, to unknown, to empty, to a user, to an address
@@ -648,7 +667,7 @@ behind TLS
 after SASL
     from to, from to, other spelling, from to, id, lang, from to, version 1.7,
     from to, version 2.0
-        → ['montague.example' 'capulet.example'] header features(dialback limits) granted(capulet.example→montague.example external)
+        → ['montague.example' 'capulet.example'] header features(dialback sm limits) granted(capulet.example→montague.example external)
     from to, version 0.9, from to, version one, from to, no version
         → ['montague.example' 'capulet.example'] old-header !unsupported-version
     to

@@ -3,6 +3,8 @@
 //!
 //! All functions take bytes that are known to be UTF-8 and to end with a whole character.
 
+use super::block;
+
 /// White space: tab, line feed, carriage return, space.
 pub(super) const SPACE: u8 = 1;
 /// ASCII that may begin a name, without the colon.
@@ -28,77 +30,58 @@ pub(super) fn is(byte: u8, class: u8) -> bool {
 }
 
 /// The offset of the first byte of `CLASS`, one of the `IN_` classes, at or behind `pos`; or the
-/// end. Looks at eight bytes at a time, and at 32 once the run is seen to be long.
+/// end. `quote` is the one that ends a value; the other one is passed over.
 #[inline]
-pub(super) fn find<const CLASS: u8>(buf: &[u8], mut pos: usize) -> usize {
-    let long = pos.saturating_add(BLOCK);
-    while let Some(word) = buf.get(pos..).and_then(|rest| rest.first_chunk()) {
-        let mut candidates = candidates::<CLASS>(u64::from_le_bytes(*word));
-        while candidates != 0 {
-            let at = candidates.trailing_zeros() as usize / 8;
-            if word.get(at).is_some_and(|&b| is(b, CLASS)) {
-                return pos + at;
+pub(super) fn find<const CLASS: u8>(buf: &[u8], mut pos: usize, quote: u8) -> usize {
+    while let Some(block) = buf.get(pos..).and_then(|rest| rest.first_chunk()) {
+        let mut stops = block::stops::<CLASS>(block, quote);
+        while stops != 0 {
+            let at = stops.trailing_zeros() as usize;
+            if block.get(at).is_some_and(|&b| is(b, CLASS)) {
+                return pos.wrapping_add(at);
             }
-            candidates &= candidates - 1;
+            stops &= stops.wrapping_sub(1);
         }
-        pos += word.len();
-        while pos >= long
-            && let Some(block) = buf.get(pos..).and_then(|rest| rest.first_chunk())
-            && !holds_candidate::<CLASS>(block)
-        {
-            pos += block.len();
-        }
+        pos = pos.wrapping_add(block.len());
     }
     let rest = buf.get(pos..).unwrap_or_default();
-    rest.iter().position(|&b| is(b, CLASS)).map_or(buf.len(), |at| pos + at)
-}
-
-/// The highest bit of every byte that may be of the class: of all that are, and of some others.
-#[inline]
-fn candidates<const CLASS: u8>(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    let below = |word: u64, n: u8| word.wrapping_sub(ONES * u64::from(n)) & !word;
-    // `<` and `>`, `&` and `'` differ in a single bit each
-    let equal = |mask: u8, b: u8| below(word & (ONES * u64::from(mask)) ^ (ONES * u64::from(b)), 1);
-    let mut found = below(word, b' ') | equal(!2, b'<') | equal(!0, LEAD_EF);
-    if CLASS & (IN_TEXT | IN_VALUE) != 0 {
-        found |= equal(!1, b'&');
-    }
-    if CLASS & IN_VALUE != 0 {
-        found |= equal(!0, b'"');
-    }
-    found & (ONES << 7)
-}
-
-/// Whether any byte of the block may be of the class; the compiler makes vector instructions of it.
-#[inline]
-fn holds_candidate<const CLASS: u8>(block: &[u8; BLOCK]) -> bool {
-    let mut found = 0;
-    for &b in block {
-        let mut special = (b < b' ') | (b & !2 == b'<') | (b == LEAD_EF);
-        if CLASS & (IN_TEXT | IN_VALUE) != 0 {
-            special |= b & !1 == b'&';
-        }
-        if CLASS & IN_VALUE != 0 {
-            special |= b == b'"';
-        }
-        found |= u8::from(special);
-    }
-    found != 0
+    let stops = |b: u8| is(b, CLASS) && (b == quote || !matches!(b, b'\'' | b'"'));
+    rest.iter().position(|&b| stops(b)).map_or(buf.len(), |at| pos + at)
 }
 
 /// The offset of the first byte at or behind `pos` that is not white space, or the end.
 #[inline]
 pub(super) fn skip_space(buf: &[u8], pos: usize) -> usize {
-    let rest = buf.get(pos..).unwrap_or_default();
-    rest.iter().position(|&b| !is(b, SPACE)).map_or(buf.len(), |at| pos + at)
+    let mut pos = pos;
+    while buf.get(pos).is_some_and(|&b| is(b, SPACE)) {
+        pos = pos.wrapping_add(1);
+    }
+    pos
 }
 
 /// The offset of the first byte behind `pos` that is no name character of ASCII, or the end.
 #[inline]
 pub(super) fn skip_name(buf: &[u8], pos: usize) -> usize {
-    let rest = buf.get(pos + 1..).unwrap_or_default();
-    rest.iter().position(|&b| !is(b, NAME)).map_or(buf.len(), |at| pos + 1 + at)
+    let mut pos = pos + 1;
+    while let Some(block) = buf.get(pos..).and_then(|rest| rest.first_chunk()) {
+        let others = block::no_name(block);
+        if others != 0 {
+            return pos.wrapping_add(others.trailing_zeros() as usize);
+        }
+        pos = pos.wrapping_add(block.len());
+    }
+    let rest = buf.get(pos..).unwrap_or_default();
+    rest.iter().position(|&b| !is(b, NAME)).map_or(buf.len(), |at| pos + at)
+}
+
+/// The length of the name at `pos` if it is whole and as most are: of ASCII, below sixteen bytes,
+/// without a colon.
+#[inline]
+pub(super) fn short_name(buf: &[u8], pos: usize) -> Option<usize> {
+    let block = buf.get(pos..)?.first_chunk()?;
+    let len = block::no_name(block).trailing_zeros() as usize;
+    let behind = *block.get(len)?;
+    (is(block[0], NAME_START) && behind.is_ascii() && behind != b':').then_some(len)
 }
 
 /// The length of the character at `pos` if XML allows it; `pos` is at a byte that one of the `IN_`
@@ -143,9 +126,6 @@ pub(super) fn is_name_start(c: char) -> bool {
 pub(super) fn is_name(c: char) -> bool {
     is_name_start(c) || matches!(c, '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
 }
-
-/// Bytes looked at together in long runs.
-const BLOCK: usize = 32;
 
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];

@@ -3,15 +3,21 @@
 use super::{Context, Fault, Place, Scanner, State, Step, chars, reference};
 
 impl Scanner {
-    pub(super) fn text(&mut self, buf: &[u8]) -> Result<Step, Fault> {
+    pub(super) fn text(&mut self, buf: &[u8], context: Context<'_>) -> Result<Step, Fault> {
+        // often there is none
+        if buf.get(self.pos) == Some(&b'<') {
+            self.pos += 1;
+            self.state = State::Markup;
+            return self.markup(buf, context);
+        }
         loop {
-            self.pos = chars::find::<{ chars::IN_TEXT }>(buf, self.pos);
+            self.pos = chars::find::<{ chars::IN_TEXT }>(buf, self.pos, 0);
             match buf.get(self.pos) {
                 None => return Ok(Step::Starved),
                 Some(b'<') => {
                     self.pos += 1;
                     self.state = State::Markup;
-                    return Ok(Step::Next);
+                    return self.markup(buf, context);
                 }
                 Some(b'&') => {
                     self.pos += 1;
@@ -37,7 +43,7 @@ impl Scanner {
 
     pub(super) fn cdata(&mut self, buf: &[u8]) -> Result<Step, Fault> {
         loop {
-            self.pos = chars::find::<{ chars::IN_CDATA }>(buf, self.pos);
+            self.pos = chars::find::<{ chars::IN_CDATA }>(buf, self.pos, 0);
             match buf.get(self.pos) {
                 None => return Ok(Step::Starved),
                 Some(b'>') if self.ends_section(buf) => {

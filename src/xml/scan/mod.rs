@@ -1,4 +1,5 @@
-//! The scanner: reads markup byte by byte, from whichever byte it stopped at, and never goes back.
+//! The scanner: reads markup from whichever byte it stopped at, and never goes back, but for an
+//! attribute that was not whole.
 //!
 //! ```text
 //! Outside ─ white space ─► Space
@@ -15,6 +16,7 @@
 //! starts. What it finds depends on nothing but the bytes: each is judged when it comes and only
 //! by those before it. It keeps offsets, never copies. Nesting is a list, not recursion.
 
+mod block;
 mod chars;
 mod content;
 mod declaration;
@@ -75,8 +77,11 @@ pub(super) struct Scanner {
     item: usize,
     /// The start tag that is being read, or was read last.
     name: Name,
-    attribute: Attribute,
+    /// Its attributes; the last one may be read in part.
     attributes: Vec<Attribute>,
+    /// The marks of their names, and whether two of them have the same one.
+    marks: u64,
+    alike: bool,
     /// Whether that tag has a colon in a name, or declares a namespace.
     qualified: bool,
     quote: u8,
@@ -155,8 +160,9 @@ impl Scanner {
             pos: 0,
             item: 0,
             name: Name::default(),
-            attribute: Attribute::default(),
             attributes: Vec::new(),
+            marks: 0,
+            alike: false,
             qualified: false,
             quote: 0,
             open: Vec::new(),
@@ -190,7 +196,7 @@ impl Scanner {
                 | State::Value
                 | State::ValueReference
                 | State::Slash => self.start_tag(buf, context)?,
-                State::Text => self.text(buf)?,
+                State::Text => self.text(buf, context)?,
                 State::TextReference => self.text_reference(buf)?,
                 State::Cdata => self.cdata(buf)?,
                 State::EndName => self.end_name(buf, context)?,
@@ -252,6 +258,7 @@ impl Scanner {
                 self.pos += 1;
                 self.item = self.pos;
                 self.state = State::EndName;
+                return self.end_name(buf, context);
             }
             b'!' => self.state = State::Bang,
             b'?' => self.state = State::Pi,
@@ -260,8 +267,10 @@ impl Scanner {
             _ => {
                 self.name = Name::at(self.pos);
                 self.attributes.clear();
+                (self.marks, self.alike) = (0, false);
                 self.qualified = false;
                 self.state = State::Name;
+                return self.start_tag(buf, context);
             }
         }
         Ok(Step::Next)
@@ -273,6 +282,17 @@ impl Scanner {
             (None, Place::Open(header)) => header.name.as_bytes(),
             (None, _) => return Err(Fault::Syntax),
         };
+        // the usual end tag: whole, without white space
+        if self.pos == self.item
+            && let Some((name, b'>')) = buf
+                .get(self.pos..)
+                .and_then(|come| Some((come.get(..expected.len())?, come.get(expected.len())?)))
+            && name == expected
+        {
+            self.pos += expected.len();
+            self.item = self.pos;
+            return self.end_gap(buf);
+        }
         let rest = expected.get(self.pos - self.item..).unwrap_or_default();
         let come = buf.get(self.pos..).unwrap_or_default();
         let len = rest.len().min(come.len());

@@ -73,17 +73,32 @@ impl Name {
     }
 
     /// The first eight bytes of the name, zeros behind it.
-    fn key(self, buf: &[u8]) -> u64 {
-        let bytes = self.bytes(buf);
-        if let Some(first) = bytes.first_chunk() {
-            return u64::from_le_bytes(*first);
-        }
-        bytes.iter().rev().fold(0, |key, &b| key << 8 | u64::from(b))
+    #[inline]
+    pub(super) fn key(self, buf: &[u8]) -> u64 {
+        let rest = buf.get(self.start as usize..).unwrap_or_default();
+        let Some(first) = rest.first_chunk() else {
+            return self.bytes(buf).iter().rev().fold(0, |key, &b| key << 8 | u64::from(b));
+        };
+        let behind = 64_u32.saturating_sub(self.len().saturating_mul(8));
+        u64::from_le_bytes(*first) & u64::MAX.checked_shr(behind).unwrap_or_default()
     }
 
     /// Reads on in the name from `pos`; `true` when `pos` has come to a byte behind it.
     #[inline]
     pub(super) fn scan(&mut self, buf: &[u8], pos: &mut usize) -> Result<bool, Fault> {
+        if *pos == self.start as usize
+            && let Some(len) = chars::short_name(buf, *pos)
+        {
+            *pos = pos.wrapping_add(len);
+            self.end = offset(*pos);
+            return Ok(true);
+        }
+        self.scan_on(buf, pos)
+    }
+
+    /// The same for any name, and from any place in it.
+    #[inline(never)]
+    fn scan_on(&mut self, buf: &[u8], pos: &mut usize) -> Result<bool, Fault> {
         let result = self.scan_unbounded(buf, pos);
         self.end = offset(*pos);
         // judged first, so that it makes no difference how many bytes came at a time
@@ -124,6 +139,25 @@ impl Attribute {
         Self { name: Name::at(pos), ..Self::default() }
     }
 
+    /// An attribute whose name has no colon and whose value needs no reading: where they begin and
+    /// end.
+    #[inline]
+    pub(super) fn plain(buf: &[u8], name: (usize, usize), value: (usize, usize)) -> Self {
+        let name = Name { start: offset(name.0), end: offset(name.1), colon: 0 };
+        let mut attribute = Self {
+            name,
+            kind: Kind::Plain,
+            key: name.key(buf),
+            start: offset(value.0),
+            end: offset(value.1),
+            escaped: false,
+        };
+        if attribute.is(b"xmlns") {
+            attribute.kind = Kind::Declaration;
+        }
+        attribute
+    }
+
     /// The place of its value.
     pub(super) fn span(self) -> Span {
         Span { start: self.start, end: self.end, escaped: self.escaped }
@@ -134,6 +168,13 @@ impl Attribute {
         self.name.len() as usize == name.len() && self.key == key(name)
     }
 
+    /// One bit that attributes of the same name share, and some of different names.
+    #[inline]
+    pub(super) fn mark(self) -> u64 {
+        let mixed = (self.key ^ u64::from(self.name.len())).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        1 << (mixed >> 58)
+    }
+
     pub(super) fn has_name_of(self, other: Self, buf: &[u8]) -> bool {
         self.key == other.key
             && self.name.len() == other.name.len()
@@ -141,10 +182,11 @@ impl Attribute {
     }
 
     /// Takes note of the name, which has come to its end.
+    #[inline]
     pub(super) fn finish_name(&mut self, buf: &[u8]) {
         self.key = self.name.key(buf);
-        self.kind = if self.is(b"xmlns") {
-            Kind::Declaration
+        self.kind = if !self.name.has_prefix() {
+            if self.is(b"xmlns") { Kind::Declaration } else { Kind::Plain }
         } else {
             match self.name.prefix(buf) {
                 None | Some(b"xml") => Kind::Plain,

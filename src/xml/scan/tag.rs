@@ -7,6 +7,12 @@ use super::{
     reference,
 };
 
+/// How far a start tag is read; apart from the scanner, so that it stays in registers.
+struct At {
+    pos: usize,
+    state: State,
+}
+
 /// How a start tag ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -19,9 +25,9 @@ enum End {
 impl Scanner {
     /// Reads on in a start tag.
     pub(super) fn start_tag(&mut self, buf: &[u8], context: Context<'_>) -> Result<Step, Fault> {
-        let (mut pos, mut state) = (self.pos, self.state);
-        let end = self.find_end(buf, context, &mut pos, &mut state)?;
-        (self.pos, self.state) = (pos, state);
+        let mut at = At { pos: self.pos, state: self.state };
+        let end = self.find_end(buf, context, &mut at)?;
+        (self.pos, self.state) = (at.pos, at.state);
         end.map_or(Ok(Step::Starved), |end| self.finish_start_tag(buf, context, end))
     }
 
@@ -32,80 +38,110 @@ impl Scanner {
         &mut self,
         buf: &[u8],
         context: Context<'_>,
-        pos: &mut usize,
-        state: &mut State,
+        at: &mut At,
     ) -> Result<Option<End>, Fault> {
-        if *state == State::Name {
-            if !self.name.scan(buf, pos)? {
+        if at.state == State::Name {
+            if !self.name.scan(buf, &mut at.pos)? {
                 return Ok(None);
             }
             self.qualified = self.name.has_prefix();
-            *state = State::Gap;
+            at.state = State::Gap;
         }
         loop {
-            if matches!(*state, State::Gap | State::Attributes | State::Slash) {
-                let end = self.gap(buf, context, pos, state)?;
-                if end.is_some() || *state != State::AttributeName {
+            if at.state == State::Gap {
+                self.usual_attributes(buf, context, at);
+            }
+            if matches!(at.state, State::Gap | State::Attributes | State::Slash) {
+                let end = self.gap(buf, context, at)?;
+                if end.is_some() || at.state != State::AttributeName {
                     return Ok(end);
                 }
             }
-            if *state == State::AttributeName {
-                if !self.attribute.name.scan(buf, pos)? {
+            if at.state == State::AttributeName {
+                let Some(attribute) = self.attributes.last_mut() else { return Ok(None) };
+                if !attribute.name.scan(buf, &mut at.pos)? {
                     return Ok(None);
                 }
-                self.attribute.finish_name(buf);
-                self.qualified |= self.attribute.kind != Kind::Plain;
-                *state = State::Equals;
+                attribute.finish_name(buf);
+                let attribute = *attribute;
+                self.note(attribute);
+                at.state = State::Equals;
             }
-            if matches!(*state, State::Equals | State::Quote) && !self.quote(buf, pos, state)? {
+            if matches!(at.state, State::Equals | State::Quote) && !self.quote(buf, at)? {
                 return Ok(None);
             }
-            if !self.value(buf, pos, state)? {
+            if !self.value(buf, at)? {
                 return Ok(None);
             }
         }
     }
 
+    /// Takes attributes that are whole and written as most are, and stops before the first that is
+    /// not, which is then read with care.
+    #[inline]
+    fn usual_attributes(&mut self, buf: &[u8], context: Context<'_>, at: &mut At) {
+        while let Some(b' ') = buf.get(at.pos)
+            && self.attributes.len() < context.limits.attributes
+        {
+            let start = at.pos.wrapping_add(1);
+            let Some(len) = chars::short_name(buf, start) else { return };
+            let equals = start.wrapping_add(len);
+            let Some(&[b'=', quote @ (b'\'' | b'"'), ..]) = buf.get(equals..) else { return };
+            let value = equals.wrapping_add(2);
+            let end = chars::find::<{ chars::IN_VALUE }>(buf, value, quote);
+            if buf.get(end) != Some(&quote) {
+                return;
+            }
+            let attribute = Attribute::plain(buf, (start, equals), (value, end));
+            self.note(attribute);
+            self.attributes.push(attribute);
+            at.pos = end.wrapping_add(1);
+        }
+    }
+
+    /// Notes what the name of an attribute means for the tag.
+    #[inline]
+    fn note(&mut self, attribute: Attribute) {
+        self.qualified |= attribute.kind != Kind::Plain;
+        let mark = attribute.mark();
+        self.alike |= self.marks & mark != 0;
+        self.marks |= mark;
+    }
+
     /// Reads on from behind a name or value, to the next attribute or the end of the tag.
     #[inline]
-    fn gap(
-        &mut self,
-        buf: &[u8],
-        context: Context<'_>,
-        pos: &mut usize,
-        state: &mut State,
-    ) -> Result<Option<End>, Fault> {
-        if *state != State::Slash {
-            let start = *pos;
-            *pos = chars::skip_space(buf, start);
-            if *pos > start {
-                *state = State::Attributes;
+    fn gap(&mut self, buf: &[u8], context: Context<'_>, at: &mut At) -> Result<Option<End>, Fault> {
+        if at.state != State::Slash {
+            let start = at.pos;
+            at.pos = chars::skip_space(buf, start);
+            if at.pos > start {
+                at.state = State::Attributes;
             }
-            match buf.get(*pos) {
+            match buf.get(at.pos) {
                 None => return Ok(None),
                 Some(b'>') => {
-                    *pos += 1;
+                    at.pos += 1;
                     return Ok(Some(End::Open));
                 }
                 Some(b'/') => {
-                    *pos += 1;
-                    *state = State::Slash;
+                    at.pos += 1;
+                    at.state = State::Slash;
                 }
-                Some(_) if *state == State::Gap => return Err(Fault::Syntax),
+                Some(_) if at.state == State::Gap => return Err(Fault::Syntax),
                 Some(_) if self.attributes.len() >= context.limits.attributes => {
                     return Err(Fault::TooManyAttributes);
                 }
                 Some(_) => {
-                    self.attribute = Attribute::at(*pos);
-                    *state = State::AttributeName;
+                    self.attributes.push(Attribute::at(at.pos));
+                    at.state = State::AttributeName;
                     return Ok(None);
                 }
             }
         }
-        match buf.get(*pos) {
+        match buf.get(at.pos) {
             None => Ok(None),
             Some(b'>') => {
-                *pos += 1;
+                at.pos += 1;
                 Ok(Some(End::Empty))
             }
             Some(_) => Err(Fault::Syntax),
@@ -115,60 +151,68 @@ impl Scanner {
     /// Reads on from behind an attribute's name to the start of its value; `false` when bytes are
     /// missing.
     #[inline]
-    fn quote(&mut self, buf: &[u8], pos: &mut usize, state: &mut State) -> Result<bool, Fault> {
-        if *state == State::Equals {
-            *pos = chars::skip_space(buf, *pos);
-            match buf.get(*pos) {
+    fn quote(&mut self, buf: &[u8], at: &mut At) -> Result<bool, Fault> {
+        if at.state == State::Equals {
+            at.pos = chars::skip_space(buf, at.pos);
+            match buf.get(at.pos) {
                 None => return Ok(false),
-                Some(b'=') => *pos += 1,
+                Some(b'=') => at.pos += 1,
                 Some(_) => return Err(Fault::Syntax),
             }
-            *state = State::Quote;
+            at.state = State::Quote;
         }
-        *pos = chars::skip_space(buf, *pos);
-        self.quote = match buf.get(*pos) {
+        at.pos = chars::skip_space(buf, at.pos);
+        self.quote = match buf.get(at.pos) {
             None => return Ok(false),
             Some(&quote @ (b'\'' | b'"')) => quote,
             Some(_) => return Err(Fault::Syntax),
         };
-        *pos += 1;
-        self.attribute.start = offset(*pos);
-        *state = State::Value;
+        at.pos += 1;
+        self.begin_value(at);
         Ok(true)
+    }
+
+    #[inline]
+    fn begin_value(&mut self, at: &mut At) {
+        if let Some(attribute) = self.attributes.last_mut() {
+            attribute.start = offset(at.pos);
+        }
+        at.state = State::Value;
     }
 
     /// Reads on to behind an attribute's value; `false` when bytes are missing.
     #[inline]
-    fn value(&mut self, buf: &[u8], pos: &mut usize, state: &mut State) -> Result<bool, Fault> {
+    fn value(&mut self, buf: &[u8], at: &mut At) -> Result<bool, Fault> {
         loop {
-            if *state == State::ValueReference {
-                if !reference::scan(buf, self.item, pos)? {
+            if at.state == State::ValueReference {
+                if !reference::scan(buf, self.item, &mut at.pos)? {
                     return Ok(false);
                 }
-                *state = State::Value;
+                at.state = State::Value;
             }
-            *pos = chars::find::<{ chars::IN_VALUE }>(buf, *pos);
-            match buf.get(*pos) {
+            at.pos = chars::find::<{ chars::IN_VALUE }>(buf, at.pos, self.quote);
+            match buf.get(at.pos) {
                 None => return Ok(false),
-                Some(&quote @ (b'\'' | b'"')) if quote == self.quote => {
-                    self.attribute.end = offset(*pos);
-                    self.attributes.push(self.attribute);
-                    *pos += 1;
-                    *state = State::Gap;
+                Some(&b) if b == self.quote => {
+                    if let Some(attribute) = self.attributes.last_mut() {
+                        attribute.end = offset(at.pos);
+                    }
+                    at.pos += 1;
+                    at.state = State::Gap;
                     return Ok(true);
                 }
                 Some(b'<') => return Err(Fault::AngleInValue),
                 Some(b'&') => {
-                    self.attribute.escaped = true;
-                    *pos += 1;
-                    self.item = *pos;
-                    *state = State::ValueReference;
+                    self.escaped();
+                    at.pos += 1;
+                    self.item = at.pos;
+                    at.state = State::ValueReference;
                 }
                 Some(b'\t' | b'\n' | b'\r') => {
-                    self.attribute.escaped = true;
-                    *pos += 1;
+                    self.escaped();
+                    at.pos += 1;
                 }
-                Some(_) => *pos += chars::allowed(buf, *pos).ok_or(Fault::ForbiddenChar)?,
+                Some(_) => at.pos += chars::allowed(buf, at.pos).ok_or(Fault::ForbiddenChar)?,
             }
         }
     }
@@ -181,7 +225,9 @@ impl Scanner {
         end: End,
     ) -> Result<Step, Fault> {
         let empty = end == End::Empty;
-        self.check_duplicates(buf)?;
+        if self.alike {
+            self.check_duplicates(buf)?;
+        }
         let around = self.declarations.len();
         let first = self.open.is_empty();
         if first {
@@ -204,8 +250,17 @@ impl Scanner {
         Ok(Step::Next)
     }
 
+    /// The bytes of the attribute at hand are not its value.
+    fn escaped(&mut self) {
+        if let Some(attribute) = self.attributes.last_mut() {
+            attribute.escaped = true;
+        }
+    }
+
     /// Looks for attributes of the same name as written; those of the same name by namespace are
     /// found when prefixes are resolved.
+    #[cold]
+    #[inline(never)]
     fn check_duplicates(&self, buf: &[u8]) -> Result<(), Fault> {
         for (i, one) in self.attributes.iter().enumerate() {
             let before = self.attributes.get(..i).unwrap_or_default();

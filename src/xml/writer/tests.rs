@@ -70,7 +70,12 @@ fn stream_errors_have_condition_text_and_application_condition() {
         "<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>"
     );
     let (name, error) = read(|out| {
-        stream_error(out, StreamCondition::PolicyViolation, Some("a<b"), Some("stanza-too-big"));
+        stream_error(
+            out,
+            StreamCondition::PolicyViolation,
+            Some("a<b"),
+            Some(Application::Named("stanza-too-big")),
+        );
     });
     assert_eq!(name, ElementName::StreamError);
     assert!(error.child(ns::STREAM_ERRORS, "policy-violation").is_some());
@@ -110,7 +115,7 @@ fn dialback_elements_are_those_of_xep_0220() {
 fn negotiation_elements_are_recognised() {
     use ElementName as E;
     type Write = fn(&mut Vec<u8>);
-    let cases: [(Write, E); 9] = [
+    let cases: [(Write, E); 16] = [
         (starttls, E::StartTls),
         (tls_proceed, E::TlsProceed),
         (tls_failure, E::TlsFailure),
@@ -120,6 +125,13 @@ fn negotiation_elements_are_recognised() {
         (sasl_success, E::SaslSuccess),
         (|out| sasl_failure(out, "not-authorized"), E::SaslFailure),
         (compress_failure, E::Other),
+        (|out| sm_enable(out, true), E::SmEnable),
+        (|out| sm_enabled(out, Some(("a&b", 9))), E::SmEnabled),
+        (|out| sm_failed(out, "item-not-found"), E::SmFailed),
+        (|out| sm_resume(out, "a", u32::MAX), E::SmResume),
+        (|out| sm_resumed(out, "a", 0), E::SmResumed),
+        (sm_request, E::SmRequest),
+        (|out| sm_answer(out, 1), E::SmAnswer),
     ];
     for (write, name) in cases {
         assert_eq!(read(write).0, name);
@@ -142,6 +154,7 @@ fn features_hold_what_is_offered_and_nothing_else() {
         external: true,
         dialback: true,
         bidi: true,
+        sm: true,
         limits: Some(limits),
     };
     let (_, all) = read(|out| features(out, &all));
@@ -151,6 +164,7 @@ fn features_hold_what_is_offered_and_nothing_else() {
     let dialback = all.child(ns::DIALBACK_FEATURE, "dialback").unwrap();
     assert!(dialback.child(ns::DIALBACK_FEATURE, "errors").is_some());
     assert!(all.child(ns::BIDI_FEATURE, "bidi").is_some());
+    assert!(all.child(ns::SM, "sm").is_some());
     let limits = all.child(ns::LIMITS, "limits").unwrap();
     assert_eq!(limits.child(ns::LIMITS, "max-bytes").unwrap().text(), "262144");
     assert_eq!(limits.children().len(), 1);

@@ -13,15 +13,15 @@ use rustls::{
 
 /// The root, and what trusts it.
 pub(crate) struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    pub(super) issuer: CertifiedIssuer<'static, KeyPair>,
     roots: Arc<RootCertStore>,
 }
 
-/// A certificate and its key, PEM.
+/// A certificate, with those between it and the root, and its key, PEM.
 #[derive(Clone)]
 pub(crate) struct Identity {
-    cert: String,
-    key: String,
+    pub(super) cert: String,
+    pub(super) key: String,
 }
 
 impl Authority {
@@ -95,10 +95,10 @@ impl Identity {
     }
 
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
-        vec![CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()]
+        CertificateDer::pem_slice_iter(self.cert.as_bytes()).map(Result::unwrap).collect()
     }
 
-    fn private_key(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 }

@@ -10,7 +10,11 @@ use hickory_proto::{
     op::{Message, MessageType, ResponseCode},
     rr::{Name, RData, Record, RecordType, rdata::SRV},
 };
-use tokio::{net::UdpSocket, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    task::JoinSet,
+};
 
 /// The server; it ends when this is dropped.
 pub(crate) struct Dns {
@@ -23,6 +27,11 @@ pub(crate) struct Dns {
 struct Zone {
     records: HashMap<Name, Vec<Record>>,
     silent: HashSet<Name>,
+    failing: HashSet<Name>,
+    /// What is not vouched for, although all else is.
+    doubtful: HashSet<Name>,
+    /// Addresses of hosts that are another one with each answer.
+    turning: HashMap<Name, Vec<IpAddr>>,
     asked: Vec<String>,
     /// Whether every answer is vouched for (the AD bit).
     authentic: bool,
@@ -37,7 +46,7 @@ pub(crate) enum Service {
 
 impl Dns {
     pub(crate) async fn start() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (socket, listener) = sockets().await;
         let address = socket.local_addr().unwrap();
         let zone = Arc::<Mutex<Zone>>::default();
         let mut task = JoinSet::new();
@@ -46,10 +55,19 @@ impl Dns {
             async move {
                 let mut buffer = [0; 4096];
                 while let Ok((len, client)) = socket.recv_from(&mut buffer).await {
-                    let answer = zone.lock().unwrap().answer(&buffer[..len]);
+                    let answer = zone.lock().unwrap().answer(&buffer[..len], UDP_MAX);
                     if let Some(answer) = answer {
                         socket.send_to(&answer, client).await.unwrap();
                     }
+                }
+            }
+        });
+        task.spawn({
+            let zone = Arc::clone(&zone);
+            async move {
+                while let Ok((socket, _)) = listener.accept().await {
+                    // one who leaves early hurts nobody
+                    let _ = answer_tcp(socket, &zone).await;
                 }
             }
         });
@@ -99,6 +117,32 @@ impl Dns {
         }
     }
 
+    /// Publishes a host that is at another of these addresses whenever it is asked for.
+    pub(crate) fn turn(&self, host: &str, addresses: &[IpAddr]) {
+        let mut zone = self.zone.lock().unwrap();
+        zone.turning.insert(fqdn(host), addresses.to_vec());
+    }
+
+    /// Questions about this very name get no answer.
+    pub(crate) fn mute(&self, name: &str) {
+        self.zone.lock().unwrap().silent.insert(fqdn(name));
+    }
+
+    /// Questions about this very name fail.
+    pub(crate) fn fail(&self, name: &str) {
+        self.zone.lock().unwrap().failing.insert(fqdn(name));
+    }
+
+    /// Answers about this very name are not vouched for.
+    pub(crate) fn doubt(&self, name: &str) {
+        self.zone.lock().unwrap().doubtful.insert(fqdn(name));
+    }
+
+    /// All names that were asked about, in order.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.zone.lock().unwrap().asked.clone()
+    }
+
     /// Whether anything was asked about a name that contains `part`.
     pub(crate) fn was_asked(&self, part: &str) -> bool {
         self.zone.lock().unwrap().asked.iter().any(|name| name.contains(part))
@@ -106,7 +150,8 @@ impl Dns {
 }
 
 impl Zone {
-    fn answer(&mut self, query: &[u8]) -> Option<Vec<u8>> {
+    /// The answer, if there is to be one; without its records where it is longer than `max`.
+    fn answer(&mut self, query: &[u8], max: usize) -> Option<Vec<u8>> {
         let mut message = Message::from_vec(query).unwrap();
         let question = message.queries.first().unwrap();
         let (name, kind) = (question.name().to_lowercase(), question.query_type());
@@ -116,8 +161,20 @@ impl Zone {
         }
         message.metadata.message_type = MessageType::Response;
         message.metadata.recursion_available = true;
-        message.metadata.authentic_data = self.authentic;
+        message.metadata.authentic_data = self.authentic && !self.doubtful.contains(&name);
         message.additionals.clear();
+        if self.failing.contains(&name) {
+            message.metadata.response_code = ResponseCode::ServFail;
+            return Some(message.to_vec().unwrap());
+        }
+        if let Some(addresses) = self.turning.get_mut(&name) {
+            if kind == RecordType::A {
+                let address = addresses.remove(0);
+                addresses.push(address);
+                message.answers = vec![Record::from_rdata(name, 0, RData::from(address))];
+            }
+            return Some(message.to_vec().unwrap());
+        }
         match self.records.get(&name) {
             Some(records) => {
                 let records = records.iter().filter(|record| record.record_type() == kind);
@@ -125,9 +182,40 @@ impl Zone {
             }
             None => message.metadata.response_code = ResponseCode::NXDomain,
         }
+        let whole = message.to_vec().unwrap();
+        if whole.len() <= max {
+            return Some(whole);
+        }
+        message.answers.clear();
+        message.metadata.truncation = true;
         Some(message.to_vec().unwrap())
     }
 }
+
+/// Both at one port that the kernel chose.
+async fn sockets() -> (UdpSocket, TcpListener) {
+    loop {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(listener) = TcpListener::bind(socket.local_addr().unwrap()).await {
+            return (socket, listener);
+        }
+    }
+}
+
+/// Answers what comes over a connection.
+async fn answer_tcp(mut socket: TcpStream, zone: &Mutex<Zone>) -> std::io::Result<()> {
+    loop {
+        let mut query = vec![0; usize::from(socket.read_u16().await?)];
+        socket.read_exact(&mut query).await?;
+        let answer = zone.lock().unwrap().answer(&query, usize::from(u16::MAX));
+        let Some(answer) = answer else { continue };
+        socket.write_u16(u16::try_from(answer.len()).unwrap()).await?;
+        socket.write_all(&answer).await?;
+    }
+}
+
+/// What fits into one datagram for certain.
+const UDP_MAX: usize = 1232;
 
 fn service_name(domain: &str, service: Service) -> Name {
     fqdn(&match service {

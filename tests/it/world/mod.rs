@@ -2,7 +2,9 @@
 //! whoever a test is itself.
 
 mod authority;
+mod certificates;
 pub(crate) mod conn;
+mod cutter;
 mod dns;
 mod peer;
 mod sending;
@@ -22,7 +24,9 @@ use tempfile::TempDir;
 
 pub(crate) use self::{
     authority::{Authority, Identity},
+    certificates::San,
     conn::{Conn, FOOTER, assert_error, attribute, has_xml, soon},
+    cutter::{Cut, Cutter},
     dns::{Dns, Service},
     peer::{EXTERNAL, FEATURES_END, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
     sending::{BOUNCE, message_to},
@@ -41,12 +45,14 @@ pub(crate) struct Plan {
     pub(crate) style: Style,
     /// Whether the honest peer offers SASL EXTERNAL.
     pub(crate) external: bool,
+    /// Where connections to peers never go; the default guards the loopback addresses too.
+    pub(crate) deny_out: &'static str,
 }
 
 impl Plan {
     /// What most tests want.
     pub(crate) const DEFAULT: Self =
-        Self { config: "", legacy: "", style: Style::Modern, external: true };
+        Self { config: "", legacy: "", style: Style::Modern, external: true, deny_out: "[]" };
 }
 
 /// A gate and its neighbours.
@@ -172,12 +178,12 @@ legacy:
 {}
 certificates: [{{ cert: {home}/old.crt, key: {home}/old.key }}]
 resolver: {{ servers: ['{dns}'], timeout: 1s }}
-networks: {{ deny_out: [] }}
+networks: {{ deny_out: {} }}
 tls:
   roots: [{home}/root.pem]
 {}
 ",
-        plan.legacy, plan.config
+        plan.legacy, plan.deny_out, plan.config
     );
     let path = directory.join("conf.d");
     fs::create_dir_all(&path).unwrap();

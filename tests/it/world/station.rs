@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use fedgate::xml::{Element, ElementName};
+use fedgate::{
+    xml::{Element, ElementName},
+    xmpp::Domain,
+};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
@@ -77,7 +80,11 @@ struct Inner {
     manner: Mutex<Manner>,
     /// The keys that this server made, by stream id.
     keys: Mutex<HashMap<String, String>>,
+    /// The keys that the gate made.
+    shown: Mutex<Vec<String>>,
     headers: Mutex<Vec<String>>,
+    /// What it was asked for pairs with: their names, the id of its stream, and the key.
+    requests: Mutex<Vec<[String; 4]>>,
     /// What the gate said on streams that this server spoilt.
     words: Mutex<String>,
     arrivals: mpsc::UnboundedSender<String>,
@@ -95,7 +102,9 @@ impl Station {
             gate: Mutex::default(),
             manner: Mutex::new(Manner::Honest),
             keys: Mutex::default(),
+            shown: Mutex::default(),
             headers: Mutex::default(),
+            requests: Mutex::default(),
             words: Mutex::default(),
             arrivals: sender,
         });
@@ -128,6 +137,11 @@ impl Station {
         super::conn::soon("a stanza", self.arrivals.recv()).await.unwrap()
     }
 
+    /// The same, however long it takes; none when the server has ended.
+    pub(crate) async fn delivered(&mut self) -> Option<String> {
+        self.arrivals.recv().await
+    }
+
     /// What was delivered by now and not taken.
     pub(crate) fn arrived(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.arrivals.try_recv().ok()).collect()
@@ -136,6 +150,24 @@ impl Station {
     /// The headers of the streams that were opened to it, as they came.
     pub(crate) fn headers(&self) -> Vec<String> {
         self.inner.headers.lock().unwrap().clone()
+    }
+
+    /// The dialback keys that it made, and those that the gate showed it.
+    pub(crate) fn keys_seen(&self) -> Vec<String> {
+        let made = self.inner.keys.lock().unwrap().values().cloned().collect::<Vec<_>>();
+        [made, self.inner.shown.lock().unwrap().clone()].concat()
+    }
+
+    /// The dialback requests that came: sender, target, the id of the stream, the key.
+    pub(crate) fn requests(&self) -> Vec<[String; 4]> {
+        self.inner.requests.lock().unwrap().clone()
+    }
+
+    /// A key of its own for a stream that it did not open.
+    pub(crate) fn sign(&self, id: &str) -> String {
+        let key = format!("{:x}", rand());
+        self.inner.keys.lock().unwrap().insert(id.to_owned(), key.clone());
+        key
     }
 
     /// What the gate said on streams that this server spoilt.
@@ -226,13 +258,17 @@ impl Inner {
                     stream.say("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
                     stream.restart();
                     let Item::Header(header) = stream.next().await? else { return None };
-                    allowed.insert((header.from.clone()?, header.to.clone()?));
+                    allowed
+                        .insert((canonical(header.from.as_ref()?), canonical(header.to.as_ref()?)));
                     id = format!("{:032x}", rand());
                     stream.say(&self.header(header.from.as_deref(), Some(&id), true)).await;
                     stream.say("<stream:features/>").await;
                 }
                 Item::Element(ElementName::DbResult, element) => {
                     let (from, to) = addresses(&element)?;
+                    let key = element.text().trim().to_owned();
+                    let request = [from.clone(), to.clone(), id.clone(), key];
+                    self.requests.lock().unwrap().push(request);
                     match self.manner() {
                         Manner::ClosesOnRequest => return None,
                         Manner::MuteOnRequest => continue,
@@ -246,10 +282,11 @@ impl Inner {
                         Manner::Error => stream.say(&error(&to, &from)).await,
                         _ => {
                             let key = element.text().trim();
+                            self.shown.lock().unwrap().push(key.to_owned());
                             let valid = self.check(&mut own, (&from, &to), &id, key).await;
                             let kind = if valid { "valid" } else { "invalid" };
                             if valid {
-                                allowed.insert((from.clone(), to.clone()));
+                                allowed.insert((canonical(&from), canonical(&to)));
                             }
                             stream.say(&typed("result", &to, &from, "", kind)).await;
                         }
@@ -372,7 +409,12 @@ fn addresses(element: &Element) -> Option<(String, String)> {
 fn domain_of(stanza: &str, name: &str) -> String {
     let jid = super::conn::attribute(stanza, name);
     let bare = jid.split('/').next().unwrap();
-    bare.rsplit('@').next().unwrap().trim_end_matches('.').to_lowercase()
+    canonical(bare.rsplit('@').next().unwrap())
+}
+
+/// Of all spellings of a domain that which is compared.
+fn canonical(domain: &str) -> String {
+    Domain::parse(domain).unwrap().to_string()
 }
 
 fn typed(what: &str, from: &str, to: &str, id: &str, kind: &str) -> String {

@@ -15,3 +15,4 @@ class Scenario:
     play: Callable[[Scene], Awaitable[str]]  # returns what was seen, in a few words
     self_test: bool = False  # needs no fedgate
     seconds: float = 240
+    by_hand: bool = False  # only if it is asked for by its very name

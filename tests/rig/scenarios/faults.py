@@ -13,7 +13,9 @@ from ..plan import (
     SELF_SIGNED,
     WRONG_NAME,
 )
+from ..gatelog import GateLog
 from ..scene import Scene
+from ..wait import until
 from .base import Scenario
 from .odd import odd_peer, odd_settings, repaired
 
@@ -33,7 +35,9 @@ async def peer_down(scene: Scene) -> str:
     await deliver(alice, bob)
 
     await bob.end()
+    log = legacy.log.now()
     await peer.server.kill()
+    await _noticed(log)
     log = legacy.log.now()
     error = await refused(alice, bob.jid, UNREACHABLE)
     why = await log.expect_reason(MODERN)
@@ -42,6 +46,15 @@ async def peer_down(scene: Scene) -> str:
     back = await recovers(alice, bob)
     await recovers(bob, alice)
     return f"{error}; log: {why}; back after {back:.1f} s"
+
+
+async def _noticed(log: GateLog) -> None:
+    """What is written to a dead server's socket before that is known may be lost."""
+
+    def closed() -> bool:
+        return any(entry.get("message") == "stream closed" for entry in log.entries())
+
+    await until(closed, 10, "fedgate to notice")
 
 
 async def nothing_listens(scene: Scene) -> str:
@@ -158,7 +171,9 @@ async def legacy_down(scene: Scene) -> str:
     await deliver(bob, alice)
 
     await alice.end()
+    log = legacy.log.now()
     await legacy.server.kill()
+    await _noticed(log)
     log = legacy.log.now()
     error = await refused(bob, alice.jid, PEER_WORDS)
     why = await log.expect_reason("legacy.test")

@@ -230,9 +230,11 @@ async def _carry_out(machine: Machine, place: str, step: str) -> None:
 
 def _inspect(machine: Machine) -> str:
     """The service as it runs, its end, and that of the package; returns systemd's verdict."""
-    user = machine.run("stat -c %U /proc/$(systemctl show -P MainPID fedgate)").strip()
-    if user != "fedgate":
-        raise Failed(f"fedgate runs as {user}")
+    status = machine.run("cat /proc/$(systemctl show -P MainPID fedgate)/status")
+    facts = dict(line.split(":", 1) for line in status.splitlines())
+    user, wanted = facts["Uid"].split()[1], machine.run("id -u fedgate").strip()
+    if user != wanted or facts["Seccomp"].strip() != "2" or facts["NoNewPrivs"].strip() != "1":
+        raise Failed(f"fedgate runs as {user}, not {wanted}, or without its sandbox: {status}")
     machine.run("systemd-analyze verify fedgate.service")
     verdict = machine.run("systemd-analyze security --no-pager fedgate.service | tail -n 1")
     machine.run("systemctl reload fedgate; systemctl is-active fedgate")

@@ -29,6 +29,7 @@ class Settings:
     anchor: Path | None = None  # DNSSEC trust anchor; None: do not validate
     direct_tls_port: int | None = None
     bidi: bool = False  # streams that carry stanzas both ways, where the server has them
+    smacks: bool = False  # stanzas are acknowledged, where the server has that
     patience: int | None = None  # seconds for the negotiation of a stream, where it can be set
 
     @property

@@ -29,6 +29,8 @@ def _config(settings: Settings, home: str) -> str:
     modules = ["roster", "saslauth", "disco", "version", "ping", "dialback", "tls"]
     if settings.bidi:
         modules.append("s2s_bidi")
+    if settings.smacks:
+        modules.append("smacks")
     lines = [
         "run_as_root = true",
         f'data_path = "{home}/data"',

@@ -240,7 +240,7 @@ fn a_proof_of_another_domain_authorizes_nothing() {
     let mut end = Accepting::new(Side::Peer);
     end.tls(&Tls::get().with_certificate);
     end.header("from='capulet.example' to='montague.example' version='1.0'");
-    assert_eq!(words(&end.answer(Ok(Tls::proof(B)))), "features(dialback bidi limits)");
+    assert_eq!(words(&end.answer(Ok(Tls::proof(B)))), "features(dialback bidi sm limits)");
     assert_eq!(end.xml(AUTH), "sasl:failure(not-authorized)");
 }
 
@@ -370,7 +370,7 @@ fn from_cannot_change_after_sasl() {
         ("from='capulet.example'", "header !host-unknown"),
         (
             "from='CAPULET.example' to='rooms.montague.example'",
-            "header features(dialback limits) \
+            "header features(dialback sm limits) \
              granted(capulet.example→rooms.montague.example external)",
         ),
     ] {
@@ -404,7 +404,7 @@ fn without_a_from_behind_tls_there_is_no_external() {
     end.xml(STARTTLS);
     end.tls(&Tls::get().with_certificate);
     let features = end.header("to='montague.example' version='1.0'");
-    assert_eq!(features, "header features(dialback bidi limits)");
+    assert_eq!(features, "header features(dialback bidi sm limits)");
     assert_eq!(end.xml(AUTH), "sasl:failure(not-authorized)");
 }
 
@@ -425,7 +425,7 @@ fn nothing_in_the_clear_helps_behind_tls() {
     assert_eq!(end.stanza(A, L), "!not-authorized");
     end.tls(&Tls::get().anonymous);
     let features = end.header("from='capulet.example' to='montague.example' version='1.0'");
-    assert_eq!(features, "header features(dialback bidi limits)");
+    assert_eq!(features, "header features(dialback bidi sm limits)");
     assert_eq!(end.stanza(A, L), "!not-authorized");
 }
 

@@ -1,0 +1,93 @@
+//! What a process costs, as the kernel counts it (proc(5)).
+
+use std::{
+    fs, io,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+
+/// A child process, killed when this is dropped.
+pub(crate) struct Process {
+    child: Child,
+}
+
+/// CPU time of a process up to a moment.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct CpuTime {
+    /// Thread and nanoseconds, of those that live.
+    threads: Vec<(u32, u64)>,
+    /// All threads, in ticks of [`TICK`].
+    ticks: u64,
+}
+
+/// What the kernel counts in `/proc/PID/stat`: `USER_HZ` is 100 on all of Linux.
+const TICK: Duration = Duration::from_millis(10);
+
+impl Process {
+    /// Starts it; what it says goes into `log`.
+    pub(crate) fn spawn(mut command: Command, log: &fs::File) -> io::Result<Self> {
+        let (out, err) = (log.try_clone()?, log.try_clone()?);
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn()?;
+        Ok(Self { child })
+    }
+
+    /// An error, once it has ended.
+    pub(crate) fn must_run(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("the process ended with {status}"),
+            None => Ok(()),
+        }
+    }
+
+    /// Its CPU time until now.
+    pub(crate) fn cpu(&self) -> anyhow::Result<CpuTime> {
+        let pid = self.child.id();
+        let mut threads = Vec::new();
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let path = task?.path();
+            // A thread that ends just now is in the ticks.
+            let Ok(text) = fs::read_to_string(path.join("schedstat")) else { continue };
+            let id = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            let time = text.split(' ').next().and_then(|time| time.parse().ok());
+            threads.extend(id.zip(time));
+        }
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // Behind the name, which is in brackets and may hold anything, stands field 3.
+        let fields = stat.rsplit_once(')').context("no name in /proc/PID/stat")?.1;
+        let field = |number: usize| -> Option<u64> {
+            fields.split_ascii_whitespace().nth(number - 3)?.parse().ok()
+        };
+        let ticks = field(14).zip(field(15)).context("no times in /proc/PID/stat")?;
+        Ok(CpuTime { threads, ticks: ticks.0 + ticks.1 })
+    }
+
+    /// Resident memory, in bytes.
+    pub(crate) fn rss(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        Ok(kib.context("no VmRSS in /proc/PID/status")? * 1024)
+    }
+}
+
+impl CpuTime {
+    /// What was spent since then. To the nanosecond, unless a thread ended meanwhile.
+    pub(crate) fn since(&self, then: &Self) -> Duration {
+        let now_of = |id| self.threads.iter().find(|(thread, _)| *thread == id);
+        if then.threads.iter().any(|(id, _)| now_of(*id).is_none()) {
+            return TICK * u32::try_from(self.ticks - then.ticks).unwrap_or(u32::MAX);
+        }
+        let sum = |cpu: &Self| cpu.threads.iter().map(|(_, time)| time).sum::<u64>();
+        Duration::from_nanos(sum(self).saturating_sub(sum(then)))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // That it has ended by itself does not matter.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

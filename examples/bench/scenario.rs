@@ -1,0 +1,279 @@
+//! What is measured, by name, and what was promised of it.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::Context;
+
+use super::{
+    bulk::{Flow, Load},
+    conn::Packing,
+    flat::{self, More},
+    idle, joining,
+    neighbours::Proof,
+    pingpong::PingPong,
+    report::{Measured, Row},
+    setup::SetUp,
+    stanzas::{Direction, Form, Shape},
+    starting::{self, Much},
+    subject::{Extra, Subject},
+};
+
+/// One thing to be measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Bulk(Load),
+    PingPong(Form),
+    SetUp(Direction, Proof),
+    Joining,
+    Idle { connections: usize },
+    Starting(Much),
+    Flat(More),
+}
+
+/// How it is done.
+pub(crate) struct Plan<'a> {
+    pub(crate) fedgates: &'a [Subject],
+    pub(crate) runs: usize,
+    /// Divides how much is done.
+    pub(crate) less: u64,
+    pub(crate) directory: &'a Path,
+}
+
+/// A subject, and what its runs gave.
+type Runs<'a> = (&'a Subject, Vec<Measured>);
+
+/// All scenarios.
+pub(crate) fn all() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    let mut add = |name: String, what| all.push(Scenario { name, what });
+    for direction in [Direction::In, Direction::Out] {
+        let forms = [
+            (Form::TEXT, 1_000_000),
+            (Form::ENCRYPTED, 200_000),
+            (Form::PICTURE, 20_000),
+            (Form::ITEMS, 20_000),
+        ];
+        for (form, count) in forms {
+            for streams in [1, 8, 1000] {
+                for packing in [Packing::Many, Packing::Single] {
+                    let load = Load { direction, form, streams, packing, count };
+                    if !is_needless(&load) {
+                        add(bulk_name(&load), What::Bulk(load));
+                    }
+                }
+            }
+        }
+    }
+    for form in [Form::TEXT, Form::ENCRYPTED] {
+        add(format!("ping-pong/{}", form.size), What::PingPong(form));
+    }
+    add("set-up/in/external".to_owned(), What::SetUp(Direction::In, Proof::External));
+    add("set-up/in/dialback".to_owned(), What::SetUp(Direction::In, Proof::Dialback));
+    add("set-up/out/external".to_owned(), What::SetUp(Direction::Out, Proof::External));
+    add("joining/out".to_owned(), What::Joining);
+    for connections in [100, 1_000, 10_000] {
+        add(format!("idle/{connections}"), What::Idle { connections });
+    }
+    for much in [Much::Nothing, Much::Lists, Much::Rules] {
+        add(format!("start/{}", much.name()), What::Starting(much));
+    }
+    for more in [More::Peers, More::Active, More::Rules] {
+        add(format!("flat/{}", more.name()), What::Flat(more));
+    }
+    all
+}
+
+/// Whether others say the same.
+fn is_needless(load: &Load) -> bool {
+    match load.form {
+        Form::TEXT => false,
+        Form::ENCRYPTED => load.packing == Packing::Single && load.streams == 1000,
+        // A large stanza has several records in any case.
+        Form::PICTURE => load.packing == Packing::Single,
+        _ => load.packing == Packing::Single || load.streams > 1,
+    }
+}
+
+fn bulk_name(load: &Load) -> String {
+    let direction = match load.direction {
+        Direction::In => "in",
+        Direction::Out => "out",
+    };
+    let packing = match load.packing {
+        Packing::Many => "many",
+        Packing::Single => "single",
+    };
+    let Load { form, streams, .. } = load;
+    let items = if form.shape == Shape::Items { "-items" } else { "" };
+    format!("bulk/{direction}/{}{items}/{streams}/{packing}", form.size)
+}
+
+impl Scenario {
+    /// Measures all subjects, in turns.
+    pub(crate) async fn measure(&self, plan: &Plan<'_>) -> anyhow::Result<Vec<Row>> {
+        let (name, directory) = (&*self.name, plan.directory);
+        let mut rows = Vec::new();
+        match self.what {
+            What::Bulk(load) => return self.bulk(load, plan).await,
+            What::PingPong(form) => return self.ping_pong(form, plan).await,
+            What::SetUp(direction, proof) => return self.set_up(direction, proof, plan).await,
+            What::Joining => {
+                for subject in plan.fedgates {
+                    let pairs = plan.times(200);
+                    rows.push(joining::measure(name, subject, pairs, directory).await?);
+                }
+            }
+            What::Idle { connections } => {
+                let connections = plan.connections(connections, 1)?.max(10);
+                let pause = Duration::from_secs(3) / plan.less.try_into().unwrap_or(1);
+                for subject in plan.with(&[Subject::TlsRelay]) {
+                    rows.push(idle::measure(name, &subject, connections, pause, directory).await?);
+                }
+            }
+            What::Starting(much) => {
+                let how = (much, plan.runs);
+                for subject in plan.fedgates {
+                    rows.push(starting::measure(name, subject, how, directory).await?);
+                }
+            }
+            What::Flat(more) => {
+                let many = if more == More::Rules {
+                    plan.times(10_000)
+                } else {
+                    plan.connections(10_000, 2)?
+                };
+                let how = (plan.runs, (500_000 / plan.less).max(many as u64));
+                let relay: &[_] = if more == More::Rules { &[] } else { &[Subject::TlsRelay] };
+                for subject in plan.with(relay) {
+                    rows.push(flat::measure(name, &subject, more, many, how, directory).await?);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn bulk(&self, load: Load, plan: &Plan<'_>) -> anyhow::Result<Vec<Row>> {
+        let count = (load.count / plan.less).max(load.streams as u64);
+        let subjects = plan.with(&[Subject::TlsRelay, Subject::TcpRelay]);
+        let mut flows = Vec::new();
+        for subject in &subjects {
+            let flow = Flow::open(subject, load, plan.directory, &Extra::default()).await?;
+            // The warm-up.
+            flow.run(count / 4).await?;
+            flows.push((subject, flow, Vec::new()));
+        }
+        for _ in 0..plan.runs {
+            for (_, flow, runs) in &mut flows {
+                runs.push(flow.run(count).await?);
+            }
+        }
+        let target = match (load.form, load.packing) {
+            (Form::TEXT, Packing::Many) => Some(3.0),
+            (Form::TEXT, Packing::Single) => Some(1.7),
+            (Form::ENCRYPTED, _) => Some(1.5),
+            (Form::PICTURE, _) => Some(1.2),
+            _ => None,
+        };
+        let runs = flows.into_iter().map(|(subject, _, runs)| (subject, runs)).collect();
+        Ok(self.rows(runs, &Subject::TlsRelay, |row, base| {
+            row.compare("CPU", Measured::cpu_per_million, base, target);
+        }))
+    }
+
+    async fn ping_pong(&self, form: Form, plan: &Plan<'_>) -> anyhow::Result<Vec<Row>> {
+        let count = 20_000 / plan.less;
+        let subjects = plan.with(&[Subject::TlsRelay, Subject::TcpRelay]);
+        let mut games = Vec::new();
+        for subject in &subjects {
+            let mut game = PingPong::open(subject, form, plan.directory).await?;
+            game.run(count / 4).await?;
+            games.push((subject, game, Vec::new()));
+        }
+        for _ in 0..plan.runs {
+            for (_, game, runs) in &mut games {
+                runs.push(game.run(count).await?);
+            }
+        }
+        let runs = games.into_iter().map(|(subject, _, runs)| (subject, runs)).collect();
+        Ok(self.rows(runs, &Subject::TlsRelay, |row, base| {
+            row.compare("p50", Measured::p50, base, Some(1.2));
+            row.compare("p99", Measured::p99, base, Some(1.2));
+            row.compare("CPU", Measured::cpu_per_million, base, None);
+        }))
+    }
+
+    async fn set_up(
+        &self,
+        direction: Direction,
+        proof: Proof,
+        plan: &Plan<'_>,
+    ) -> anyhow::Result<Vec<Row>> {
+        let count = 400 / plan.less;
+        let subjects = plan.with(&[Subject::TlsRelay, Subject::TlsAccept]);
+        let mut all = Vec::new();
+        for subject in &subjects {
+            let mut set_up = SetUp::open(subject, direction, proof, plan.directory).await?;
+            set_up.run(count / 4).await?;
+            all.push((subject, set_up, Vec::new()));
+        }
+        for _ in 0..plan.runs {
+            for (_, set_up, runs) in &mut all {
+                runs.push(set_up.run(count).await?);
+            }
+        }
+        let target = (proof == Proof::External).then_some(1.5);
+        let runs: Vec<_> = all.into_iter().map(|(subject, _, runs)| (subject, runs)).collect();
+        let relay = runs.iter().find(|(subject, _)| **subject == Subject::TlsRelay);
+        let relay = relay.map(|(_, runs)| runs.clone()).unwrap_or_default();
+        Ok(self.rows(runs, &Subject::TlsAccept, |row, bare| {
+            row.compare("CPU", Measured::cpu_per_million, &relay, None);
+            row.compare("of a bare handshake", Measured::cpu_per_million, bare, target);
+        }))
+    }
+
+    /// A row for each subject; those of fedgates are compared with a baseline.
+    fn rows(
+        &self,
+        runs: Vec<Runs<'_>>,
+        base: &Subject,
+        compare: impl Fn(&mut Row, &[Measured]),
+    ) -> Vec<Row> {
+        let base = runs.iter().find(|(subject, _)| *subject == base);
+        let base = base.map(|(_, runs)| runs.clone()).unwrap_or_default();
+        let row = |(subject, runs): Runs<'_>| {
+            let mut row = Row::new(&self.name, subject.label(), runs);
+            if subject.is_fedgate() {
+                compare(&mut row, &base);
+            }
+            row
+        };
+        runs.into_iter().map(row).collect()
+    }
+}
+
+impl Plan<'_> {
+    /// The fedgates and these.
+    fn with(&self, baselines: &[Subject]) -> Vec<Subject> {
+        self.fedgates.iter().chain(baselines).cloned().collect()
+    }
+
+    /// So many, or less.
+    fn times(&self, number: usize) -> usize {
+        (number as u64 / self.less).max(1).try_into().unwrap_or(number)
+    }
+
+    /// So many connections, or as many as a process may have descriptors for: two for each.
+    fn connections(&self, number: usize, processes: usize) -> anyhow::Result<usize> {
+        let limits = fs::read_to_string("/proc/self/limits")?;
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+        let most = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
+        let most: usize = most.context("no limit of open files in /proc/self/limits")?;
+        Ok(self.times(number).min(most.saturating_sub(200 * processes) / 2))
+    }
+}

@@ -1,0 +1,207 @@
+"""Hours in the life of a fedgate, in short: steady traffic, while everything around it happens at
+random. By hand, with `tests/soak.sh`."""
+
+import asyncio
+import os
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from ..gate import LOCAL_PORT, PUBLIC_PORT
+from ..gauge import MIB, Sample, metrics
+from ..ground import Ground, open_ground
+from ..plan import LEGACY
+from ..scene import Failed, Scene
+from .base import Scenario
+
+MINUTES = float(os.environ.get("SOAK_MINUTES") or 30)
+SEED = int(os.environ.get("SOAK_SEED") or random.randrange(1 << 32))
+LOAD = 0.2  # of one core
+DOMAINS = 10
+SIZE = 1000
+FIRST_RATE = 50.0  # messages a second of each flow
+MOST_RATE = 400.0  # what the scripted servers bear
+SAMPLE_SECONDS = 5
+# between two events
+PAUSES = (2.0, 12.0)
+DOWN_SECONDS = 3.0
+SETTLE_SECONDS = 60
+# between the second and the last fifth; the rest is what an allocator and chance do
+MORE_RSS = 1.1
+MORE_BYTES = 4 * MIB
+MORE_DESCRIPTORS = 10
+MORE_TASKS = 10
+
+
+async def soak(scene: Scene) -> str:
+    print(f"soak: {MINUTES:g} minutes, SOAK_SEED={SEED}", flush=True)
+    ground = await open_ground(scene, DOMAINS, limits={"connect": "10s"})
+    return await Soak(ground).run()
+
+
+class Soak:
+    """One soak."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self.random = random.Random(SEED)
+        self.happened: Counter[str] = Counter()
+        self.samples: list[tuple[Sample, int]] = []
+        self.rate = FIRST_RATE
+        self.turn = 0
+
+    async def run(self) -> str:
+        for number, domain in enumerate(self.ground.domains):
+            self.ground.peer.flow(f"in{number}", domain, LEGACY, self.rate, SIZE)
+            self.ground.legacy.flow(f"out{number}", LEGACY, domain, self.rate, SIZE)
+        end = time.monotonic() + 60 * MINUTES
+        trouble = asyncio.create_task(self._trouble(end))
+        try:
+            while time.monotonic() < end:
+                await asyncio.sleep(SAMPLE_SECONDS)
+                self._sample()
+        finally:
+            trouble.cancel()
+        self._print()
+        self._judge()
+        return await self._account()
+
+    def _sample(self) -> None:
+        sample = self.ground.gauge.now()
+        self.samples.append((sample, int(metrics(self.ground.gate)["fedgate_tasks"])))
+        if len(self.samples) > 1:
+            before = self.samples[-2][0]
+            load = (sample.cpu - before.cpu) / (sample.at - before.at)
+            self.rate *= min(1.25, max(0.8, LOAD / max(load, 0.01)))
+            self.rate = min(self.rate, MOST_RATE)
+            self.ground.peer.pace(self.rate)
+            self.ground.legacy.pace(self.rate)
+
+    async def _trouble(self, end: float) -> None:
+        events: list[Callable[[], Awaitable[None]]] = [
+            self.reload, self.hang_up, self.cut_one, self.cut_one, self.cut_all, self.cut_legacy,
+            self.peer_restarts, self.legacy_restarts, self.packets_vanish,
+        ]  # fmt: skip
+        while time.monotonic() < end - PAUSES[1]:
+            await asyncio.sleep(self.random.uniform(*PAUSES))
+            event = self.random.choice(events)
+            self.happened[event.__name__] += 1
+            await event()
+
+    async def reload(self) -> None:
+        self.turn += 1
+        rules = [{"match": f"turn-{self.turn}.test", "allow": "none"}]
+        self.ground.gate.add("50-turn.yaml", {"rules": rules})
+
+    async def hang_up(self) -> None:
+        self.ground.peer.hang_up()
+
+    async def cut_one(self) -> None:
+        port = f"( sport = :{PUBLIC_PORT} or dport = :{PUBLIC_PORT} )"
+        lines = self.ground.node.run("ss", "-Htn", "state", "established", port).splitlines()
+        if lines:
+            local, remote = self.random.choice(lines).split()[2:4]
+            self.ground.node.run("ss", "-Ktn", "src", local, "dst", remote)
+
+    async def cut_all(self) -> None:
+        port = f"( sport = :{PUBLIC_PORT} or dport = :{PUBLIC_PORT} )"
+        self.ground.node.run("ss", "-Ktn", port)
+
+    async def cut_legacy(self) -> None:
+        self.ground.node.run("ss", "-Ktn", f"( sport = :{LOCAL_PORT} )")
+
+    async def peer_restarts(self) -> None:
+        self.ground.peer.down(DOWN_SECONDS)
+        await asyncio.sleep(DOWN_SECONDS)
+
+    async def legacy_restarts(self) -> None:
+        self.ground.legacy.down(DOWN_SECONDS)
+        await asyncio.sleep(DOWN_SECONDS)
+
+    async def packets_vanish(self) -> None:
+        """For a moment nothing passes between fedgate and the peer."""
+        self.ground.vanish()
+        await asyncio.sleep(DOWN_SECONDS)
+        self.ground.appear()
+
+    def _fifths(self) -> list[list[tuple[Sample, int]]]:
+        size = max(1, len(self.samples) // 5)
+        return [self.samples[n * size : (n + 1) * size] for n in range(5)]
+
+    def _print(self) -> None:
+        print("soak:  part   load  RSS median  most   descriptors  most   tasks  most")
+        for number, part in enumerate(self._fifths(), 1):
+            first, last = part[0][0], part[-1][0]
+            load = (last.cpu - first.cpu) / max(last.at - first.at, 0.001)
+            rss = [sample.rss / MIB for sample, _ in part]
+            descriptors = [sample.descriptors for sample, _ in part]
+            tasks = [tasks for _, tasks in part]
+            print(
+                f"soak:  {number}/5  {100 * load:4.0f} %  {statistics.median(rss):6.1f} MiB"
+                f"  {max(rss):6.1f}  {statistics.median(descriptors):8.0f}  {max(descriptors):6}"
+                f"  {statistics.median(tasks):6.0f}  {max(tasks):5}",
+                flush=True,
+            )
+
+    def _judge(self) -> None:
+        """Nothing grows from the second to the last fifth."""
+        parts = self._fifths()
+        early, late = parts[1], parts[4]
+
+        def medians(of: Callable[[tuple[Sample, int]], float]) -> tuple[float, float]:
+            return statistics.median(map(of, early)), statistics.median(map(of, late))
+
+        problems = []
+        for what, (before, after), most in (
+            ("RSS", medians(lambda s: s[0].rss), lambda n: n * MORE_RSS + MORE_BYTES),
+            ("descriptors", medians(lambda s: s[0].descriptors), lambda n: n + MORE_DESCRIPTORS),
+            ("tasks", medians(lambda s: s[1]), lambda n: n + MORE_TASKS),
+        ):
+            if after > most(before):
+                problems.append(f"{what} grew from {before:.0f} to {after:.0f}")
+        if problems:
+            raise Failed("; ".join(problems))
+
+    async def _account(self) -> str:
+        """What became of the messages. Without XEP-0198 nobody knows of those that were in the
+        kernel's buffers when a connection was cut; but none comes twice or out of order."""
+        ground = self.ground
+        ground.peer.pace(0)
+        ground.legacy.pace(0)
+        previous = None
+        for _ in range(SETTLE_SECONDS):
+            await asyncio.sleep(1)
+            accounts = await ground.peer.accounts(), await ground.legacy.accounts()
+            seen = [(account["arrived"], account["bounced"]) for account in accounts]
+            if seen == previous:
+                break
+            previous = seen
+        made = arrived = bounced = doubled = disordered = 0
+        for sending, receiving in (accounts, accounts[::-1]):
+            for word, count in sending["made"].items():
+                made += count
+                bounced += sending["bounced"][word]
+                fine, twice, late = receiving["arrived"].get(word, [0, 0, 0])
+                arrived, doubled, disordered = arrived + fine, doubled + twice, disordered + late
+        events = ", ".join(f"{count} {name}" for name, count in sorted(self.happened.items()))
+        text = (
+            f"{made} messages made, {arrived} arrived, {bounced} came back,"
+            f" {made - arrived - bounced} were lost in cut connections, {doubled} came twice,"
+            f" {disordered} out of order; {events}"
+        )
+        if doubled or disordered:
+            raise Failed(text)
+        return text
+
+
+SCENARIOS = [
+    Scenario(
+        "soak",
+        "steady traffic with reloads, restarts and cuts: nothing grows",
+        soak,
+        seconds=60 * MINUTES + 300,
+        by_hand=True,
+    )
+]
