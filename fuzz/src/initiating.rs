@@ -100,6 +100,9 @@ impl End {
             external: bit(4),
             bidi: bit(5).then_some(StreamLimits::default()),
             secret,
+            management: bit(4),
+            resumption: bit(5),
+            former: None,
             lang: bit(5).then(|| "en".into()),
         };
         let mut end = Self {
@@ -273,6 +276,10 @@ impl End {
                     assert_eq!(outcome == VerifyOutcome::Valid, is_valid);
                     self.done = true;
                 }
+                Step::Managed(_) | Step::Unmanaged | Step::Acknowledged(_) => {
+                    assert!(self.setup.management)
+                }
+                Step::AckWanted => {}
                 Step::Answered(pair, outcome) => {
                     let with_proof = self.further.remove(&pair).expect("it was asked for");
                     let answer = self.answer(ElementName::DbResult, &pair);

@@ -335,6 +335,10 @@ impl End {
                     assert!(self.is_proven(&pair, true) && self.authorized.contains(&pair));
                 }
                 Action::Withdrawn(pair, _) => assert!(self.authorized.remove(&pair)),
+                Action::Manage { .. } | Action::Resume(_) => {
+                    assert!(self.side == Side::Peer && self.tls);
+                }
+                Action::AckWanted | Action::Acknowledged(_) => {}
                 Action::Close => self.closed = true,
             }
         }

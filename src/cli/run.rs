@@ -22,6 +22,7 @@ use fedgate::{
     proxy::App,
 };
 use sd_notify::NotifyState;
+use tikv_jemalloc_ctl::background_thread;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep_until},
@@ -66,6 +67,10 @@ fn run(dir: &Path, left: Left) -> anyhow::Result<ExitCode> {
         }
     };
     let log = log::init(&loaded.config.log)?;
+    // A thread of its own, so not before privileges were given up.
+    if let Err(error) = background_thread::write(true) {
+        warn!(%error, "memory is given back only while something happens");
+    }
     warn_of(&loaded.warnings);
     if left == Left::Root {
         warn!("runs as root, which it does not need: name another user by --user");

@@ -398,8 +398,9 @@ impl World {
     fn stream_breaks(&mut self, stream: usize) {
         let Stream { lanes, mut wire, partial } =
             std::mem::replace(&mut self.streams[stream], Stream::new());
-        let whole = lanes.end(&mut wire, &End::Broken(failure()));
+        let (whole, ended) = lanes.end(&mut wire, &End::Broken(failure()));
         assert_eq!(whole, partial.is_empty(), "{partial}");
+        assert!(ended.uncertain.is_empty(), "a wire without TLS knows what it wrote");
         assert!(wire.output().is_empty(), "nothing but stanzas was on it");
         self.look();
         let alone = |of: &Pair| !matches!(of.at, At::Stream(at, ..) if at == stream);
