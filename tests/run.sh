@@ -22,6 +22,7 @@ if [ "$(id -u)" = 0 ] && ! { command -v cc && command -v chromedriver && command
     apt-get update
 fi
 need cc build-essential
+need make build-essential
 need python3 python3
 need chromium chromium
 need chromedriver chromium-driver

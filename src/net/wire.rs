@@ -116,9 +116,9 @@ impl Wire {
         }
     }
 
-    /// Takes the socket out for a TLS handshake. `None`, and the end of the connection, if the other end already sent bytes that a
-    /// parser of the clear-text stream holds (STARTTLS injection, protocol TLS-4), if something is
-    /// not written yet, or if it is TLS already.
+    /// Takes the socket out for a TLS handshake. `None`, and the end of the connection, if the other
+    /// end already sent bytes that a parser of the clear-text stream holds (STARTTLS injection,
+    /// protocol TLS-4), if something is not written yet, or if it is TLS already.
     #[must_use]
     pub fn take_clean_socket(&mut self) -> Option<TcpStream> {
         let clean = self.input.is_empty() && self.output.is_empty();

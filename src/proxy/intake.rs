@@ -157,7 +157,7 @@ impl Intake {
         self.batch.as_ref().map_or(0, |batch| batch.end)
     }
 
-    /// Whether nothing more may be taken from the input until [`Self::delivered`].
+    /// Whether nothing more may be taken from the input until [`Self::progress`] says so.
     pub(super) fn is_busy(&self) -> bool {
         self.delivery.is_some() || self.pause.is_some()
     }
