@@ -126,7 +126,7 @@ struct Leg {
     /// When proofs are to be looked at, the first of which expires.
     renewal: Option<Instant>,
     /// What goes the other way, on a bidirectional stream.
-    returning: Option<Returning>,
+    returning: Option<Box<Returning>>,
     /// What there is of stream management.
     managing: Option<Managing>,
     /// Until when the peer may ask for it before anything goes back to it.
@@ -159,15 +159,12 @@ pub(super) async fn serve(
     gate.metrics().connected(entry.as_str());
     let from = Some(address.to_string());
     let live = gate.live().enter(side, Origin::Accepted, from, Some(entry.as_str()));
-    let mut machine = Receiving::new(side, Arc::clone(&config), Arc::clone(gate.keys()), stream_id)
-        .from_address(address.ip());
-    let wire = if entry == Entry::DirectTls {
+    let (wire, facts) = if entry == Entry::DirectTls {
         let deadline = now + config.limits.negotiation;
-        match accept_tls(&gate, socket, Accept::Direct, deadline).await {
+        match Box::pin(accept_tls(&gate, socket, Accept::Direct, deadline)).await {
             Ok((wire, facts)) => {
                 live.secured(&facts);
-                machine.tls_up(facts);
-                wire
+                (wire, Some(facts))
             }
             Err(detail) => {
                 info!(side = "peer", addr = %address.ip(), reason = "tls", detail, "stream closed");
@@ -175,38 +172,16 @@ pub(super) async fn serve(
             }
         }
     } else {
-        Wire::plain(socket)
+        (Wire::plain(socket), None)
     };
-    let mut leg = Leg {
-        entry,
-        side,
-        address,
-        wire,
-        frames: Frames::new(&config.limits),
-        machine,
-        jobs: JoinSet::new(),
-        intake: Intake::new(&gate, side.other(), Some(live.clone())),
-        before_tls: 0,
-        places: Vec::new(),
-        stanza_least: config.limits.stanza,
-        trust: gate.trust(),
-        renewal: None,
-        returning: None,
-        managing: None,
-        quiet: None,
-        accepted: now,
-        used: now,
-        partial: None,
-        closing: None,
-        live,
-        gate,
-    };
+    let mut leg = Leg::new(gate, (entry, address), (wire, facts), live, now);
     let end = leg.run(generation, draining).await;
-    let parked = leg.finish(end).await;
+    // What happens once is not to be part of what waits most of the time.
+    let parked = Box::pin(leg.finish(end)).await.map(Box::new);
     // It has no connection any more.
     drop(permit);
     if let Some(parked) = parked {
-        parked.wait().await;
+        Box::pin(parked.wait()).await;
     }
 }
 
@@ -254,6 +229,48 @@ fn stream_id() -> String {
 }
 
 impl Leg {
+    /// Of a connection from `address` that was accepted at `accepted`; with direct TLS there are
+    /// facts of it already. It is large, and moved no more.
+    fn new(
+        gate: Arc<Gate>,
+        (entry, address): (Entry, SocketAddr),
+        (wire, facts): (Wire, Option<TlsFacts>),
+        live: LiveStream,
+        accepted: Instant,
+    ) -> Box<Self> {
+        let (side, config) = (entry.side(), gate.config());
+        let keys = Arc::clone(gate.keys());
+        let mut machine =
+            Receiving::new(side, Arc::clone(&config), keys, stream_id).from_address(address.ip());
+        if let Some(facts) = facts {
+            machine.tls_up(facts);
+        }
+        Box::new(Self {
+            entry,
+            side,
+            address,
+            wire,
+            frames: Frames::new(&config.limits),
+            machine,
+            jobs: JoinSet::new(),
+            intake: Intake::new(&gate, side.other(), Some(live.clone())),
+            before_tls: 0,
+            places: Vec::new(),
+            stanza_least: config.limits.stanza,
+            trust: gate.trust(),
+            renewal: None,
+            returning: None,
+            managing: None,
+            quiet: None,
+            accepted,
+            used: accepted,
+            partial: None,
+            closing: None,
+            live,
+            gate,
+        })
+    }
+
     async fn run(&mut self, generation: watch::Receiver<u64>, draining: CancellationToken) -> End {
         // Kept over all events: each costs a lock to set up.
         let mut changed = pin!(next_change(generation));
@@ -453,10 +470,9 @@ impl Leg {
         let Some(socket) = self.wire.take_clean_socket() else {
             return Err(End::Broken("bytes in the clear behind <starttls/>".into()));
         };
-        let (wire, facts) =
-            accept_tls(&self.gate, socket, Accept::StartTls { to: to.as_ref() }, deadline)
-                .await
-                .map_err(End::Broken)?;
+        let how = Accept::StartTls { to: to.as_ref() };
+        let handshake = Box::pin(accept_tls(&self.gate, socket, how, deadline));
+        let (wire, facts) = handshake.await.map_err(End::Broken)?;
         self.before_tls += self.wire.read_total();
         self.wire = wire;
         self.frames = Frames::new(&config.limits);

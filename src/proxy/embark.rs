@@ -33,6 +33,7 @@ pub(super) async fn embark(
     let (side, pair, lang) = (route.side(), route.pair(), route.lang().cloned());
     let (back, returned) = oneshot::channel();
     let boarding = Boarding { route: Arc::clone(route), proof: None, trust: gate.trust(), back };
+    let boarding = Box::new(boarding);
     let boarding = if side == Side::Peer && !alone {
         rules::allowed(&gate.config(), pair, Direction::Outbound)?;
         match gate.sharing().board_return(boarding) {

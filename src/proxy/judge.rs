@@ -116,7 +116,7 @@ impl Services {
         let mut ids = vec![pkix::ReferenceIds::of(domain)];
         let mut targets = Vec::new();
         if self.config.resolver.dnssec != Dnssec::Off {
-            let published = timeout(WAIT, self.resolver.published(domain)).await;
+            let published = timeout(WAIT, Box::pin(self.resolver.published(domain))).await;
             let published =
                 published.map_err(|_| Unproven::Unanswered("DNS took too long".to_owned()))?;
             let published = published.map_err(unanswered)?;
@@ -194,7 +194,8 @@ impl Services {
                 Some(address) => Some(self.fetches.share(address, FETCHES_OF_ADDRESS).await),
                 None => None,
             };
-            let material = client.material(domain).await;
+            // Rarely needed and large.
+            let material = Box::pin(client.material(domain)).await;
             drop(share);
             material
         };

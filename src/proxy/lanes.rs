@@ -39,9 +39,9 @@ pub(super) struct LaneId(u64);
 #[derive(Debug)]
 pub(super) enum Call {
     /// Carry one more pair.
-    Board(Boarding),
+    Board(Box<Boarding>),
     /// Stanzas of a lane.
-    Stanzas(LaneId, Queued),
+    Stanzas(LaneId, Box<Queued>),
 }
 
 /// A route that wants its pair carried.
@@ -89,8 +89,8 @@ pub(super) struct Lanes {
     handle: mpsc::UnboundedSender<Call>,
     calls: mpsc::UnboundedReceiver<Call>,
     /// Taken out of the mailbox and not looked at yet.
-    boarding: VecDeque<Boarding>,
-    lanes: HashMap<LaneId, Lane>,
+    boarding: VecDeque<Box<Boarding>>,
+    lanes: HashMap<LaneId, Box<Lane>>,
     last: u64,
     /// When stanzas last went over any lane.
     used: Instant,
@@ -99,7 +99,7 @@ pub(super) struct Lanes {
     /// Lanes with something to write, each once, in the order of their turns.
     turns: VecDeque<LaneId>,
     /// Put on the wire and not known to be written: where each ends in the output.
-    writing: VecDeque<(u64, LaneId, Queued)>,
+    writing: VecDeque<(u64, LaneId, Box<Queued>)>,
     /// With stream management: what is put on the wire and not acknowledged, in place of `writing`.
     acks: Option<Acks>,
     /// Behind the end of the connection: what nobody knows of whether it was written.
@@ -126,7 +126,7 @@ pub(super) struct Lane {
     /// How often in a row there was no answer when it was looked at.
     pub(super) unanswered: u32,
     back: oneshot::Sender<Returned>,
-    waiting: VecDeque<Queued>,
+    waiting: VecDeque<Box<Queued>>,
     in_flight: usize,
     progress: bool,
     /// Counts what is written.
@@ -208,11 +208,11 @@ impl Lanes {
     }
 
     pub(super) fn get(&self, id: LaneId) -> Option<&Lane> {
-        self.lanes.get(&id)
+        self.lanes.get(&id).map(|lane| &**lane)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
-        self.lanes.iter().map(|(id, lane)| (*id, lane))
+        self.lanes.iter().map(|(id, lane)| (*id, &**lane))
     }
 
     /// The pair is answered: the lane that it was asked for on behalf of.
@@ -226,13 +226,13 @@ impl Lanes {
     }
 
     /// Takes a pair aboard that is not yet asked for.
-    pub(super) fn board(&mut self, boarding: Boarding) -> LaneId {
+    pub(super) fn board(&mut self, boarding: Box<Boarding>) -> LaneId {
         self.last += 1;
         let id = LaneId(self.last);
-        let Boarding { route, proof, back, .. } = boarding;
+        let Boarding { route, proof, back, .. } = *boarding;
         self.lanes.insert(
             id,
-            Lane {
+            Box::new(Lane {
                 route,
                 proof,
                 stage: Stage::Waiting,
@@ -246,7 +246,7 @@ impl Lanes {
                 in_flight: 0,
                 progress: false,
                 meter: None,
-            },
+            }),
         );
         id
     }
@@ -275,7 +275,7 @@ impl Lanes {
 
     /// The proof of every lane that rests on a certificate is to be looked at now.
     pub(super) fn doubt_all(&mut self) {
-        self.lanes.values_mut().for_each(Lane::doubt);
+        self.lanes.values_mut().for_each(|lane| lane.doubt());
     }
 
     /// The same for one lane.
@@ -319,7 +319,7 @@ impl Lanes {
     }
 
     /// Stanzas came for a lane.
-    pub(super) fn push(&mut self, id: LaneId, queued: Queued) {
+    pub(super) fn push(&mut self, id: LaneId, queued: Box<Queued>) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if lane.waiting.is_empty() {
             self.turns.push_back(id);
@@ -450,7 +450,8 @@ impl Lanes {
     }
 
     fn release(&mut self, id: LaneId) {
-        let leaves = |lane: &Lane| lane.in_flight == 0 && matches!(lane.stage, Stage::Leaving(_));
+        let leaves =
+            |lane: &Box<Lane>| lane.in_flight == 0 && matches!(lane.stage, Stage::Leaving(_));
         if self.lanes.get(&id).is_some_and(leaves)
             && let Some(lane) = self.lanes.remove(&id)
         {
@@ -484,7 +485,7 @@ impl Lane {
 
 /// The stanzas of a batch that are not too large; the others are put into `large`. Only batches
 /// that could hold one are looked into.
-fn fitting(queued: Queued, largest: usize, large: &mut Vec<Routable>) -> Option<Queued> {
+fn fitting(queued: Box<Queued>, largest: usize, large: &mut Vec<Routable>) -> Option<Box<Queued>> {
     if queued.stanzas.bytes().len() <= largest {
         return Some(queued);
     }

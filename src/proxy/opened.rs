@@ -110,7 +110,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
     if let Some(header) = live.frames.framer().header() {
         intake.set_lang(header);
     }
-    let opened = Opened {
+    let opened = Box::new(Opened {
         gate: Arc::clone(gate),
         side,
         first,
@@ -132,7 +132,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
         renewals: JoinSet::new(),
         trust,
         check: Instant::now(),
-    };
+    });
     gate.routes_to(side).spawn(opened.run());
     Some(())
 }
@@ -147,12 +147,13 @@ fn largest(config: &Config, side: Side, pair: &DomainPair, live: &Live) -> usize
 }
 
 impl Opened {
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         let end = loop {
             match self.carry().await {
                 Ok(end) => break end,
                 Err(failure) => {
-                    if let Err(failure) = self.resume(failure).await {
+                    // Rare and large: it is not to be part of each stream.
+                    if let Err(failure) = Box::pin(self.resume(failure)).await {
                         break End::Broken(failure);
                     }
                 }
@@ -166,7 +167,7 @@ impl Opened {
         self.registered = None;
         // What was admitted goes on its way.
         self.intake.finish(self.live.wire.input()).await;
-        let Self { lanes, mut live, side, first, gate, mut intake, .. } = self;
+        let Self { lanes, mut live, side, first, gate, mut intake, .. } = *self;
         let pairs = lanes.len();
         let (whole, ended) = lanes.end(&mut live.wire, &end);
         gate.settle(side, ended);

@@ -75,21 +75,24 @@ async fn prove_again(
     let mut unanswered = 0;
     loop {
         let (refusal, is_answer) = match dialback {
-            Some((key, id)) => match dial_back(gate, asker, pair, key.clone(), id.clone()).await {
-                Ok(confirmed) if confirmed.hides(before) => {
-                    let detail = "by its server's certificate nobody can say";
-                    (Refusal::error(StanzaCondition::RemoteServerTimeout, detail), false)
+            Some((key, id)) => {
+                match Box::pin(dial_back(gate, asker, pair, key.clone(), id.clone())).await {
+                    Ok(confirmed) if confirmed.hides(before) => {
+                        let detail = "by its server's certificate nobody can say";
+                        (Refusal::error(StanzaCondition::RemoteServerTimeout, detail), false)
+                    }
+                    Ok(confirmed) => match confirmed.recalled(gate, asker, pair) {
+                        Ok(proof) => return Ok(proof),
+                        Err((refusal, is_unanswered)) => (refusal, !is_unanswered),
+                    },
+                    Err(refusal) => {
+                        let silence =
+                            VerifyOutcome::Error(Some(StanzaCondition::RemoteServerTimeout));
+                        let is_answer = refusal.outcome != silence;
+                        (refusal, is_answer)
+                    }
                 }
-                Ok(confirmed) => match confirmed.recalled(gate, asker, pair) {
-                    Ok(proof) => return Ok(proof),
-                    Err((refusal, is_unanswered)) => (refusal, !is_unanswered),
-                },
-                Err(refusal) => {
-                    let silence = VerifyOutcome::Error(Some(StanzaCondition::RemoteServerTimeout));
-                    let is_answer = refusal.outcome != silence;
-                    (refusal, is_answer)
-                }
-            },
+            }
             None => match gate.accept_client(asker, Some(&pair.target), &pair.sender).await {
                 Ok(proof) => return Ok(proof),
                 Err(why) => {
@@ -120,7 +123,7 @@ async fn peer_pair(
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
         Err(why) => {
-            let mut confirmed = dial_back(gate, asker, pair, key, id).await?;
+            let mut confirmed = Box::pin(dial_back(gate, asker, pair, key, id)).await?;
             confirmed.silence = confirmed.silence.max(why.silence());
             if let (Unproven::Contradicted(why), false) = (why, confirmed.proof.is_strong()) {
                 return Err(Refusal::error(StanzaCondition::NotAcceptable, why));

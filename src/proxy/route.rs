@@ -74,7 +74,7 @@ pub(super) struct Route {
 #[derive(Debug)]
 enum Entrance {
     /// In the route, for no stream carries the pair.
-    Waiting(VecDeque<Queued>),
+    Waiting(VecDeque<Box<Queued>>),
     /// In the mailbox of the stream that does.
     Aboard(LaneId, mpsc::UnboundedSender<Call>),
     /// Nowhere: the route has ended.
@@ -109,18 +109,24 @@ struct Waiting {
 
 impl Queued {
     /// Some of the stanzas, in place of all; the others are done with.
-    pub(super) fn only(mut self, stanzas: Routable) -> Self {
+    pub(super) fn only(mut self: Box<Self>, stanzas: Routable) -> Box<Self> {
         let gone = self.stanzas.stanzas().saturating_sub(stanzas.stanzas());
         let bytes = self.stanzas.bytes().len().saturating_sub(stanzas.bytes().len());
         drop(self.place.split(gone, bytes));
-        Self { stanzas, ..self }
+        self.stanzas = stanzas;
+        self
     }
 
     /// The first of the stanzas and the others, each with their place.
-    pub(super) fn split(mut self, first: Routable, others: Routable) -> (Self, Self) {
+    pub(super) fn split(
+        mut self: Box<Self>,
+        first: Routable,
+        others: Routable,
+    ) -> (Box<Self>, Box<Self>) {
         let mut place = self.place.split(others.stanzas(), others.bytes().len());
         place.told = self.place.told.take();
-        (Self { stanzas: first, ..self }, Self { stanzas: others, place })
+        self.stanzas = first;
+        (self, Box::new(Self { stanzas: others, place }))
     }
 }
 
@@ -290,7 +296,7 @@ impl Route {
         room: OwnedSemaphorePermit,
         share: Option<Share>,
         told: Option<oneshot::Sender<Infallible>>,
-    ) -> Queued {
+    ) -> Box<Queued> {
         let place = Place {
             room: Some(room),
             share,
@@ -301,10 +307,10 @@ impl Route {
         };
         self.waiting.stanzas.fetch_add(place.stanzas, Ordering::Relaxed);
         self.waiting.bytes.fetch_add(place.bytes, Ordering::Relaxed);
-        Queued { stanzas, place }
+        Box::new(Queued { stanzas, place })
     }
 
-    fn enter(&self, queued: Queued) -> Result<(), NotTaken> {
+    fn enter(&self, queued: Box<Queued>) -> Result<(), NotTaken> {
         let mut entrance = self.entrance();
         match &mut *entrance {
             Entrance::Closed => return Err(NotTaken::Ended(queued.stanzas)),
@@ -339,7 +345,7 @@ impl Route {
         &self,
         lane: LaneId,
         calls: mpsc::UnboundedSender<Call>,
-    ) -> VecDeque<Queued> {
+    ) -> VecDeque<Box<Queued>> {
         let mut entrance = self.entrance();
         let waiting = match std::mem::replace(&mut *entrance, Entrance::Aboard(lane, calls)) {
             Entrance::Waiting(queue) => queue,
@@ -367,7 +373,7 @@ impl Route {
     }
 
     /// Puts back what was taken out, before all that came since.
-    pub(super) fn requeue(&self, mut unsent: VecDeque<Queued>) {
+    pub(super) fn requeue(&self, mut unsent: VecDeque<Box<Queued>>) {
         let mut entrance = self.entrance();
         match &mut *entrance {
             Entrance::Waiting(queue) => {
@@ -397,7 +403,7 @@ impl Route {
     }
 
     /// Ends the route: what waits in it.
-    fn close(&self, failure: &Arc<Failure>) -> VecDeque<Queued> {
+    fn close(&self, failure: &Arc<Failure>) -> VecDeque<Box<Queued>> {
         let entrance = std::mem::replace(&mut *self.entrance(), Entrance::Closed);
         self.ended(failure);
         match entrance {

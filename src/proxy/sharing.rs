@@ -106,7 +106,7 @@ pub(super) struct Registered {
 pub(super) struct Join {
     pair: DomainPair,
     identity: Identity,
-    boarding: Option<Boarding>,
+    boarding: Option<Box<Boarding>>,
     /// Held while we open a stream that others may wait for.
     opening: Option<Guard>,
     waited: bool,
@@ -132,7 +132,7 @@ impl Sharing {
     ///
     /// # Errors
     /// The boarding again, if there is none.
-    pub(super) fn board_return(&self, boarding: Boarding) -> Result<(), Boarding> {
+    pub(super) fn board_return(&self, boarding: Box<Boarding>) -> Result<(), Box<Boarding>> {
         // Our header there declares English.
         let lang = boarding.route.lang().map(|lang| &**lang);
         if !matches!(lang, None | Some("en")) {
@@ -239,7 +239,7 @@ impl Join {
         gate: &Gate,
         pair: &DomainPair,
         lang: Option<Arc<str>>,
-        boarding: Boarding,
+        boarding: Box<Boarding>,
     ) -> Self {
         let services = gate.services();
         let certificate = gate
@@ -266,7 +266,7 @@ impl Join {
     }
 
     /// The boarding, unless it was used up by joining.
-    pub(super) fn into_boarding(self) -> Option<Boarding> {
+    pub(super) fn into_boarding(self) -> Option<Box<Boarding>> {
         self.boarding
     }
 
@@ -356,8 +356,8 @@ impl Join {
     }
 
     fn call(&mut self, shared: &Shared, proof: Proof) -> bool {
-        let Some(boarding) = self.boarding.take() else { return false };
-        let boarding = Boarding { proof: Some(proof), ..boarding };
+        let Some(mut boarding) = self.boarding.take() else { return false };
+        boarding.proof = Some(proof);
         match shared.calls.send(Call::Board(boarding)) {
             Ok(()) => true,
             // It ended just now.

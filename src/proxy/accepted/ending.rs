@@ -134,7 +134,7 @@ impl Leg {
 
     /// Last words, and the one line that tells the stream's story. What is left of it, if the peer
     /// may resume it.
-    pub(super) async fn finish(mut self, end: End) -> Option<Parked> {
+    pub(super) async fn finish(mut self: Box<Self>, end: End) -> Option<Parked> {
         let stall = CLOSE_WAIT.min(self.gate.config().limits.write_stall);
         // What was admitted goes on its way.
         self.intake.finish(self.wire.input()).await;

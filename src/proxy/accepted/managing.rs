@@ -161,7 +161,7 @@ impl Leg {
     /// So many were not sent.
     pub(super) fn end_returning(&mut self, h: Option<u32>) -> Result<(), TooHigh> {
         match (self.returning.take(), h) {
-            (Some(returning), h) => parked::end(&self.gate, returning, h),
+            (Some(returning), h) => parked::end(&self.gate, *returning, h),
             (None, Some(h)) => {
                 let mut sent = self.managing.as_ref().map_or(Sent::default(), Managing::sent);
                 sent.acknowledge(h).map(drop)

@@ -21,7 +21,7 @@ pub(super) struct Parked {
     pub(super) gate: Arc<Gate>,
     pub(super) session: Session,
     pub(super) _parking: Parking,
-    pub(super) returning: Option<Returning>,
+    pub(super) returning: Option<Box<Returning>>,
     /// What went to the peer, if nothing went on the last connection.
     pub(super) sent: Sent,
     /// How many stanzas came.
@@ -39,7 +39,7 @@ impl Parked {
         };
         let h = takeover.as_ref().map(|takeover| takeover.h);
         let outcome = match (self.returning, h) {
-            (Some(returning), h) => end(&self.gate, returning, h),
+            (Some(returning), h) => end(&self.gate, *returning, h),
             (None, Some(h)) => self.sent.acknowledge(h).map(drop),
             (None, None) => Ok(()),
         };

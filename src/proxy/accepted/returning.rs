@@ -40,7 +40,7 @@ impl Returning {
 }
 
 /// The next call of a route. Cancel-safe; never without a way back.
-pub(super) async fn call(returning: &mut Option<Returning>) -> Option<Call> {
+pub(super) async fn call(returning: &mut Option<Box<Returning>>) -> Option<Call> {
     match returning {
         Some(returning) => returning.lanes.call().await,
         None => pending().await,
@@ -61,7 +61,7 @@ impl Leg {
             if let Some(managing) = managing {
                 lanes.manage(managing.sent(), most);
             }
-            Returning { lanes, offers: Vec::new() }
+            Box::new(Returning { lanes, offers: Vec::new() })
         });
         let calls = returning.lanes.handle().clone();
         // Whatever failed before: here is a way.
@@ -86,13 +86,14 @@ impl Leg {
         }
     }
 
-    fn board(&mut self, boarding: Boarding) {
+    fn board(&mut self, mut boarding: Box<Boarding>) {
         let pair = boarding.route.pair().clone();
         let proof = self.machine.grant_of(&pair.reversed()).map(|grant| grant.proof().clone());
         let allowed = proof.as_ref().is_some_and(|proof| self.may_return(&pair, proof).is_ok());
         let largest = largest(&self.gate.config(), &pair, self.machine.largest_stanza());
         let Some(returning) = &mut self.returning else { return };
-        let lane = returning.lanes.board(Boarding { proof, ..boarding });
+        boarding.proof = proof;
+        let lane = returning.lanes.board(boarding);
         returning.lanes.bound(lane, largest);
         if !allowed || self.closing.is_some() {
             returning.lanes.leave(lane, End::Missed);

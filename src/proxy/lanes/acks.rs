@@ -48,7 +48,7 @@ pub(super) struct Unacked {
     /// Where it ends in the output.
     pub(super) end: u64,
     pub(super) lane: LaneId,
-    pub(super) queued: Queued,
+    pub(super) queued: Box<Queued>,
     /// How many of its stanzas are acknowledged.
     pub(super) known: u32,
 }
@@ -73,7 +73,7 @@ impl Acks {
     }
 
     /// A batch is put, and ends there in the output.
-    pub(super) fn put(&mut self, end: u64, lane: LaneId, queued: Queued, now: Instant) {
+    pub(super) fn put(&mut self, end: u64, lane: LaneId, queued: Box<Queued>, now: Instant) {
         let bytes = queued.stanzas.bytes().len();
         if self.unacked.is_empty() {
             self.progress = now;

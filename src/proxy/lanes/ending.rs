@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Boarding, Call, End, Lane, LaneId, Lanes, Queued, Returned, Stage, acks::Unacked};
+use super::{Call, End, Lane, LaneId, Lanes, Queued, Returned, Stage, acks::Unacked};
 use crate::{
     auth::{Proof, ledger::Routable},
     net::wire::Wire,
@@ -36,9 +36,9 @@ impl Lanes {
     pub(in crate::proxy) fn interrupt(&mut self, wire: &mut Wire) -> bool {
         let (written, most) = (wire.written_total(), wire.written_at_most());
         self.settle(written);
-        let mut unsent: HashMap<LaneId, VecDeque<Queued>> = HashMap::new();
+        let mut unsent: HashMap<LaneId, VecDeque<Box<Queued>>> = HashMap::new();
         let mut cut = None;
-        let mut put_back = |end: u64, id: LaneId, rest: Queued| {
+        let mut put_back = |end: u64, id: LaneId, rest: Box<Queued>| {
             cut.get_or_insert(end - rest.stanzas.bytes().len() as u64);
             unsent.entry(id).or_default().push_back(rest);
         };
@@ -105,7 +105,7 @@ impl Lanes {
         }
         let mut uncertain = std::mem::take(&mut self.uncertain);
         let Some(acks) = self.acks.take() else { return Ok(uncertain) };
-        let mut unsent: HashMap<LaneId, VecDeque<Queued>> = HashMap::new();
+        let mut unsent: HashMap<LaneId, VecDeque<Box<Queued>>> = HashMap::new();
         for Unacked { lane: id, queued, known, .. } in acks.unacked {
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.in_flight -= 1;
@@ -128,7 +128,7 @@ impl Lanes {
     }
 
     /// Puts stanzas back before all that wait; those of a lane that leaves, into its route.
-    fn put_back(&mut self, unsent: HashMap<LaneId, VecDeque<Queued>>) {
+    fn put_back(&mut self, unsent: HashMap<LaneId, VecDeque<Box<Queued>>>) {
         for (id, mut queue) in unsent {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             if matches!(lane.stage, Stage::Leaving(_)) {
@@ -162,8 +162,8 @@ impl Lanes {
             }
         }
         // Their proofs are of the former connection.
-        for Boarding { back, .. } in std::mem::take(&mut self.boarding) {
-            let _ = back.send(Returned { end: End::Missed, progress: true });
+        for boarding in std::mem::take(&mut self.boarding) {
+            let _ = boarding.back.send(Returned { end: End::Missed, progress: true });
         }
         self.live = live;
         self.turns.clear();
@@ -213,9 +213,9 @@ impl Lanes {
                 Call::Board(boarding) => self.boarding.push_back(boarding),
             }
         }
-        for Boarding { back, .. } in std::mem::take(&mut self.boarding) {
+        for boarding in std::mem::take(&mut self.boarding) {
             // A route that is gone needs no answer.
-            let _ = back.send(Returned { end: End::Missed, progress: false });
+            let _ = boarding.back.send(Returned { end: End::Missed, progress: false });
         }
         let mut ended = Ended::default();
         let outcome = self.resolve(h).or_else(|too_high| {
@@ -234,7 +234,12 @@ impl Lanes {
 
 /// The stanzas of a batch that ended at `end` of the output, behind the first `known`: those that
 /// were wholly written, and those that were not.
-fn divide(queued: Queued, end: u64, known: u32, written: u64) -> (Option<Queued>, Option<Queued>) {
+fn divide(
+    queued: Box<Queued>,
+    end: u64,
+    known: u32,
+    written: u64,
+) -> (Option<Box<Queued>>, Option<Box<Queued>>) {
     let begin = end - queued.stanzas.bytes().len() as u64;
     let sent = usize::try_from(written.saturating_sub(begin)).unwrap_or(usize::MAX);
     match pieces::divided(&queued.stanzas, known, sent) {

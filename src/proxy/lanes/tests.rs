@@ -49,9 +49,12 @@ impl Pair {
         self.route.try_send(self.batch(numbers)).unwrap();
     }
 
-    fn boarding(&self) -> (Boarding, oneshot::Receiver<Returned>) {
+    fn boarding(&self) -> (Box<Boarding>, oneshot::Receiver<Returned>) {
         let (back, returned) = oneshot::channel();
-        (Boarding { route: Arc::clone(&self.route), proof: None, trust: 0, back }, returned)
+        (
+            Box::new(Boarding { route: Arc::clone(&self.route), proof: None, trust: 0, back }),
+            returned,
+        )
     }
 
     /// Its lane, open.
