@@ -76,7 +76,12 @@ fn frame(limits: Limits, data: &[u8], cuts: &[usize]) -> (Tokens, Option<Fault>)
     for &end in cuts.iter().chain([&data.len()]) {
         loop {
             match framer.next(&data[start..end]) {
-                Ok(None) => break,
+                Ok(None) => {
+                    if start == end {
+                        framer.rest();
+                    }
+                    break;
+                }
                 Ok(Some(Token { len, kind })) => {
                     assert!(len > 0 && len <= end - start, "a token of {len} bytes");
                     tokens.push((kind, data[start..start + len].to_vec()));

@@ -377,11 +377,13 @@ impl Wire {
         self.input = BytesMut::new();
     }
 
-    /// Gives the buffer back when nothing is in it.
-    pub fn shrink(&mut self) {
-        if self.input.is_empty() {
+    /// Gives the buffer back when nothing is in it. Whether that is so.
+    pub fn shrink(&mut self) -> bool {
+        let empty = self.input.is_empty();
+        if empty {
             self.input = BytesMut::new();
         }
+        empty
     }
 
     /// Ends the connection: writes all within `stall`, sends close_notify and FIN, and waits a

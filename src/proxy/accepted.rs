@@ -394,7 +394,8 @@ impl Leg {
         for action in actions {
             match action {
                 Action::Send(text) => self.say(&text),
-                Action::StartTls(to) => self.starttls(to).await?,
+                // What happens once a stream is not to make each wait larger.
+                Action::StartTls(to) => Box::pin(self.starttls(to)).await?,
                 Action::Restart => {
                     self.frames = Frames::new(&self.gate.config().limits);
                     // The pairs of the stream before are over.
@@ -438,7 +439,7 @@ impl Leg {
                     self.judge_return();
                 }
                 Action::Manage { resumable } => self.manage(resumable),
-                Action::Resume(former) => self.resume(former).await?,
+                Action::Resume(former) => Box::pin(self.resume(former)).await?,
                 Action::AckWanted => {
                     let handled = self.intake.receipts().map_or(0, |receipts| receipts.answer());
                     self.answer(handled);
@@ -471,8 +472,8 @@ impl Leg {
             return Err(End::Broken("bytes in the clear behind <starttls/>".into()));
         };
         let how = Accept::StartTls { to: to.as_ref() };
-        let handshake = Box::pin(accept_tls(&self.gate, socket, how, deadline));
-        let (wire, facts) = handshake.await.map_err(End::Broken)?;
+        let handshake = accept_tls(&self.gate, socket, how, deadline).await;
+        let (wire, facts) = handshake.map_err(End::Broken)?;
         self.before_tls += self.wire.read_total();
         self.wire = wire;
         self.frames = Frames::new(&config.limits);

@@ -51,7 +51,7 @@ pub(super) struct Live {
     /// The connection.
     pub(super) wire: Wire,
     /// Where the peer was reached; none for the legacy server.
-    pub(super) endpoint: Option<Endpoint>,
+    pub(super) endpoint: Option<Box<Endpoint>>,
     /// What proves the other end's domain.
     pub(super) proof: Option<Proof>,
     /// Whose answer is missing, by which more might be proven.
@@ -239,7 +239,7 @@ pub(super) async fn ask(
         return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
     };
     let (proof, silence) = (live.proof.take(), live.silence);
-    let found_securely = live.endpoint.as_ref().is_some_and(Endpoint::is_found_securely);
+    let found_securely = live.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_found_securely());
     live.wire.put(writer::FOOTER.as_bytes());
     gate.tracker().spawn(live.wire.close(FAREWELL));
     match reached {

@@ -84,6 +84,11 @@ impl Framer {
         self.token(buf).inspect_err(|&fault| self.progress = Progress::Broken(fault))
     }
 
+    /// Lets go of memory that only the next token needs: for when nothing is left to be read.
+    pub fn rest(&mut self) {
+        self.scanner.rest();
+    }
+
     /// The stream's header, once it has been found.
     #[must_use]
     pub fn header(&self) -> Option<&Arc<Header>> {

@@ -35,12 +35,15 @@ impl Leg {
                 Ok(Some(token)) => {
                     self.partial = None;
                     self.intake.hand_over(self.wire.input());
-                    self.token(token).await?;
+                    // Seldom, beside stanzas.
+                    Box::pin(self.token(token)).await?;
                 }
                 Err(fault) => return Err(self.unreadable(fault)),
             }
         }
-        self.wire.shrink();
+        if self.wire.shrink() {
+            self.frames.framer().rest();
+        }
         Ok(())
     }
 

@@ -49,7 +49,7 @@ impl Job<'_> {
         let frames = Frames::new(&self.config.limits);
         let mut live = Live {
             wire,
-            endpoint: endpoint.cloned(),
+            endpoint: endpoint.cloned().map(Box::new),
             proof: None,
             silence: None,
             shown: None,

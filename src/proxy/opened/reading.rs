@@ -35,7 +35,9 @@ impl Opened {
                 }
             }
         }
-        self.live.wire.shrink();
+        if self.live.wire.shrink() {
+            self.live.frames.framer().rest();
+        }
         Ok(())
     }
 

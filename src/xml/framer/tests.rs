@@ -26,7 +26,13 @@ pub(in crate::xml) fn run(
     for end in cuts.into_iter().chain([bytes.len()]) {
         loop {
             match framer.next(&bytes[start..end]) {
-                Ok(None) => break,
+                Ok(None) => {
+                    // as those do that have read all
+                    if start == end {
+                        framer.rest();
+                    }
+                    break;
+                }
                 Ok(Some(Token { len, kind })) => {
                     assert!(len > 0 && len <= end - start);
                     tokens.push((kind, bytes[start..start + len].to_vec()));

@@ -223,6 +223,15 @@ impl Scanner {
         self.pos = 0;
     }
 
+    /// Lets go of memory, between tokens.
+    pub(super) fn rest(&mut self) {
+        if self.state == State::Outside {
+            self.attributes = Vec::new();
+            self.open = Vec::new();
+            self.declarations = Vec::new();
+        }
+    }
+
     /// The start tag of the first-level element that was found last.
     pub(super) fn first(&self) -> Tag {
         self.first
