@@ -1,8 +1,10 @@
 //! `fedgate run`: the process around the gate.
 
 use std::{
+    num::NonZeroUsize,
     path::Path,
     process::ExitCode,
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -47,17 +49,27 @@ pub(super) struct Run {
     /// privileges one is kept: to listen on ports below 1024.
     #[arg(long, value_name = "USER[:GROUP]", env = "FEDGATE_USER")]
     user: Option<Account>,
+    /// Threads that carry streams. By default half as many as there are processors, at least one: the
+    /// other half is the old server's, and streams that stay on one thread cost less.
+    #[arg(long, value_name = "COUNT", env = "FEDGATE_WORKERS")]
+    workers: Option<NonZeroUsize>,
 }
 
 impl Run {
     /// Runs until a signal ends it.
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let left = privileges::settle(self.user.as_ref())?;
-        run(&self.dir.config, left)
+        run(&self.dir.config, left, self.workers.unwrap_or_else(half))
     }
 }
 
-fn run(dir: &Path, left: Left) -> anyhow::Result<ExitCode> {
+/// Half of the processors that this process may use.
+fn half() -> NonZeroUsize {
+    let all = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(all / 2).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn run(dir: &Path, left: Left, workers: NonZeroUsize) -> anyhow::Result<ExitCode> {
     let watcher = Watcher::new(dir, []);
     let loaded = match config::load(dir) {
         Ok(loaded) => loaded,
@@ -76,6 +88,7 @@ fn run(dir: &Path, left: Left) -> anyhow::Result<ExitCode> {
         warn!("runs as root, which it does not need: name another user by --user");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers.get())
         .enable_all()
         .build()
         .context("start the runtime")?;

@@ -239,7 +239,8 @@ pub(super) async fn ask(
         return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
     };
     let (proof, silence) = (live.proof.take(), live.silence);
-    let found_securely = live.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_found_securely());
+    let found_securely =
+        live.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_found_securely());
     live.wire.put(writer::FOOTER.as_bytes());
     gate.tracker().spawn(live.wire.close(FAREWELL));
     match reached {

@@ -224,7 +224,7 @@ impl Opened {
         let gate = Arc::clone(&self.gate);
         // Kept over all events: each costs a lock to set up.
         let mut changed = pin!(next_change(gate.subscribe()));
-        let mut limits = gate.config().limits.clone();
+        let mut config = gate.config();
         let closed = self.live.shown.as_ref().map(|shown| shown.end().clone()).unwrap_or_default();
         let mut closed = pin!(closed.cancelled());
         let mut stopped = pin!(gate.stopping(self.side));
@@ -250,9 +250,9 @@ impl Opened {
             if self.lanes.is_leaving() && !self.holds() {
                 return Ok(self.parting.clone());
             }
-            let stalls = self.live.wire.stalls_at(limits.write_stall);
-            let keepalive = self.keepalive(&limits);
-            let patience = self.patience(&limits);
+            let stalls = self.live.wire.stalls_at(config.limits.write_stall);
+            let keepalive = self.keepalive(&config.limits);
+            let patience = self.patience(&config.limits);
             let acks = self.lanes.ack_deadline(patience);
             let deadlines =
                 stalls.into_iter().chain(keepalive).chain(acks).chain(self.hold).chain(awaits);
@@ -300,7 +300,7 @@ impl Opened {
                 () = &mut stopped, if !self.stopping => self.stopping = true,
                 generation = &mut changed => {
                     changed.set(next_change(generation));
-                    limits = gate.config().limits.clone();
+                    config = gate.config();
                     self.judge();
                 },
                 () = alarm.at(deadline) => {
