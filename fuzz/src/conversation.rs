@@ -63,6 +63,7 @@ rules:
   - { match: [evil.example, '*.evil.example'], allow: none, reason: spam }
   - { match: strict.example, level: trusted }
   - { match: old.example, level: permissive }
+  - { match: other.example, compat: { stream_management: off } }
 ";
 
 /// Ours are `montague.example`, its rooms and, on another legacy server, `verona.example`.
@@ -231,9 +232,9 @@ impl Ear {
         elements
     }
 
-    /// The stream ends, with these last words.
-    pub(crate) fn end(&mut self, farewell: &[u8]) {
-        self.hear(farewell);
+    /// The stream ends, with these last words; what elements they were.
+    pub(crate) fn end(&mut self, farewell: &[u8]) -> Vec<(ElementName, Element)> {
+        let elements = self.hear(farewell);
         if !self.stream.is_empty() {
             if !self.stream.ends_with(FOOTER.as_bytes()) {
                 self.stream.extend_from_slice(FOOTER.as_bytes());
@@ -242,6 +243,7 @@ impl Ear {
             assert!(reading.complete, "{}\n{reading:?}", String::from_utf8_lossy(&self.stream));
         }
         *self = Self::new();
+        elements
     }
 }
 

@@ -12,14 +12,23 @@
 //!          posh, pin                             f    and not waited for any more
 //! o        it is, for another domain             n    its target is proven again
 //! x        it proves nothing                     w    policy withdraws a pair that comes
+//! s        so many stanzas are sent              b    the connection breaks, so many of them not
+//! F        before all else: a former stream           written, and if the stream can be resumed
+//!          is to be resumed, the argument             there is another
+//!          says which
 //! ```
+
+mod managing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use fedgate::{
     auth::Proof,
     config::policy::Level,
-    stream::{Authentication, Failure, Initiating, Purpose, Setup, Step, VerifyOutcome},
+    stream::{
+        Authentication, Failure, Initiating, Purpose, Resumption, Setup, Step, TooHigh,
+        VerifyOutcome,
+    },
     xml::{Element, ElementName, writer::StreamLimits},
     xmpp::{Domain, DomainPair, Side},
 };
@@ -27,6 +36,7 @@ use fedgate::{
 use super::{
     certificates::{By, Certificates},
     conversation::{CONFIGS, Ear, Event, Input, Piece, domain, events, keys, pair, restart_ids},
+    management::{self, Outgoing, Resumable},
 };
 
 const QUESTION: &str = "an-id";
@@ -34,15 +44,24 @@ const QUESTION: &str = "an-id";
 /// One conversation.
 pub fn run(data: &[u8]) {
     let Some((&settings, script)) = data.split_first() else { return };
-    let mut end = End::new(settings);
-    for event in events(script) {
+    restart_ids();
+    let events = events(script);
+    let former = match events.first() {
+        Some(Event::Happens(b'F', argument)) => Some(management::former(*argument)),
+        _ => None,
+    };
+    let mut end = End::new(settings, former);
+    for event in events {
         let outcome = match event {
             Event::Bytes(bytes) => end.read(bytes),
             Event::Happens(letter, argument) => end.happens(letter, argument),
         };
         if let Err(failure) = outcome {
             let farewell = end.machine.farewell(&failure);
-            end.ear.end(&farewell);
+            let last_words = end.ear.end(&farewell);
+            if let Some(too_high) = end.too_high {
+                management::assert_too_high(&last_words, too_high);
+            }
             return;
         }
         if end.closed {
@@ -54,6 +73,7 @@ pub fn run(data: &[u8]) {
 
 /// The machine and what stands around it, with what has to be true.
 struct End {
+    settings: u8,
     machine: Initiating,
     setup: Setup,
     input: Input,
@@ -76,11 +96,23 @@ struct End {
     inbound: BTreeSet<DomainPair>,
     /// The element that just came.
     came: Option<(ElementName, Element)>,
+    /// The stream that is to be resumed, and that the other end was asked for it.
+    former: Option<Resumable>,
+    resuming: bool,
+    /// Stream management is offered, asked for, such that the stream can be resumed, and on.
+    offered: bool,
+    managed: bool,
+    resumable: bool,
+    counting: bool,
+    resumption: Option<Resumption>,
+    outgoing: Outgoing,
+    /// How many stanzas came since it is on.
+    received: u32,
+    too_high: Option<TooHigh>,
 }
 
 impl End {
-    fn new(settings: u8) -> Self {
-        restart_ids();
+    fn new(settings: u8, former: Option<Resumable>) -> Self {
         let bit = |n: u8| settings >> n & 1 == 1;
         let side = if bit(0) { Side::Legacy } else { Side::Peer };
         let secret = match side {
@@ -102,10 +134,11 @@ impl End {
             secret,
             management: bit(4),
             resumption: bit(5),
-            former: None,
+            former: former.as_ref().map(Resumable::wanted),
             lang: bit(5).then(|| "en".into()),
         };
         let mut end = Self {
+            settings,
             machine: Initiating::new(setup.clone()),
             input: Input::new(&CONFIGS[0]),
             ear: Ear::new(),
@@ -122,6 +155,16 @@ impl End {
             further: BTreeMap::new(),
             inbound: BTreeSet::new(),
             came: None,
+            former,
+            resuming: false,
+            offered: false,
+            managed: false,
+            resumable: false,
+            counting: false,
+            resumption: None,
+            outgoing: Outgoing::default(),
+            received: 0,
+            too_high: None,
             setup,
         };
         if !end.wants_tls {
@@ -147,6 +190,9 @@ impl End {
             let outcome = match piece {
                 Piece::Header(header) => self.machine.header(&header, &mut out),
                 Piece::Element(name, element) => {
+                    if name == ElementName::StreamFeatures {
+                        self.offered = self.tls && management::is_offered_by(&element);
+                    }
                     let outcome = self.machine.element(name, &element, &mut out);
                     came = Some((name, element));
                     outcome
@@ -157,6 +203,9 @@ impl End {
             self.came = came;
             self.act(out);
             outcome?;
+            if let Some(too_high) = self.too_high {
+                return Err(Failure::malformed(&too_high.into()));
+            }
             self.look();
             if self.wants_tls {
                 self.closed = !self.input.is_empty();
@@ -175,6 +224,9 @@ impl End {
             let of_jid = |jid: &str| Domain::parse(fedgate::xmpp::jid::domainpart(jid).unwrap());
             assert_eq!(of_jid(from).as_ref(), Ok(&pair.sender));
             assert_eq!(of_jid(to).as_ref(), Ok(&pair.target));
+        }
+        if self.counting {
+            self.received = self.received.wrapping_add(1);
         }
         Ok(())
     }
@@ -237,6 +289,14 @@ impl End {
                 gone.iter().for_each(|pair| assert!(self.inbound.remove(pair)));
                 Ok(())
             }
+            b's' if self.opened && self.managed => {
+                self.outgoing.put(argument);
+                Ok(())
+            }
+            b'b' => {
+                self.breaks(argument);
+                return Ok(());
+            }
             _ => Ok(()),
         };
         self.act(out);
@@ -276,10 +336,10 @@ impl End {
                     assert_eq!(outcome == VerifyOutcome::Valid, is_valid);
                     self.done = true;
                 }
-                Step::Managed(_) | Step::Unmanaged | Step::Acknowledged(_) => {
-                    assert!(self.setup.management)
-                }
-                Step::AckWanted => {}
+                Step::Managed(resumption) => self.is_managed(resumption),
+                Step::Unmanaged => self.is_unmanaged(),
+                Step::AckWanted => self.tell(),
+                Step::Acknowledged(h) => self.acknowledged(h),
                 Step::Answered(pair, outcome) => {
                     let with_proof = self.further.remove(&pair).expect("it was asked for");
                     let answer = self.answer(ElementName::DbResult, &pair);
@@ -318,6 +378,8 @@ impl End {
                 assert!(self.tls || !needs_tls, "a key in the clear");
                 self.asked = true;
             }
+            ElementName::SmEnable => self.asks_to_manage(element),
+            ElementName::SmResume => self.asks_to_resume(element),
             _ => {}
         }
     }
@@ -336,6 +398,7 @@ impl End {
                 assert_eq!(answer.attr("type"), Some("valid"));
             }
         }
+        self.is_resumed();
         self.opened = true;
         if self.bidi {
             self.inbound.insert(self.setup.pair.reversed());
@@ -350,5 +413,9 @@ impl End {
         assert_eq!(self.machine.is_bidirectional(), self.bidi);
         assert_eq!(self.machine.proof().is_some(), self.proven);
         assert!(!self.machine.stage().is_empty());
+        assert_eq!(self.machine.is_managed(), self.managed);
+        let awaits = self.managed && self.resumable && !self.counting;
+        assert_eq!(self.machine.awaits_resumption(), awaits);
+        assert_eq!(self.machine.resumed().is_some(), self.opened && self.former.is_some());
     }
 }

@@ -15,5 +15,6 @@ pub mod receiving;
 mod certificates;
 mod chance;
 mod conversation;
+mod management;
 #[path = "../../src/xml/oracle/reading.rs"]
 mod reading;

@@ -10,7 +10,13 @@
 //!           pin; the argument says which one      n  as many quarters of an hour have passed
 //! o         it is, with a proof of another domain w  policy withdraws a pair
 //! i e       it is: invalid, an error              k  a right question about a key of ours
+//! s         so many stanzas go to the peer        b  the connection breaks, so many of them not
+//!                                                    written, and the peer opens another
 //! ```
+//!
+//! The peer may resume the streams `sm0` to `sm2`, and those that broke; `sm3` is another's.
+
+mod managing;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -18,27 +24,30 @@ use fedgate::{
     auth::{Proof, TlsFacts},
     config::{model::Config, policy::Query},
     stream::{
-        Action, Authentication, Challenge, Fault, Question, Receiving, Refusal, Verdict,
+        Action, Authentication, Challenge, Fault, Question, Receiving, Refusal, TooHigh, Verdict,
         VerifyOutcome,
     },
     xml::{
-        ElementName,
+        Element, ElementName,
         writer::{self, FOOTER},
     },
-    xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition},
+    xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition, ns},
 };
 use rustls::pki_types::UnixTime;
 
+use self::managing::Managing;
 use super::{
     certificates::{By, Certificates, NOW},
     conversation::{
         CONFIGS, Ear, Event, Input, Piece, domain, events, ids, keys, pair, restart_ids,
     },
+    management::{self, Outgoing, Resumable},
 };
 
 /// One conversation.
 pub fn run(data: &[u8]) {
     let Some((&settings, script)) = data.split_first() else { return };
+    restart_ids();
     let mut end = End::new(settings);
     for event in events(script) {
         let outcome = match event {
@@ -47,7 +56,14 @@ pub fn run(data: &[u8]) {
         };
         if let Err(fault) = outcome {
             let farewell = end.machine.farewell(&fault);
-            end.ear.end(&farewell);
+            let last_words = end.ear.end(&farewell);
+            let [.., (ElementName::StreamError, error)] = &last_words[..] else {
+                panic!("{last_words:?}")
+            };
+            assert!(error.child(ns::STREAM_ERRORS, fault.condition().as_str()).is_some());
+            if let Some(too_high) = end.too_high {
+                management::assert_too_high(&last_words, too_high);
+            }
             return;
         }
         if end.closed {
@@ -61,6 +77,7 @@ pub fn run(data: &[u8]) {
 
 /// The machine and what stands around it, with what has to be true.
 struct End {
+    settings: u8,
     machine: Receiving,
     side: Side,
     config: Arc<Config>,
@@ -76,6 +93,19 @@ struct End {
     tls: bool,
     /// What the certificate was found to prove on this stream, or the one before.
     certified: Option<Domain>,
+    /// What SASL has shown of the peer.
+    external: Option<Domain>,
+    /// Stanzas are acknowledged, under this SM-ID if the stream can be resumed.
+    managed: bool,
+    session: Option<(String, Domain)>,
+    outgoing: Outgoing,
+    /// How many stanzas came since.
+    received: u32,
+    too_high: Option<TooHigh>,
+    /// What may be resumed, and by whom.
+    sessions: Vec<(Resumable, Domain)>,
+    /// What it just wants.
+    managing: Vec<Managing>,
     /// What was just answered well.
     proven: Option<Question>,
     /// The pairs that it may carry.
@@ -85,12 +115,13 @@ struct End {
 
 impl End {
     fn new(settings: u8) -> Self {
-        restart_ids();
         let side = if settings & 1 == 0 { Side::Peer } else { Side::Legacy };
         let config = Arc::clone(&CONFIGS[usize::from(settings >> 2) % CONFIGS.len()]);
         let machine = Receiving::new(side, Arc::clone(&config), keys(), ids)
             .from_address(IpAddr::from([192, 0, 2, 1]));
+        let whose = |number| domain(if number == 3 { 4 } else { 1 });
         let mut end = Self {
+            settings,
             machine,
             side,
             input: Input::new(&config),
@@ -103,6 +134,14 @@ impl End {
             closed: false,
             tls: false,
             certified: None,
+            external: None,
+            managed: false,
+            session: None,
+            outgoing: Outgoing::default(),
+            received: 0,
+            too_high: None,
+            sessions: (0..4).map(|n| (management::former(n), whose(n))).collect(),
+            managing: Vec::new(),
             proven: None,
             authorized: BTreeSet::new(),
             now: NOW,
@@ -137,6 +176,7 @@ impl End {
         self.input.push(bytes);
         while let Some((piece, len)) = self.input.next()? {
             let mut out = Vec::new();
+            let expected = self.expected(&piece);
             let outcome = match &piece {
                 Piece::Header(header) => self.machine.header(header, &mut out),
                 Piece::Element(name, element) => self.machine.element(*name, element, &mut out),
@@ -150,7 +190,9 @@ impl End {
             let bytes: usize = said.iter().map(Vec::len).sum();
             assert!(bytes <= 4096 + 8 * len, "{bytes} bytes for {len}");
             self.answers(&piece, &said);
+            self.as_expected(expected, &said, &outcome);
             outcome?;
+            self.manage()?;
             if self.closed {
                 return Ok(());
             }
@@ -171,6 +213,7 @@ impl End {
         let of_jid = |jid: &str| Domain::parse(fedgate::xmpp::jid::domainpart(jid).unwrap());
         assert_eq!(of_jid(from).as_ref(), Ok(&pair.sender));
         assert_eq!(of_jid(to).as_ref(), Ok(&pair.target));
+        self.received = self.received.wrapping_add(1);
         Ok(())
     }
 
@@ -217,9 +260,18 @@ impl End {
                 self.key(argument);
                 Ok(())
             }
+            b's' if self.managed => {
+                self.outgoing.put(argument);
+                Ok(())
+            }
+            b'b' => {
+                self.breaks(argument);
+                return Ok(());
+            }
             _ => Ok(()),
         };
         self.act(out);
+        assert_eq!(self.managing, []);
         outcome?;
         self.look();
         Ok(())
@@ -322,7 +374,8 @@ impl End {
                     self.ear.end(b"");
                 }
                 Action::Restart => {
-                    assert!(self.tls && self.certified.is_some());
+                    assert!(self.tls && self.certified.is_some() && !self.managed);
+                    self.external.clone_from(&self.certified);
                     self.input.restart();
                     self.ear.end(b"");
                     self.streams += 1;
@@ -335,10 +388,10 @@ impl End {
                     assert!(self.is_proven(&pair, true) && self.authorized.contains(&pair));
                 }
                 Action::Withdrawn(pair, _) => assert!(self.authorized.remove(&pair)),
-                Action::Manage { .. } | Action::Resume(_) => {
-                    assert!(self.side == Side::Peer && self.tls);
-                }
-                Action::AckWanted | Action::Acknowledged(_) => {}
+                Action::Manage { resumable } => self.managing.push(Managing::Enable { resumable }),
+                Action::Resume(former) => self.managing.push(Managing::Resume(former)),
+                Action::AckWanted => self.managing.push(Managing::Tell),
+                Action::Acknowledged(h) => self.managing.push(Managing::Acknowledge(h)),
                 Action::Close => self.closed = true,
             }
         }
@@ -392,9 +445,14 @@ impl End {
         assert_eq!(grants, self.authorized);
         assert!(grants.len() <= self.config.limits.pairs_per_stream);
         assert_eq!(self.machine.is_authorized(), !grants.is_empty());
+        assert_eq!(self.machine.is_managed(), self.managed);
+        assert!(!self.machine.may_be_managed() || self.machine.is_bidirectional() && !self.managed);
+        let identity =
+            self.machine.identity().map(|(peer, us)| DomainPair::new(peer.clone(), us.clone()));
+        assert_eq!(identity, self.identity());
     }
 
-    fn said(&self, said: &[Vec<u8>]) -> Vec<(ElementName, fedgate::xml::Element)> {
+    fn said(&self, said: &[Vec<u8>]) -> Vec<(ElementName, Element)> {
         let mut ear = Ear::new();
         let mut header = Vec::new();
         writer::StreamHeader::default().write(&mut header);
@@ -403,8 +461,7 @@ impl End {
     }
 
     /// No key is called valid that is not, and no request is granted without a proof.
-    fn answers(&mut self, piece: &Piece, said: &[Vec<u8>]) {
-        self.look();
+    fn answers(&self, piece: &Piece, said: &[Vec<u8>]) {
         let Piece::Element(name, asked) = piece else { return };
         for (answer, element) in self.said(said) {
             if element.attr("type") != Some("valid") {

@@ -42,17 +42,10 @@ pub fn folded(localpart: &str) -> Cow<'_, str> {
     if localpart.is_ascii() {
         return Cow::Owned(localpart.to_ascii_lowercase());
     }
-    // UTS 46 maps as nodeprep does, but for these two (deviation characters)
-    let mapper = Uts46MapperBorrowed::new();
-    let mut text = String::with_capacity(localpart.len());
-    for c in mapper.map_normalize(localpart.chars()) {
-        match c {
-            'ß' => text.push_str("ss"),
-            'ς' => text.push('σ'),
-            c => text.push(c),
-        }
-    }
-    Cow::Owned(text)
+    // UTS 46 maps as nodeprep does, but for these (deviation characters). They go first, for a mark
+    // behind one may become one character with what it is mapped to.
+    let text = localpart.replace(['ß', 'ẞ'], "ss").replace('ς', "σ");
+    Cow::Owned(Uts46MapperBorrowed::new().map_normalize(text.chars()).collect())
 }
 
 #[cfg(test)]
@@ -74,11 +67,29 @@ mod tests {
         {
             assert_eq!(folded(spelling), "guest", "{spelling}");
         }
-        for (a, b) in [("Jürgen", "ju\u{308}rgen"), ("STRASSE", "straße"), ("ΣΑΣ", "σας")] {
+        for (a, b) in [
+            ("Jürgen", "ju\u{308}rgen"),
+            ("STRASSE", "straße"),
+            ("STRASSE", "STRAẞE"),
+            ("ΣΑΣ", "σας"),
+            // the mark goes with the letter that the sharp s became
+            ("asś", "aß\u{301}"),
+            ("asṣ", "aẞ\u{ad}\u{323}"),
+        ] {
             assert_eq!(folded(a), folded(b));
         }
         assert_ne!(folded("guest"), folded("guest1"));
         assert_ne!(folded("jurgen"), folded("jürgen"));
+    }
+
+    #[test]
+    fn what_is_folded_stays_as_it_is() {
+        for c in '\u{80}'..='\u{1ffff}' {
+            for text in [format!("{c}"), format!("{c}\u{301}")] {
+                let once = folded(&text);
+                assert_eq!(folded(&once), once, "{text:?}");
+            }
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Initiating {
             }
             (State::Open, Said::Enabled(resumption)) if is_asked => {
                 self.management.is_on = true;
-                out.push(Step::Managed(resumption.filter(|_| self.setup.resumption)));
+                out.push(Step::Managed(resumption.filter(|_| self.management.is_resumable)));
                 Ok(())
             }
             (State::Open, Said::Failed(_)) if is_asked => {

@@ -4,7 +4,7 @@ use super::{Action, Outcome, Receiving, say};
 use crate::{
     stream::{Fault, management::Said},
     xml::{Element, ElementName, writer},
-    xmpp::{Domain, Side, StreamCondition},
+    xmpp::{Domain, DomainPair, Side, StreamCondition},
 };
 
 impl Receiving {
@@ -30,12 +30,12 @@ impl Receiving {
             }
             Said::Enable { resume } => {
                 self.managed = true;
-                let resumable = resume && self.external.is_some();
+                let resumable = resume && self.identity().is_some();
                 out.push(Action::Manage { resumable });
                 Ok(())
             }
             // Only SASL shows that it is who opened the former stream (attack A-23).
-            Said::Resume(_) if self.external.is_none() => {
+            Said::Resume(_) if self.identity().is_none() => {
                 out.push(say(|out| writer::sm_failed(out, "item-not-found")));
                 self.ignore()
             }
@@ -76,10 +76,13 @@ impl Receiving {
         self.bidi && !self.managed && self.offers_management()
     }
 
-    /// Who the peer is by SASL EXTERNAL, and whom it speaks to: only the same may resume the stream.
+    /// Who the peer is by SASL EXTERNAL, and whom it speaks to, as long as that pair is authorized:
+    /// only the same may resume the stream.
     #[must_use]
     pub fn identity(&self) -> Option<(&Domain, &Domain)> {
-        Some((self.external.as_ref()?.domain(), self.names.to.as_ref()?))
+        let (peer, us) = (self.external.as_ref()?.domain(), self.names.to.as_ref()?);
+        let pair = DomainPair::new(peer.clone(), us.clone());
+        self.ledger.get(&pair).map(|_| (peer, us))
     }
 
     /// Whether the peer may have its stanzas acknowledged.

@@ -75,6 +75,7 @@ fn behind_dialback_it_is_asked_for_by_the_features_of_before() {
     let valid = format!("<db:result from='{PEER}' to='{US}' type='valid'/>");
     assert_eq!(end.xml(&valid), "enable opened(dialback)");
     assert!(end.machine.is_managed());
+    assert_eq!(end.xml(RESUMABLE), "managed", "nobody asked that it can be resumed");
 }
 
 #[test]

@@ -57,6 +57,26 @@ fn only_who_is_proven_by_sasl_resumes_a_stream() {
 }
 
 #[test]
+fn who_was_authorized_by_sasl_resumes_nothing_when_that_is_withdrawn() {
+    // A-23, SM-7
+    let both = || {
+        authorized(peer_in("authorized by EXTERNAL"), "rooms.capulet.example", "montague.example")
+    };
+    let mut end = both();
+    assert_eq!(end.xml(RESUME), "resume(s 4)");
+    let by_sasl = |end: &mut Accepting| {
+        let gone = end.machine.withdraw(|grant| grant.pair().sender.as_str() != "capulet.example");
+        assert_eq!(gone.unwrap().len(), 1);
+        assert!(end.machine.identity().is_none());
+    };
+    by_sasl(&mut end);
+    assert_eq!(end.xml(RESUME), "failed(item-not-found)");
+    let mut end = both();
+    by_sasl(&mut end);
+    assert_eq!(end.xml(RESUMABLE), "manage()");
+}
+
+#[test]
 fn a_managed_stream_is_not_authenticated_anew() {
     let auth = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>";
     let mut end = behind_tls(true);
