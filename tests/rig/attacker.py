@@ -8,12 +8,14 @@ input: `stop` ends it. Events go to standard output as JSON lines; `crowd.py` is
 import asyncio
 import itertools
 import json
+import os
 import resource
 import socket
 import ssl
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 AT_ONCE = 200  # connections being opened
@@ -26,6 +28,8 @@ STARTTLS = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
 # a TLS record of a ClientHello that says it is longer than what comes
 HELLO = b"\x16\x03\x01\x02\x00" + b"\x01\x00\x01\xfc\x03\x03" + bytes(40)
 ENDED = (ConnectionError, asyncio.IncompleteReadError, TimeoutError, OSError)
+
+AUTOGROUP = Path("/proc/self/autogroup")
 
 counted: Counter[str] = Counter()
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -387,7 +391,17 @@ MANNERS: dict[str, Callable[[Crowd, int], Awaitable[None]]] = {
 }
 
 
+def _stand_back() -> None:
+    """In earnest strangers have machines of their own: what they need to attack is no part of what the
+    honest feel. So they get only what nobody else wants here, as a program of an idle group too, for
+    the kernel shares the processors between the groups of sessions before it does within one."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    if AUTOGROUP.exists():
+        AUTOGROUP.write_text("19")
+
+
 if __name__ == "__main__":
+    _stand_back()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     asyncio.run(Crowd(json.loads(sys.argv[1])).run())

@@ -38,8 +38,7 @@ class Crowd:
     @classmethod
     async def gather(cls, scene: Scene, node: Node, **plan: Any) -> "Crowd":
         """Starts one."""
-        # in earnest they have machines of their own
-        words = node.inside("nice", sys.executable, "-B", str(ATTACKER), json.dumps(plan))
+        words = node.inside(sys.executable, "-B", str(ATTACKER), json.dumps(plan))
         process = await Process.start(
             f"crowd {plan['manner']}",
             words,
