@@ -8,14 +8,12 @@ input: `stop` ends it. Events go to standard output as JSON lines; `crowd.py` is
 import asyncio
 import itertools
 import json
-import os
 import resource
 import socket
 import ssl
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 AT_ONCE = 200  # connections being opened
@@ -28,8 +26,6 @@ STARTTLS = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
 # a TLS record of a ClientHello that says it is longer than what comes
 HELLO = b"\x16\x03\x01\x02\x00" + b"\x01\x00\x01\xfc\x03\x03" + bytes(40)
 ENDED = (ConnectionError, asyncio.IncompleteReadError, TimeoutError, OSError)
-
-AUTOGROUP = Path("/proc/self/autogroup")
 
 counted: Counter[str] = Counter()
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -74,7 +70,7 @@ class Crowd:
         try:
             await self.manner(self, number)
         except ENDED:
-            pass
+            counted["cut short"] += 1
         counted["done"] += 1
 
     def address(self, number: int) -> str:
@@ -273,6 +269,7 @@ async def xml(crowd: Crowd, number: int) -> None:
                 writer.write(piece)
                 counted["bytes"] += len(piece)
                 await writer.drain()
+                await asyncio.sleep(0)  # the others too, however fast it is taken
         except ENDED:
             pass
         found = _condition(await end)
@@ -365,6 +362,7 @@ async def deaf(crowd: Crowd, number: int) -> None:
             writer.write(question * 50)
             counted["asked"] += 50
             await writer.drain()
+            await asyncio.sleep(0)  # or nobody hears of the end
     finally:
         counted["holding"] -= 1
         writer.transport.abort()
@@ -391,17 +389,7 @@ MANNERS: dict[str, Callable[[Crowd, int], Awaitable[None]]] = {
 }
 
 
-def _stand_back() -> None:
-    """In earnest strangers have machines of their own: what they need to attack is no part of what the
-    honest feel. So they get only what nobody else wants here, as a program of an idle group too, for
-    the kernel shares the processors between the groups of sessions before it does within one."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    if AUTOGROUP.exists():
-        AUTOGROUP.write_text("19")
-
-
 if __name__ == "__main__":
-    _stand_back()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     asyncio.run(Crowd(json.loads(sys.argv[1])).run())

@@ -10,6 +10,7 @@ _LINE = re.compile(r"\b(s2s(?:in|out)[0-9a-f]+)\s+\w+\s+(.*)")
 _SENDING = re.compile(r"Sending\[\w+\]: <(\w+)[^>]*?(?: id=['\"]([^'\"]*)['\"][^>]*)?>")
 _RECEIVED = re.compile(r"Received\[s2s\w+\]: <(?:message|presence|iq)\b[^>]*? id=['\"]([^'\"]*)['\"]")
 _ACKED = re.compile(r"#queue = -?\d+ \(acked: (\d+)\)")
+_ENDED = re.compile(r"Destroying (?:incoming|outgoing) session ")
 _STANZAS = ("message", "presence", "iq")
 
 
@@ -27,9 +28,10 @@ class Stream:
 class PeerLog:
     """All of them; stanzas by their ids."""
 
-    streams: dict[str, Stream] = field(default_factory=dict)
+    streams: list[Stream] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     read: set[str] = field(default_factory=set)
+    _open: dict[str, Stream] = field(default_factory=dict)  # by names, which are used again
 
     @classmethod
     def of(cls, path: Path, wanted: Callable[[str], bool]) -> "PeerLog":
@@ -45,22 +47,27 @@ class PeerLog:
     @property
     def acked(self) -> set[str]:
         """What the other end has acknowledged."""
-        return {each for s in self.streams.values() for each in s.counted[: s.acked]}
+        return {each for s in self.streams for each in s.counted[: s.acked]}
 
     @property
     def uncounted(self) -> set[str]:
         """What Prosody wrote before it counted, so that it never knows what became of it."""
-        return {each for stream in self.streams.values() for each in stream.before}
+        return {each for stream in self.streams for each in stream.before}
 
     def _take(self, name: str, text: str, wanted: Callable[[str], bool]) -> None:
         if received := _RECEIVED.match(text):
             if wanted(received[1]):
                 self.read.add(received[1])
         elif acked := _ACKED.match(text):
-            self.streams[name].acked += int(acked[1])
+            self._open[name].acked += int(acked[1])
+        elif _ENDED.match(text):
+            self._open.pop(name, None)
         elif sending := _SENDING.match(text):
             what, stanza = sending.groups()
-            stream = self.streams.setdefault(name, Stream())
+            stream = self._open.get(name)
+            if stream is None:
+                stream = self._open[name] = Stream()
+                self.streams.append(stream)
             if what in ("enable", "enabled"):
                 stream.counts = True
             elif what in _STANZAS:

@@ -5,6 +5,7 @@ RIG_CUTS and RIG_STANZAS make it long, RIG_SEED repeats the events of another ru
 """
 
 import asyncio
+import json
 import os
 import random
 from collections import Counter
@@ -217,6 +218,8 @@ class Cuts:
         self._arrived_out()
         out = Way(made, self.came, numbers["bounced"]["out"])
         into = Way(self.sent, numbers["arrived"]["in"], self.back)
+        arrived = self.gate.home.with_name("arrived.json")  # for whoever looks into a failure
+        arrived.write_text(json.dumps({"out": [out.came, out.back], "in": [into.came, into.back]}))
         read, acked = {_id(each) for each in log.read}, _ids(log.acked)
         problems = [
             *out.problems(),
@@ -249,7 +252,7 @@ class Cuts:
             yield f"{acked} acknowledged, but the peer has read {len(read)}, {len(way.both)} bounced"
         if lost := way.missing - read:
             yield f"{len(lost)} lost: {sorted(lost)[:5]}"
-        if disorder := _disorder(way.came):
+        if disorder := _disorder(way.kept):
             yield f"{disorder} arrived out of order"
         if not read >= set(way.came):
             yield "the peer's log does not say what it has read"
@@ -265,7 +268,7 @@ class Cuts:
             yield f"of {len(acked)} acknowledged {len(acked - set(way.came))} did not arrive"
         # the peer's own order, be it as it may
         place = {number: at for at, number in enumerate(wire)}
-        if disorder := _disorder([place[number] for number in way.came]):
+        if disorder := _disorder([place[number] for number in way.kept]):
             yield f"{disorder} arrived in another order than the peer sent them"
         if lost := self._count("fedgate_errors_lost_total"):
             yield f"{lost} errors lost"
@@ -277,6 +280,9 @@ class Way:
     def __init__(self, made: int, came: list[int], back: list[int]) -> None:
         self.made, self.came, self.back = made, came, back
         self.both = set(came) & set(back)
+        # What came back may still arrive, from the buffers of a connection that one end has given up.
+        self.kept = [number for number in came if number not in self.both]
+        self.late = _disorder(came) - _disorder(self.kept)
         self.missing = set(range(made)) - set(came) - set(back)
 
     def problems(self) -> Iterator[str]:
@@ -288,7 +294,7 @@ class Way:
     def __str__(self) -> str:
         return (
             f"{self.made} sent, {len(self.came)} arrived, {len(self.back)} came back, {len(self.both)}"
-            f" of them had arrived, {len(self.missing)} neither"
+            f" of them had arrived, {self.late} after later ones, {len(self.missing)} neither"
         )
 
 
