@@ -70,7 +70,7 @@ class Crowd:
         try:
             await self.manner(self, number)
         except ENDED:
-            pass
+            counted["cut short"] += 1
         counted["done"] += 1
 
     def address(self, number: int) -> str:
@@ -269,6 +269,7 @@ async def xml(crowd: Crowd, number: int) -> None:
                 writer.write(piece)
                 counted["bytes"] += len(piece)
                 await writer.drain()
+                await asyncio.sleep(0)  # the others too, however fast it is taken
         except ENDED:
             pass
         found = _condition(await end)
@@ -361,6 +362,7 @@ async def deaf(crowd: Crowd, number: int) -> None:
             writer.write(question * 50)
             counted["asked"] += 50
             await writer.drain()
+            await asyncio.sleep(0)  # or nobody hears of the end
     finally:
         counted["holding"] -= 1
         writer.transport.abort()

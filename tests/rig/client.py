@@ -41,6 +41,7 @@ class Client:
     process: Process
     full: str = ""
     events: list[dict[str, Any]] = field(default_factory=list)
+    gone: bool = False
     _reader: asyncio.Task[None] | None = None
 
     @classmethod
@@ -144,11 +145,13 @@ class Client:
 
     def _must_run(self) -> None:
         self.process.must_run()
-        if any(event["event"] in ("disconnected", "failed-auth") for event in self.events):
+        if self.gone:
             raise Died(f"{self.jid} was disconnected\n{tail(self.process.log)}")
 
     async def _collect(self) -> None:
         _, stdout = self.process.pipes
         assert stdout is not None
         while line := await stdout.readline():
-            self.events.append(json.loads(line))
+            event = json.loads(line)
+            self.events.append(event)
+            self.gone = self.gone or event["event"] in ("disconnected", "failed-auth")

@@ -3,7 +3,6 @@ other all the while, and a fedgate between them."""
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .ca import Authority
+from .crowd import STRICT
 from .gate import LEGACY_PORT, LOCAL_PORT, PUBLIC_PORT, Gate, GateSettings
 from .gatelog import GateLog
 from .gauge import MIB, Gauge, Sample
@@ -24,8 +24,6 @@ PEER_ADDRESS = "10.77.0.31"
 PING_SECONDS = 0.01
 SETTLE_SECONDS = 60
 QUIET_SECONDS = 2
-# by hand, on a machine that does nothing else
-STRICT = bool(os.environ.get("RIG_STRICT"))
 SLOWER = 10
 
 

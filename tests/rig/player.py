@@ -137,6 +137,10 @@ class Traffic(Player):
         """From now on it sends so many messages a second, with so many bytes of text."""
         self._order("flow", word=word, sender=sender, target=target, rate=rate, size=size)
 
+    def push(self, word: str, count: int) -> None:
+        """It sends so many messages of a flow at once."""
+        self._order("push", word=word, count=count)
+
     def pace(self, rate: float) -> None:
         """Another pace for all flows."""
         self._order("pace", rate=rate)
@@ -156,6 +160,10 @@ class Traffic(Player):
     async def accounts(self) -> Event:
         """What became of the messages of its flows, and of those that arrived."""
         return await self._ask("accounts")
+
+    async def numbers(self) -> Event:
+        """The same by number: which came back, and which arrived, in their order."""
+        return await self._ask("numbers")
 
     async def _ask(self, what: str) -> Event:
         self._questions += 1

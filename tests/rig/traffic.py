@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import time
+from array import array
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -29,6 +30,11 @@ class Flow:
         self.sender, self.target, self.rate, self.size = sender, target, rate, size
         self.made = 0
         self.bounced: set[int] = set()
+        self.bounced_again = 0
+
+    def came_back(self, number: int) -> None:
+        self.bounced_again += number in self.bounced
+        self.bounced.add(number)
 
 
 class Arrivals:
@@ -36,6 +42,7 @@ class Arrivals:
 
     def __init__(self) -> None:
         self.seen = bytearray()
+        self.order = array("I")
         self.arrived = self.doubled = self.disordered = 0
         self.last = -1
 
@@ -46,6 +53,7 @@ class Arrivals:
             self.doubled += 1
             return
         self.seen[number] = 1
+        self.order.append(number)
         self.arrived += 1
         if number < self.last:
             self.disordered += 1
@@ -100,11 +108,15 @@ class Traffic(Server):
                 self.flows[word] = Flow(**arguments)
                 if self._pushing is None:
                     self._pushing = self.start(self._push())
+            case "push":
+                self._batch(arguments["word"], self.flows[arguments["word"]], arguments["count"])
             case "pace":
                 for flow in self.flows.values():
                     flow.rate = arguments["rate"]
             case "accounts":
                 report(event="accounts", reference=arguments["reference"], **self._accounts())
+            case "numbers":
+                report(event="numbers", reference=arguments["reference"], **self._numbers())
             case "deafen":
                 self.deaf = True
                 for stream in self._streams:
@@ -117,7 +129,7 @@ class Traffic(Server):
     def unsent(self, stanzas: list[str]) -> None:
         # as any server does, it gives them back to its users
         for word, number in re.findall(r" id='flow-(\w+)-(\d+)'", "".join(stanzas)):
-            self.flows[word].bounced.add(int(number))
+            self.flows[word].came_back(int(number))
         for number in re.findall(r" id='ping-(\d+)'", "".join(stanzas)):
             self.pings.pop(number, None)
             self.refused += 1
@@ -137,7 +149,7 @@ class Traffic(Server):
             case "flow":
                 word, _, number = rest.rpartition("-")
                 if failed and word in self.flows:
-                    self.flows[word].bounced.add(int(number))
+                    self.flows[word].came_back(int(number))
                 elif not failed:
                     self.arrivals.setdefault(word, Arrivals()).add(int(number))
             case "pong":
@@ -208,6 +220,14 @@ class Traffic(Server):
                 word: [arrivals.arrived, arrivals.doubled, arrivals.disordered]
                 for word, arrivals in self.arrivals.items()
             },
+        }
+
+    def _numbers(self) -> dict[str, Any]:
+        """The same, message by message."""
+        return {
+            "bounced": {word: sorted(flow.bounced) for word, flow in self.flows.items()},
+            "bounced_again": {word: flow.bounced_again for word, flow in self.flows.items()},
+            "arrived": {word: list(came.order) for word, came in self.arrivals.items()},
         }
 
     async def _down(self, seconds: float) -> None:

@@ -10,7 +10,7 @@ from ..process import Process
 
 CLIENT_PORT = 5222
 PASSWORD = "sesame"
-USERS = ("alice", "bob", "carol")
+USERS = ("alice", "bob", "carol", "user")  # the last is whom scripted servers write to
 
 
 @dataclass(frozen=True)
