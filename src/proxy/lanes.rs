@@ -10,10 +10,8 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use futures_channel::mpsc;
+use tokio::{sync::oneshot, time::Instant};
 
 use self::acks::Acks;
 pub(super) use self::ending::Ended;
@@ -43,6 +41,9 @@ pub(super) enum Call {
     /// Stanzas of a lane.
     Stanzas(LaneId, Box<Queued>),
 }
+
+/// Where calls are put. It holds no memory while nothing is in it, for most streams are silent.
+pub(super) type Mailbox = mpsc::UnboundedSender<Call>;
 
 /// A route that wants its pair carried.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ pub(super) enum End {
 /// The lanes of one stream.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    handle: mpsc::UnboundedSender<Call>,
+    handle: Mailbox,
     calls: mpsc::UnboundedReceiver<Call>,
     /// Taken out of the mailbox and not looked at yet.
     boarding: VecDeque<Box<Boarding>>,
@@ -101,7 +102,7 @@ pub(super) struct Lanes {
     /// Put on the wire and not known to be written: where each ends in the output.
     writing: VecDeque<(u64, LaneId, Box<Queued>)>,
     /// With stream management: what is put on the wire and not acknowledged, in place of `writing`.
-    acks: Option<Acks>,
+    acks: Option<Box<Acks>>,
     /// Behind the end of the connection: what nobody knows of whether it was written.
     uncertain: Vec<Routable>,
     /// Stanzas of others that were delivered and are not counted yet.
@@ -149,7 +150,7 @@ pub(super) enum Stage {
 impl Lanes {
     /// No lanes; `live` is what the operator sees of the stream.
     pub(super) fn new(live: Option<LiveStream>) -> Self {
-        let (handle, calls) = mpsc::unbounded_channel();
+        let (handle, calls) = mpsc::unbounded();
         Self {
             handle,
             calls,
@@ -168,7 +169,7 @@ impl Lanes {
     }
 
     /// The stream's mailbox.
-    pub(super) fn handle(&self) -> &mpsc::UnboundedSender<Call> {
+    pub(super) fn handle(&self) -> &Mailbox {
         &self.handle
     }
 
@@ -176,7 +177,7 @@ impl Lanes {
     pub(super) async fn call(&mut self) -> Option<Call> {
         match self.boarding.pop_front() {
             Some(boarding) => Some(Call::Board(boarding)),
-            None => self.calls.recv().await,
+            None => self.calls.recv().await.ok(),
         }
     }
 
@@ -226,10 +227,10 @@ impl Lanes {
     }
 
     /// Takes a pair aboard that is not yet asked for.
-    pub(super) fn board(&mut self, boarding: Box<Boarding>) -> LaneId {
+    pub(super) fn board(&mut self, boarding: Boarding) -> LaneId {
         self.last += 1;
         let id = LaneId(self.last);
-        let Boarding { route, proof, back, .. } = *boarding;
+        let Boarding { route, proof, back, .. } = boarding;
         self.lanes.insert(
             id,
             Box::new(Lane {
@@ -338,7 +339,7 @@ impl Lanes {
     #[must_use]
     pub(super) fn fill(&mut self, wire: &mut Wire) -> Vec<Routable> {
         let large = self.put_while(wire, |wire, acks| {
-            wire.has_room() && acks.as_ref().is_none_or(Acks::has_room)
+            wire.has_room() && acks.as_ref().is_none_or(|acks| acks.has_room())
         });
         self.ask_for_acks(wire);
         large
@@ -347,7 +348,7 @@ impl Lanes {
     fn put_while(
         &mut self,
         wire: &mut Wire,
-        room: impl Fn(&Wire, &Option<Acks>) -> bool,
+        room: impl Fn(&Wire, &Option<Box<Acks>>) -> bool,
     ) -> Vec<Routable> {
         let now = Instant::now();
         let mut large = Vec::new();
@@ -450,9 +451,8 @@ impl Lanes {
     }
 
     fn release(&mut self, id: LaneId) {
-        let leaves =
-            |lane: &Box<Lane>| lane.in_flight == 0 && matches!(lane.stage, Stage::Leaving(_));
-        if self.lanes.get(&id).is_some_and(leaves)
+        let leaves = |lane: &Lane| lane.in_flight == 0 && matches!(lane.stage, Stage::Leaving(_));
+        if self.lanes.get(&id).is_some_and(|lane| leaves(lane))
             && let Some(lane) = self.lanes.remove(&id)
         {
             if let Some(live) = &self.live {

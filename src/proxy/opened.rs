@@ -98,7 +98,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
     boarding.proof.clone_from(&live.proof);
     let first = boarding.route.pair().clone();
     let lang = boarding.route.lang().cloned();
-    let lane = lanes.board(boarding);
+    let lane = lanes.board(*boarding);
     lanes.bound(lane, largest(&gate.config(), side, &first, &live));
     if live.machine.is_managed() {
         lanes.manage(Sent::default(), gate.config().limits.unacknowledged);

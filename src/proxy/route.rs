@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
     time::timeout,
 };
 
@@ -24,7 +24,7 @@ use self::task::Task;
 use super::{
     backlog::{Backlog, Share},
     gate::Gate,
-    lanes::{Call, LaneId},
+    lanes::{Call, LaneId, Mailbox},
     reached::Limit,
     routes::RouteId,
     rules::decide,
@@ -76,7 +76,7 @@ enum Entrance {
     /// In the route, for no stream carries the pair.
     Waiting(VecDeque<Box<Queued>>),
     /// In the mailbox of the stream that does.
-    Aboard(LaneId, mpsc::UnboundedSender<Call>),
+    Aboard(LaneId, Mailbox),
     /// Nowhere: the route has ended.
     Closed,
 }
@@ -317,8 +317,8 @@ impl Route {
             Entrance::Waiting(queue) => queue.push_back(queued),
             Entrance::Aboard(lane, calls) => {
                 // A stream that is gone without having said so: the task of the route will see.
-                if let Err(mpsc::error::SendError(Call::Stanzas(_, queued))) =
-                    calls.send(Call::Stanzas(*lane, queued))
+                if let Err(unsent) = calls.unbounded_send(Call::Stanzas(*lane, queued))
+                    && let Call::Stanzas(_, queued) = unsent.into_inner()
                 {
                     *entrance = Entrance::Waiting([queued].into());
                 }
@@ -341,11 +341,7 @@ impl Route {
     }
 
     /// A stream carries the pair from now on and takes over what waits.
-    pub(super) fn board(
-        &self,
-        lane: LaneId,
-        calls: mpsc::UnboundedSender<Call>,
-    ) -> VecDeque<Box<Queued>> {
+    pub(super) fn board(&self, lane: LaneId, calls: Mailbox) -> VecDeque<Box<Queued>> {
         let mut entrance = self.entrance();
         let waiting = match std::mem::replace(&mut *entrance, Entrance::Aboard(lane, calls)) {
             Entrance::Waiting(queue) => queue,

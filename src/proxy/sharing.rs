@@ -16,18 +16,16 @@ use std::{
 };
 
 use dashmap::{DashMap, mapref::entry::Entry};
+use futures_channel::mpsc::TrySendError;
 use rustls::pki_types::CertificateDer;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use tracing::{debug, info};
 
 use super::{
     dial::{Endpoint, Live},
     gate::Gate,
     judge::Errand,
-    lanes::{Boarding, Call},
+    lanes::{Boarding, Call, Mailbox},
     rules::decide,
 };
 use crate::{
@@ -51,7 +49,7 @@ pub(super) struct Sharing {
     streams: DashMap<SocketAddr, Vec<Arc<Shared>>>,
     opening: DashMap<Place, Opening>,
     /// Bidirectional streams of peers, by the pairs that can be sent on them.
-    offers: DashMap<DomainPair, mpsc::UnboundedSender<Call>>,
+    offers: DashMap<DomainPair, Mailbox>,
     apart: DashMap<SocketAddr, Instant>,
 }
 
@@ -83,7 +81,7 @@ struct Opening {
 /// A stream that can carry more pairs.
 #[derive(Debug)]
 pub(super) struct Shared {
-    calls: mpsc::UnboundedSender<Call>,
+    calls: Mailbox,
     address: SocketAddr,
     tls: TargetTls,
     chain: Arc<[CertificateDer<'static>]>,
@@ -123,7 +121,7 @@ struct Guard {
 pub(super) struct Offer {
     gate: Arc<Gate>,
     pair: DomainPair,
-    calls: mpsc::UnboundedSender<Call>,
+    calls: Mailbox,
 }
 
 impl Sharing {
@@ -140,9 +138,9 @@ impl Sharing {
         }
         let offer = self.offers.get(boarding.route.pair()).map(|offer| offer.clone());
         let Some(calls) = offer else { return Err(boarding) };
-        match calls.send(Call::Board(boarding)) {
-            Err(mpsc::error::SendError(Call::Board(boarding))) => Err(boarding),
-            Ok(()) | Err(mpsc::error::SendError(Call::Stanzas(..))) => Ok(()),
+        match calls.unbounded_send(Call::Board(boarding)).map_err(TrySendError::into_inner) {
+            Err(Call::Board(boarding)) => Err(boarding),
+            Ok(()) | Err(Call::Stanzas(..)) => Ok(()),
         }
     }
 
@@ -167,7 +165,7 @@ impl Registered {
         live: &Live,
         pair: &DomainPair,
         identity: &Identity,
-        calls: mpsc::UnboundedSender<Call>,
+        calls: Mailbox,
     ) -> Option<Self> {
         let endpoint = live.endpoint.as_ref()?;
         if !decide(&gate.config(), pair, Direction::Outbound).multiplex() {
@@ -205,11 +203,7 @@ impl Drop for Registered {
 
 impl Offer {
     /// Routes of this pair may board by `calls`.
-    pub(super) fn new(
-        gate: &Arc<Gate>,
-        pair: DomainPair,
-        calls: mpsc::UnboundedSender<Call>,
-    ) -> Self {
+    pub(super) fn new(gate: &Arc<Gate>, pair: DomainPair, calls: Mailbox) -> Self {
         gate.sharing().offers.insert(pair.clone(), calls.clone());
         Self { gate: Arc::clone(gate), pair, calls }
     }
@@ -223,7 +217,7 @@ impl Offer {
 impl Drop for Offer {
     fn drop(&mut self) {
         let offers = &self.gate.sharing().offers;
-        offers.remove_if(&self.pair, |_, calls| calls.same_channel(&self.calls));
+        offers.remove_if(&self.pair, |_, calls| calls.same_receiver(&self.calls));
     }
 }
 
@@ -358,14 +352,14 @@ impl Join {
     fn call(&mut self, shared: &Shared, proof: Proof) -> bool {
         let Some(mut boarding) = self.boarding.take() else { return false };
         boarding.proof = Some(proof);
-        match shared.calls.send(Call::Board(boarding)) {
+        match shared.calls.unbounded_send(Call::Board(boarding)).map_err(TrySendError::into_inner) {
             Ok(()) => true,
             // It ended just now.
-            Err(mpsc::error::SendError(Call::Board(boarding))) => {
+            Err(Call::Board(boarding)) => {
                 self.boarding = Some(boarding);
                 false
             }
-            Err(mpsc::error::SendError(Call::Stanzas(..))) => false,
+            Err(Call::Stanzas(..)) => false,
         }
     }
 }

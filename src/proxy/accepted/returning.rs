@@ -93,7 +93,7 @@ impl Leg {
         let largest = largest(&self.gate.config(), &pair, self.machine.largest_stanza());
         let Some(returning) = &mut self.returning else { return };
         boarding.proof = proof;
-        let lane = returning.lanes.board(boarding);
+        let lane = returning.lanes.board(*boarding);
         returning.lanes.bound(lane, largest);
         if !allowed || self.closing.is_some() {
             returning.lanes.leave(lane, End::Missed);

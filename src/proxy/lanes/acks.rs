@@ -121,7 +121,7 @@ impl Lanes {
     /// From here on stanzas are acknowledged; so many count as sent before. No more is put than
     /// `most` bytes, until some are.
     pub(in crate::proxy) fn manage(&mut self, sent: Sent, most: usize) {
-        self.acks = Some(Acks::new(sent, most));
+        self.acks = Some(Box::new(Acks::new(sent, most)));
         self.show_unacknowledged();
     }
 

@@ -60,19 +60,18 @@ impl Pair {
     /// Its lane, open.
     fn open(&self, lanes: &mut Lanes) -> (LaneId, oneshot::Receiver<Returned>) {
         let (boarding, returned) = self.boarding();
-        let id = lanes.board(boarding);
+        let id = lanes.board(*boarding);
         lanes.open(id);
         (id, returned)
     }
 
     /// What waits in its route, which a stream takes.
     fn waiting(&self) -> String {
-        let (calls, _) = mpsc::unbounded_channel();
+        let (calls, _) = mpsc::unbounded();
         let waiting = self.route.board(LaneId(u64::MAX), calls);
-        let text =
-            |queued: &Box<Queued>| String::from_utf8(queued.stanzas.bytes().to_vec()).unwrap();
+        let text = |queued: &Queued| String::from_utf8(queued.stanzas.bytes().to_vec()).unwrap();
         let stanzas: u32 = waiting.iter().map(|queued| queued.stanzas.stanzas()).sum();
-        let found: String = waiting.iter().map(text).collect();
+        let found: String = waiting.iter().map(|queued| text(queued)).collect();
         assert_eq!(found.matches("<message").count(), stanzas as usize, "{found}");
         found
     }
@@ -277,15 +276,15 @@ fn who_boards_while_another_leaves_is_not_overlooked() {
     let (id, mut of_a) = a.open(&mut lanes);
     let [(b_boards, mut of_b), (c_boards, mut of_c)] = [b.boarding(), c.boarding()];
     b.send(0..1);
-    lanes.handle().send(Call::Board(b_boards)).unwrap();
+    lanes.handle().unbounded_send(Call::Board(b_boards)).unwrap();
     a.send(0..1);
-    lanes.handle().send(Call::Board(c_boards)).unwrap();
+    lanes.handle().unbounded_send(Call::Board(c_boards)).unwrap();
     lanes.leave(id, End::Done("left in a test"));
     assert!(matches!(of_a.try_recv().unwrap().end, End::Done(_)));
     assert_eq!(a.waiting(), a.texts(0..1));
     let Some(Call::Board(boarding)) = lanes.next_call() else { panic!("no call") };
     assert_eq!(boarding.route.pair(), b.route.pair());
-    let id = lanes.board(boarding);
+    let id = lanes.board(*boarding);
     lanes.ask(id);
     assert_eq!((lanes.outstanding(), lanes.answered(b.route.pair())), (1, Some(id)));
     assert_eq!(lanes.answered(b.route.pair()), None, "once");
@@ -305,8 +304,8 @@ fn pairs_that_were_not_yet_taken_come_back_with_the_reason() {
     let [a, b] = ['a', 'b'].map(Pair::new);
     let (mut lanes, mut wire) = (Lanes::new(None), Wire::unconnected());
     let [(waits, mut of_a), (asked, mut of_b)] = [a.boarding(), b.boarding()];
-    lanes.board(waits);
-    let id = lanes.board(asked);
+    lanes.board(*waits);
+    let id = lanes.board(*asked);
     lanes.ask(id);
     a.send(0..1);
     b.send(0..1);
@@ -321,7 +320,7 @@ fn a_request_that_left_is_not_answered_any_more() {
     let a = Pair::new('a');
     let mut lanes = Lanes::new(None);
     let (boarding, mut of_a) = a.boarding();
-    let id = lanes.board(boarding);
+    let id = lanes.board(*boarding);
     lanes.ask(id);
     lanes.leave(id, End::Missed);
     assert!(matches!(of_a.try_recv().unwrap().end, End::Missed));

@@ -25,7 +25,7 @@ impl Opened {
             Call::Board(boarding) => {
                 let pair = boarding.route.pair().clone();
                 let is_outdated = boarding.trust != self.trust;
-                let lane = self.lanes.board(boarding);
+                let lane = self.lanes.board(*boarding);
                 if is_outdated {
                     self.lanes.doubt(lane);
                 }

@@ -389,7 +389,7 @@ impl World {
         let (back, returned) = oneshot::channel();
         let route = Arc::clone(&of.route);
         let boarding = Box::new(Boarding { route, proof: None, trust: 0, back });
-        self.streams[stream].lanes.handle().send(Call::Board(boarding)).unwrap();
+        self.streams[stream].lanes.handle().unbounded_send(Call::Board(boarding)).unwrap();
         of.at = At::Stream(stream, None, returned);
     }
 
@@ -399,7 +399,7 @@ impl World {
                 Call::Stanzas(id, queued) => self.streams[stream].lanes.push(id, queued),
                 Call::Board(boarding) => {
                     let of = boarding.route.pair().clone();
-                    let id = self.streams[stream].lanes.board(boarding);
+                    let id = self.streams[stream].lanes.board(*boarding);
                     let of = self.pairs.iter_mut().find(|pair| pair.pair == of).unwrap();
                     match &mut of.at {
                         At::Stream(_, lane @ None, _) => *lane = Some(id),

@@ -10,6 +10,9 @@ use crate::stream::{Sent, TooHigh};
 /// Bytes that may be unacknowledged.
 const MOST: usize = 1500;
 
+/// A stanza, by its pair and its number there.
+type Numbered = (usize, u32);
+
 /// What is acknowledged on a stream.
 pub(super) struct Managed {
     /// The counter of the last that is acknowledged.
@@ -44,7 +47,7 @@ impl Managed {
     pub(super) fn interrupted(
         &mut self,
         got: Option<usize>,
-    ) -> (Option<Vec<(usize, u32)>>, Vec<(usize, u32)>) {
+    ) -> (Option<Vec<Numbered>>, Vec<Numbered>) {
         self.put.truncate(self.written.saturating_sub(self.acknowledged));
         let unknown: Vec<_> = self.put.iter().copied().collect();
         (got.map(|got| unknown.iter().take(got).copied().collect()), unknown)
