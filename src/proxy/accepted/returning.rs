@@ -74,26 +74,26 @@ impl Leg {
         let Some(returning) = &mut self.returning else { return };
         match call {
             Call::Stanzas(lane, queued) => returning.lanes.push(lane, queued),
-            Call::Board(boarding) => self.board(boarding),
+            Call::Board(boarding) => self.board(*boarding),
         }
         while let Some(returning) = &mut self.returning
             && let Some(call) = returning.lanes.next_call()
         {
             match call {
                 Call::Stanzas(lane, queued) => returning.lanes.push(lane, queued),
-                Call::Board(boarding) => self.board(boarding),
+                Call::Board(boarding) => self.board(*boarding),
             }
         }
     }
 
-    fn board(&mut self, mut boarding: Box<Boarding>) {
+    fn board(&mut self, mut boarding: Boarding) {
         let pair = boarding.route.pair().clone();
         let proof = self.machine.grant_of(&pair.reversed()).map(|grant| grant.proof().clone());
         let allowed = proof.as_ref().is_some_and(|proof| self.may_return(&pair, proof).is_ok());
         let largest = largest(&self.gate.config(), &pair, self.machine.largest_stanza());
         let Some(returning) = &mut self.returning else { return };
         boarding.proof = proof;
-        let lane = returning.lanes.board(*boarding);
+        let lane = returning.lanes.board(boarding);
         returning.lanes.bound(lane, largest);
         if !allowed || self.closing.is_some() {
             returning.lanes.leave(lane, End::Missed);
