@@ -69,7 +69,8 @@ impl Pair {
     fn waiting(&self) -> String {
         let (calls, _) = mpsc::unbounded_channel();
         let waiting = self.route.board(LaneId(u64::MAX), calls);
-        let text = |queued: &Queued| String::from_utf8(queued.stanzas.bytes().to_vec()).unwrap();
+        let text =
+            |queued: &Box<Queued>| String::from_utf8(queued.stanzas.bytes().to_vec()).unwrap();
         let stanzas: u32 = waiting.iter().map(|queued| queued.stanzas.stanzas()).sum();
         let found: String = waiting.iter().map(text).collect();
         assert_eq!(found.matches("<message").count(), stanzas as usize, "{found}");
