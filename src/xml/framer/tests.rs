@@ -404,6 +404,9 @@ fn xml_that_is_not_well_formed_is_refused() {
         (b"<message>&#xFFFFFFFF;</message>", F::BadReference),
         (b"<message>&#x10000000000000041;</message>", F::BadReference),
         (b"<message>&#;</message>", F::BadReference),
+        // nothing that could still come makes them good
+        (b"<message>&thing", F::ForeignEntity),
+        (b"<message>&23aa1", F::BadReference),
         (b"<message>&#x;</message>", F::BadReference),
         (b"<message>&#X41;</message>", F::BadReference),
         (b"<message>&#+65;</message>", F::BadReference),

@@ -12,7 +12,8 @@ pub(super) fn scan(buf: &[u8], start: usize, pos: &mut usize) -> Result<bool, Fa
     *pos += run;
     let body = buf.get(start..*pos).unwrap_or_default();
     let names_entity = body.first().is_some_and(|&b| b != b'#' && chars::is(b, chars::NAME_START));
-    if body.len() > MAX_LEN {
+    let most = if body.first() == Some(&b'#') { MAX_LEN } else { MAX_NAME };
+    if body.len() > most {
         return Err(if names_entity { Fault::ForeignEntity } else { Fault::BadReference });
     }
     match buf.get(*pos) {
@@ -74,5 +75,8 @@ pub(in crate::xml) fn normalise_value(raw: &str) -> Cow<'_, str> {
     Cow::Owned(value)
 }
 
-/// Bytes between `&` and `;`: room for any number of zeros that a sane writer pads with.
+/// Bytes between `&` and `;` of a number: room for as many zeros as a sane writer pads with.
 const MAX_LEN: usize = 32;
+
+/// The same of a name: those of XML's own entities have no more.
+const MAX_NAME: usize = 4;
