@@ -406,6 +406,8 @@ fn xml_that_is_not_well_formed_is_refused() {
         (b"<message>&#;</message>", F::BadReference),
         // nothing that could still come makes it good
         (b"<message>&23aa1", F::BadReference),
+        (b"<message>&#xs", F::BadReference),
+        (b"<message>&#1a", F::BadReference),
         (b"<message>&#x;</message>", F::BadReference),
         (b"<message>&#X41;</message>", F::BadReference),
         (b"<message>&#+65;</message>", F::BadReference),

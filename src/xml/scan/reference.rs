@@ -16,6 +16,9 @@ pub(super) fn scan(buf: &[u8], start: usize, pos: &mut usize) -> Result<bool, Fa
     if body.len() > most {
         return Err(if names_entity { Fault::ForeignEntity } else { Fault::BadReference });
     }
+    if !may_become_one(body) {
+        return Err(Fault::BadReference);
+    }
     match buf.get(*pos) {
         None => Ok(false),
         Some(b';') if expand(body).is_some() => {
@@ -24,6 +27,15 @@ pub(super) fn scan(buf: &[u8], start: usize, pos: &mut usize) -> Result<bool, Fa
         }
         Some(b';') if names_entity => Err(Fault::ForeignEntity),
         Some(_) => Err(Fault::BadReference),
+    }
+}
+
+/// Whether what has come of a number is digits; names are looked at when they are whole.
+fn may_become_one(body: &[u8]) -> bool {
+    match body {
+        [b'#', b'x', hex @ ..] => hex.iter().all(u8::is_ascii_hexdigit),
+        [b'#', decimal @ ..] => decimal.iter().all(u8::is_ascii_digit),
+        _ => true,
     }
 }
 
