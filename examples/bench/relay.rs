@@ -4,7 +4,7 @@
 //! Each connection that comes in leads to one that goes out. Whatever a read gave is written at
 //! once; nothing waits for more, and Nagle's algorithm is off.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread};
+use std::{env, net::SocketAddr, path::PathBuf, sync::Arc, thread};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -53,7 +53,10 @@ const BUFFER: usize = 64 * 1024;
 /// Serves until it is killed.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // As many threads as fedgate has.
-    let workers = (thread::available_parallelism()?.get() / 2).max(1);
+    let workers = match env::var("FEDGATE_WORKERS") {
+        Ok(count) => count.parse().context("FEDGATE_WORKERS")?,
+        Err(_) => thread::available_parallelism()?.get(),
+    };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     runtime.block_on(serve(arguments))

@@ -49,8 +49,8 @@ pub(super) struct Run {
     /// privileges one is kept: to listen on ports below 1024.
     #[arg(long, value_name = "USER[:GROUP]", env = "FEDGATE_USER")]
     user: Option<Account>,
-    /// Threads that carry streams. By default half as many as there are processors, at least one: the
-    /// other half is the old server's, and streams that stay on one thread cost less.
+    /// Threads that carry streams; by default as many as there are processors. Fewer cost less for the
+    /// same stanzas; with one, who floods fedgate delays others more.
     #[arg(long, value_name = "COUNT", env = "FEDGATE_WORKERS")]
     workers: Option<NonZeroUsize>,
 }
@@ -59,14 +59,13 @@ impl Run {
     /// Runs until a signal ends it.
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let left = privileges::settle(self.user.as_ref())?;
-        run(&self.dir.config, left, self.workers.unwrap_or_else(half))
+        run(&self.dir.config, left, self.workers.unwrap_or_else(processors))
     }
 }
 
-/// Half of the processors that this process may use.
-fn half() -> NonZeroUsize {
-    let all = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    NonZeroUsize::new(all / 2).unwrap_or(NonZeroUsize::MIN)
+/// Those that this process may use.
+fn processors() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 fn run(dir: &Path, left: Left, workers: NonZeroUsize) -> anyhow::Result<ExitCode> {
