@@ -310,3 +310,13 @@ fn completions_and_manual_pages_know_every_command() {
         assert!(pages.join(page).exists(), "{page}");
     }
 }
+
+#[test]
+fn nobody_carries_streams_with_no_thread_at_all() {
+    let home = TempDir::new().unwrap();
+    for wrong in ["0", "many"] {
+        let (code, said) = told(&["run", "--workers", wrong], home.path());
+        assert_eq!(code, Some(64), "{said}");
+        assert!(said.contains(wrong) && said.contains("--workers <COUNT>"), "{said}");
+    }
+}

@@ -4,7 +4,6 @@ use std::{
     num::NonZeroUsize,
     path::Path,
     process::ExitCode,
-    thread,
     time::{Duration, SystemTime},
 };
 
@@ -59,16 +58,11 @@ impl Run {
     /// Runs until a signal ends it.
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let left = privileges::settle(self.user.as_ref())?;
-        run(&self.dir.config, left, self.workers.unwrap_or_else(processors))
+        run(&self.dir.config, left, self.workers)
     }
 }
 
-/// Those that this process may use.
-fn processors() -> NonZeroUsize {
-    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
-}
-
-fn run(dir: &Path, left: Left, workers: NonZeroUsize) -> anyhow::Result<ExitCode> {
+fn run(dir: &Path, left: Left, workers: Option<NonZeroUsize>) -> anyhow::Result<ExitCode> {
     let watcher = Watcher::new(dir, []);
     let loaded = match config::load(dir) {
         Ok(loaded) => loaded,
@@ -86,11 +80,11 @@ fn run(dir: &Path, left: Left, workers: NonZeroUsize) -> anyhow::Result<ExitCode
     if left == Left::Root {
         warn!("runs as root, which it does not need: name another user by --user");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers.get())
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = workers {
+        runtime.worker_threads(workers.get());
+    }
+    let runtime = runtime.enable_all().build().context("start the runtime")?;
     runtime.block_on(serve(dir, loaded.config, watcher, &log))?;
     Ok(ExitCode::SUCCESS)
 }
