@@ -32,6 +32,7 @@ mod stanzas;
 mod starting;
 mod subject;
 
+use pki::Issuers;
 use scenario::{Plan, Scenario};
 use subject::Subject;
 
@@ -112,12 +113,15 @@ async fn measure(arguments: &Arguments, scenarios: &[Scenario]) -> anyhow::Resul
         fedgates.push(Subject::Fedgate { label: "fedgate".to_owned(), program });
     }
     let directory = tempfile::tempdir()?;
-    subject::make_certificates(directory.path())?;
+    let (own, public) = (directory.path().join("own"), directory.path().join("public"));
+    subject::make_certificates(&own, Issuers::Own)?;
+    subject::make_certificates(&public, Issuers::Public)?;
     let plan = Plan {
         fedgates: &fedgates,
         runs: arguments.runs.max(1),
         less: if arguments.quick { 100 } else { 1 },
-        directory: directory.path(),
+        directory: &own,
+        public: &public,
     };
     let mut out = io::stdout();
     out.write_all(report::head().as_bytes())?;

@@ -6,7 +6,7 @@ use std::{fs, path::Path, sync::Arc};
 use anyhow::Context;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, RsaKeySize,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -25,15 +25,37 @@ pub(crate) struct Identity {
     roots: Arc<RootCertStore>,
 }
 
-/// Makes a CA and certificates for these names, each in `NAME.crt` and `NAME.key` under the first
-/// label that is no `*`.
-pub(crate) fn make(directory: &Path, identities: &[(&str, &[&str])]) -> anyhow::Result<()> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "CA of the benchmark");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    fs::write(directory.join(CA), ca.pem())?;
+/// Who signs certificates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Issuers {
+    /// A CA of ours, with a key of P-256: the least work that there is for who looks into them.
+    Own,
+    /// An intermediate CA with a key of P-384, which a root CA with RSA and 4096 bits has signed:
+    /// what the public CAs of today issue for a key of P-256.
+    Public,
+}
+
+/// Makes certificates for these names, each in `NAME.crt` with what leads to the CA, and `NAME.key`
+/// under the first label that is no `*`.
+pub(crate) fn make(
+    directory: &Path,
+    issuers: Issuers,
+    identities: &[(&str, &[&str])],
+) -> anyhow::Result<()> {
+    fs::create_dir(directory)?;
+    let root_key = match issuers {
+        Issuers::Own => KeyPair::generate()?,
+        Issuers::Public => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_4096)?,
+    };
+    let root = CertifiedIssuer::self_signed(ca("Root of the benchmark"), root_key)?;
+    fs::write(directory.join(CA), root.pem())?;
+    let intermediate = match issuers {
+        Issuers::Own => None,
+        Issuers::Public => {
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+            Some(CertifiedIssuer::signed_by(ca("Intermediate of the benchmark"), key, &root)?)
+        }
+    };
     for (file, names) in identities {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names)?;
@@ -43,10 +65,22 @@ pub(crate) fn make(directory: &Path, identities: &[(&str, &[&str])]) -> anyhow::
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate()?;
-        fs::write(directory.join(format!("{file}.crt")), params.signed_by(&key, &ca)?.pem())?;
+        let mut chain = params.signed_by(&key, intermediate.as_ref().unwrap_or(&root))?.pem();
+        if let Some(intermediate) = &intermediate {
+            chain += &intermediate.pem();
+        }
+        fs::write(directory.join(format!("{file}.crt")), chain)?;
         fs::write(directory.join(format!("{file}.key")), key.serialize_pem())?;
     }
     Ok(())
+}
+
+fn ca(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params
 }
 
 impl Identity {
@@ -55,7 +89,8 @@ impl Identity {
         let at = |file: &str| directory.join(file);
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(at(CA)).context(CA)?)?;
-        let chain = vec![CertificateDer::from_pem_file(at(&format!("{name}.crt")))?];
+        let chain = CertificateDer::pem_file_iter(at(&format!("{name}.crt")))?;
+        let chain = chain.collect::<Result<_, _>>()?;
         let key = PrivateKeyDer::from_pem_file(at(&format!("{name}.key")))?;
         Ok(Self { chain, key, roots: Arc::new(roots) })
     }

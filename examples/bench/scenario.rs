@@ -11,6 +11,7 @@ use super::{
     idle, joining,
     neighbours::Proof,
     pingpong::PingPong,
+    pki::Issuers,
     report::{Measured, Row},
     setup::SetUp,
     stanzas::{Direction, Form, Shape},
@@ -29,7 +30,7 @@ pub(crate) struct Scenario {
 enum What {
     Bulk(Load),
     PingPong(Form),
-    SetUp(Direction, Proof),
+    SetUp(Direction, Proof, Issuers),
     Joining,
     Idle { connections: usize },
     Starting(Much),
@@ -42,7 +43,10 @@ pub(crate) struct Plan<'a> {
     pub(crate) runs: usize,
     /// Divides how much is done.
     pub(crate) less: u64,
+    /// Certificates of a CA of ours.
     pub(crate) directory: &'a Path,
+    /// Certificates as public CAs issue them.
+    pub(crate) public: &'a Path,
 }
 
 /// A subject, and what its runs gave.
@@ -73,9 +77,15 @@ pub(crate) fn all() -> Vec<Scenario> {
     for form in [Form::TEXT, Form::ENCRYPTED] {
         add(format!("ping-pong/{}", form.size), What::PingPong(form));
     }
-    add("set-up/in/external".to_owned(), What::SetUp(Direction::In, Proof::External));
-    add("set-up/in/dialback".to_owned(), What::SetUp(Direction::In, Proof::Dialback));
-    add("set-up/out/external".to_owned(), What::SetUp(Direction::Out, Proof::External));
+    for (name, direction, proof, issuers) in [
+        ("in/external", Direction::In, Proof::External, Issuers::Own),
+        ("in/external-public", Direction::In, Proof::External, Issuers::Public),
+        ("in/dialback", Direction::In, Proof::Dialback, Issuers::Own),
+        ("out/external", Direction::Out, Proof::External, Issuers::Own),
+        ("out/external-public", Direction::Out, Proof::External, Issuers::Public),
+    ] {
+        add(format!("set-up/{name}"), What::SetUp(direction, proof, issuers));
+    }
     add("joining/out".to_owned(), What::Joining);
     for connections in [100, 1_000, 10_000] {
         add(format!("idle/{connections}"), What::Idle { connections });
@@ -122,7 +132,9 @@ impl Scenario {
         match self.what {
             What::Bulk(load) => return self.bulk(load, plan).await,
             What::PingPong(form) => return self.ping_pong(form, plan).await,
-            What::SetUp(direction, proof) => return self.set_up(direction, proof, plan).await,
+            What::SetUp(direction, proof, issuers) => {
+                return self.set_up((direction, proof), issuers, plan).await;
+            }
             What::Joining => {
                 for subject in plan.fedgates {
                     let pairs = plan.times(200);
@@ -210,15 +222,19 @@ impl Scenario {
 
     async fn set_up(
         &self,
-        direction: Direction,
-        proof: Proof,
+        (direction, proof): (Direction, Proof),
+        issuers: Issuers,
         plan: &Plan<'_>,
     ) -> anyhow::Result<Vec<Row>> {
         let count = 400 / plan.less;
+        let directory = match issuers {
+            Issuers::Own => plan.directory,
+            Issuers::Public => plan.public,
+        };
         let subjects = plan.with(&[Subject::TlsRelay, Subject::TlsAccept]);
         let mut all = Vec::new();
         for subject in &subjects {
-            let mut set_up = SetUp::open(subject, direction, proof, plan.directory).await?;
+            let mut set_up = SetUp::open(subject, direction, proof, directory).await?;
             set_up.run(count / 4).await?;
             all.push((subject, set_up, Vec::new()));
         }

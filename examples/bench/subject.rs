@@ -20,7 +20,7 @@ use super::{
     dns::NameServer,
     names::{self, LEGACY},
     neighbours::{PeerTls, Proof, Role, Server, open_legacy},
-    pki::{self, Identity},
+    pki::{self, Identity, Issuers},
     process::Process,
     stanzas::Direction,
 };
@@ -240,13 +240,13 @@ fn free_addresses() -> anyhow::Result<[SocketAddr; 2]> {
 }
 
 /// Makes the certificates of all.
-pub(crate) fn make_certificates(directory: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_certificates(directory: &Path, issuers: Issuers) -> anyhow::Result<()> {
     let identities: [(_, &[_]); 3] = [
         (LEGACY, &[LEGACY]),
         (names::PEERS, &[names::PEERS_PATTERN, names::SHARED_PATTERN]),
         (names::STRANGERS, &[names::STRANGERS]),
     ];
-    pki::make(directory, &identities)
+    pki::make(directory, issuers, &identities)
 }
 
 /// The configuration of a fedgate. There are no rates, for those are meant to slow senders down,

@@ -8,6 +8,8 @@
 
 use std::sync::Arc;
 
+use simdutf8::compat as utf8;
+
 use super::{
     Fault,
     scan::{Context, Found, Place, Scanner},
@@ -168,7 +170,7 @@ impl Text {
     fn extend<'a>(&mut self, buf: &'a [u8], limit: usize) -> &'a [u8] {
         let mut end = buf.len().min(limit);
         if !self.broken && self.valid < end {
-            match std::str::from_utf8(buf.get(self.valid..end).unwrap_or_default()) {
+            match utf8::from_utf8(buf.get(self.valid..end).unwrap_or_default()) {
                 Ok(_) => self.valid = end,
                 Err(error) => {
                     self.valid += error.valid_up_to();

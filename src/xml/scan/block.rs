@@ -1,4 +1,4 @@
-//! Sixteen bytes at a time: which of them end a run.
+//! Sixteen bytes at a time: which of them end a run; and sixty-four: whether any does.
 
 use wide::u8x16;
 
@@ -7,19 +7,43 @@ use super::chars::{IN_CDATA, IN_TEXT, LEAD_EF};
 /// Bytes that are looked at together.
 pub(super) type Block = [u8; 16];
 
+/// Four blocks.
+pub(super) type Stretch = [u8; 64];
+
 /// A bit for every byte of the block that may end a run of `CLASS`, the first byte's lowest: for all
 /// that do, and for some others. Of the quotes only `quote` has one.
 #[inline]
 pub(super) fn stops<const CLASS: u8>(block: &Block, quote: u8) -> u32 {
     let bytes = u8x16::new(*block);
-    let always = at_most(bytes, b' ' - 1) | equal(bytes, LEAD_EF);
-    let stops = match CLASS {
-        IN_CDATA => always | equal(bytes, b'>'),
+    (at_most(bytes, CONTROL) | marks::<CLASS>(bytes, quote)).to_bitmask()
+}
+
+/// Whether any byte of the stretch has such a bit.
+#[inline]
+pub(super) fn has_stop<const CLASS: u8>(stretch: &Stretch, quote: u8) -> bool {
+    let (blocks, _) = stretch.as_chunks();
+    let (mut least, mut found) = (u8x16::splat(u8::MAX), u8x16::splat(0));
+    for block in blocks {
+        let bytes = u8x16::new(*block);
+        least = least.min(bytes);
+        found |= marks::<CLASS>(bytes, quote);
+    }
+    (found | at_most(least, CONTROL)).to_bitmask() != 0
+}
+
+/// The last of the control characters at the beginning of ASCII.
+const CONTROL: u8 = b' ' - 1;
+
+/// All bits of the bytes that may end a run of `CLASS`, control characters aside.
+#[inline]
+fn marks<const CLASS: u8>(bytes: u8x16, quote: u8) -> u8x16 {
+    let lead = equal(bytes, LEAD_EF);
+    match CLASS {
+        IN_CDATA => lead | equal(bytes, b'>'),
         // `<` and `>` differ in a single bit
-        IN_TEXT => always | equal(bytes & u8x16::splat(!2), b'<') | equal(bytes, b'&'),
-        _ => always | equal(bytes, b'<') | equal(bytes, b'&') | equal(bytes, quote),
-    };
-    stops.to_bitmask()
+        IN_TEXT => lead | equal(bytes & u8x16::splat(!2), b'<') | equal(bytes, b'&'),
+        _ => lead | equal(bytes, b'<') | equal(bytes, b'&') | equal(bytes, quote),
+    }
 }
 
 /// A bit for every byte of the block that is no name character of ASCII.
@@ -59,6 +83,11 @@ mod tests {
                 block[at] = b;
                 let other = CLASS == IN_VALUE && matches!(b, b'\'' | b'"') && b != quote;
                 let bits = stops::<CLASS>(&block, quote);
+                for place in 0..4 {
+                    let mut stretch = [b'x'; 64];
+                    stretch[16 * place + at] = b;
+                    assert_eq!(has_stop::<CLASS>(&stretch, quote), bits != 0, "{b:#x} at {at}");
+                }
                 if chars::is(b, CLASS) && !other {
                     assert_eq!(bits, 1 << at, "{b:#x} at {at}");
                 } else if b >= b' ' && !matches!(b, b'<' | b'>') {

@@ -33,6 +33,7 @@ pub(super) fn is(byte: u8, class: u8) -> bool {
 /// end. `quote` is the one that ends a value; the other one is passed over.
 #[inline]
 pub(super) fn find<const CLASS: u8>(buf: &[u8], mut pos: usize, quote: u8) -> usize {
+    let mut blocks = 0_usize;
     while let Some(block) = buf.get(pos..).and_then(|rest| rest.first_chunk()) {
         let mut stops = block::stops::<CLASS>(block, quote);
         while stops != 0 {
@@ -43,10 +44,26 @@ pub(super) fn find<const CLASS: u8>(buf: &[u8], mut pos: usize, quote: u8) -> us
             stops &= stops.wrapping_sub(1);
         }
         pos = pos.wrapping_add(block.len());
+        blocks = blocks.wrapping_add(1);
+        if blocks.is_multiple_of(4) {
+            pos = pass_over::<CLASS>(buf, pos, quote);
+        }
     }
     let rest = buf.get(pos..).unwrap_or_default();
     let stops = |b: u8| is(b, CLASS) && (b == quote || !matches!(b, b'\'' | b'"'));
     rest.iter().position(|&b| stops(b)).map_or(buf.len(), |at| pos + at)
+}
+
+/// The offset behind the stretches at `pos` in which nothing is to be looked at. Most runs end
+/// before there is one.
+#[inline(never)]
+fn pass_over<const CLASS: u8>(buf: &[u8], mut pos: usize, quote: u8) -> usize {
+    while let Some(stretch) = buf.get(pos..).and_then(|rest| rest.first_chunk())
+        && !block::has_stop::<CLASS>(stretch, quote)
+    {
+        pos = pos.wrapping_add(stretch.len());
+    }
+    pos
 }
 
 /// The offset of the first byte at or behind `pos` that is not white space, or the end.
