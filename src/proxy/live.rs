@@ -8,6 +8,7 @@ use std::sync::{
 };
 
 use dashmap::DashMap;
+use rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -76,7 +77,7 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Facts {
     tls: Option<(&'static str, &'static str)>,
-    certificate: Option<report::PeerCertificate>,
+    certificate: Certificate,
     pairs: Vec<Granted>,
     was_authorized: bool,
     /// What of stream management there is.
@@ -84,6 +85,17 @@ struct Facts {
     unacknowledged: u32,
     /// Stanzas and bytes in and out of pairs that are no longer on the stream.
     past: [u64; 4],
+}
+
+/// The peer's, which is read when somebody first looks: of most streams nobody does.
+#[derive(Debug, Default)]
+enum Certificate {
+    /// There is none, or it cannot be read.
+    #[default]
+    None,
+    /// The first of these.
+    Unread(Arc<[CertificateDer<'static>]>),
+    Read(Box<report::PeerCertificate>),
 }
 
 #[derive(Debug)]
@@ -152,14 +164,15 @@ impl LiveStreams {
     pub(super) fn pairs(&self) -> Vec<PairOnStream> {
         let mut all = Vec::new();
         for entry in self.entries() {
-            let facts = entry.facts();
+            let mut facts = entry.facts();
+            let certificate_expires = facts.certificate.read().map(|c| c.not_after);
             all.extend(facts.pairs.iter().map(|granted| PairOnStream {
                 stream: entry.id,
                 kind: entry.kind(&facts),
                 direction: direction(entry.side, granted.meter.flow),
                 meter: Arc::clone(&granted.meter),
                 proof: granted.proof,
-                certificate_expires: facts.certificate.as_ref().map(|c| c.not_after),
+                certificate_expires,
             }));
         }
         all
@@ -198,15 +211,7 @@ impl LiveStream {
     pub(super) fn secured(&self, tls: &TlsFacts) {
         let mut facts = self.entry.facts();
         facts.tls = Some((tls.version_str(), tls.cipher_suite()));
-        let leaf = tls.peer_chain().first();
-        facts.certificate = leaf.and_then(|leaf| CertificateInfo::of(leaf).ok()).map(|info| {
-            report::PeerCertificate {
-                names: info.names,
-                issuer: info.issuer,
-                not_after: info.not_after.as_secs(),
-                fingerprint: info.fingerprint.to_string(),
-            }
-        });
+        facts.certificate = Certificate::Unread(Arc::clone(tls.peer_chain()));
     }
 
     /// Whether it ever was to carry a pair.
@@ -305,6 +310,26 @@ impl Meter {
     }
 }
 
+impl Certificate {
+    fn read(&mut self) -> Option<&report::PeerCertificate> {
+        if let Self::Unread(chain) = self {
+            let info = chain.first().and_then(|leaf| CertificateInfo::of(leaf).ok());
+            *self = info.map_or(Self::None, |info| {
+                Self::Read(Box::new(report::PeerCertificate {
+                    names: info.names,
+                    issuer: info.issuer,
+                    not_after: info.not_after.as_secs(),
+                    fingerprint: info.fingerprint.to_string(),
+                }))
+            });
+        }
+        match self {
+            Self::Read(certificate) => Some(certificate),
+            Self::None | Self::Unread(_) => None,
+        }
+    }
+}
+
 impl Facts {
     fn remove(&mut self, pair: &DomainPair) {
         let Some(at) = self.pairs.iter().position(|granted| granted.meter.pair == *pair) else {
@@ -359,7 +384,8 @@ impl Entry {
 
     fn report(&self) -> report::Stream {
         let pairs = self.pairs(PAIRS_SHOWN);
-        let facts = self.facts();
+        let mut facts = self.facts();
+        let certificate = facts.certificate.read().cloned();
         let [mut stanzas_in, mut bytes_in, mut stanzas_out, mut bytes_out] = facts.past;
         let mut last = 0;
         for granted in &facts.pairs {
@@ -381,7 +407,7 @@ impl Entry {
             cipher: facts.tls.map(|(_, cipher)| text(cipher)),
             sm: text(if facts.managed.is_empty() { "off" } else { facts.managed }),
             unacknowledged: facts.unacknowledged.into(),
-            certificate: facts.certificate.clone(),
+            certificate,
             level: text(self.kind(&facts).level),
             since: self.since,
             used: last.max(self.since),
