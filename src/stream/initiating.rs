@@ -485,7 +485,7 @@ impl Initiating {
 }
 
 fn say(what: impl FnOnce(&mut Vec<u8>)) -> Step {
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(512);
     what(&mut text);
     Step::Send(text)
 }

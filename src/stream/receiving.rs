@@ -415,7 +415,7 @@ impl Receiving {
 }
 
 fn say(what: impl FnOnce(&mut Vec<u8>)) -> Action {
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(512);
     what(&mut text);
     Action::Send(text)
 }

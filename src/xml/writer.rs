@@ -351,6 +351,9 @@ pub(super) fn attribute(out: &mut Vec<u8>, name: &'static str, value: &str) {
 
 /// Writes text so that it stands for itself, in content as in a value between either quotes.
 pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
+    if is_plain(text) {
+        return raw(out, text);
+    }
     let mut rest = text;
     while let Some(at) = rest.find(is_special) {
         let (plain, tail) = rest.split_at(at);
@@ -373,6 +376,12 @@ pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
         rest = tail.as_str();
     }
     raw(out, rest);
+}
+
+/// Whether there is surely nothing special in the text; as most is, byte by byte.
+fn is_plain(text: &str) -> bool {
+    let special = |b| matches!(b, b'&' | b'<' | b'>' | b'\'' | b'"' | 0..=0x1f | 0xef);
+    !text.bytes().fold(false, |found, b| found | special(b))
 }
 
 fn is_special(c: char) -> bool {
