@@ -2,15 +2,17 @@
 random. By hand, with `tests/soak.sh`."""
 
 import asyncio
+import itertools
 import os
 import random
 import statistics
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from ..gate import LOCAL_PORT, PUBLIC_PORT
-from ..gauge import MIB, Sample, metrics
+from ..gauge import MIB, Sample, look, metrics
 from ..ground import Ground, open_ground
 from ..plan import LEGACY
 from ..scene import Failed, Scene
@@ -19,14 +21,24 @@ from .base import Scenario
 MINUTES = float(os.environ.get("SOAK_MINUTES") or 30)
 SEED = int(os.environ.get("SOAK_SEED") or random.randrange(1 << 32))
 LOAD = 0.2  # of one core
+CATCH_UP = 0.02  # so much more or less, to make up for the time before
+CATCH_UP_SECONDS = 120  # in so long
 DOMAINS = 10
-SIZE = 1000
-FIRST_RATE = 50.0  # messages a second of each flow
-MOST_RATE = 400.0  # what the scripted servers bear
+# bytes of text, in turn: chat for the most part
+SIZES = (
+    60, 120, 40, 300, 80, 200, 60, 1000, 40, 150,
+    90, 400, 60, 4000, 120, 60, 250, 80, 40, 16000,
+)  # fmt: skip
+# seconds; short, so that messages go one by one: of a batch each costs fedgate a tenth of that
+TICK = 0.001
+FIRST_RATE = 200.0  # messages a second of each flow
+MOST_RATE = 1200.0  # what the scripted servers bear
 SAMPLE_SECONDS = 5
+LEAVE_SECONDS = 1  # until each server closes one of its streams, and opens another
 # between two events
 PAUSES = (2.0, 12.0)
 DOWN_SECONDS = 3.0
+TAKEN = "fedgate_stanzas_total{"
 SETTLE_SECONDS = 60
 # between the second and the last fifth; the rest is what an allocator and chance do
 MORE_RSS = 1.1
@@ -41,6 +53,17 @@ async def soak(scene: Scene) -> str:
     return await Soak(ground).run()
 
 
+@dataclass(frozen=True)
+class Look:
+    """What all use at one moment."""
+
+    gate: Sample
+    tasks: int
+    stanzas: float  # that fedgate has taken
+    peer: float  # seconds of the processor
+    legacy: float
+
+
 class Soak:
     """One soak."""
 
@@ -48,36 +71,57 @@ class Soak:
         self.ground = ground
         self.random = random.Random(SEED)
         self.happened: Counter[str] = Counter()
-        self.samples: list[tuple[Sample, int]] = []
+        self.looks: list[Look] = []
         self.rate = FIRST_RATE
+        self.behind = 0.0  # seconds of the processor that fedgate did not use
         self.turn = 0
 
     async def run(self) -> str:
         for number, domain in enumerate(self.ground.domains):
-            self.ground.peer.flow(f"in{number}", domain, LEGACY, self.rate, SIZE)
-            self.ground.legacy.flow(f"out{number}", LEGACY, domain, self.rate, SIZE)
+            self.ground.peer.flow(f"in{number}", domain, LEGACY, self.rate, *SIZES)
+            self.ground.legacy.flow(f"out{number}", LEGACY, domain, self.rate, *SIZES)
+        self.ground.peer.spread(TICK)
+        self.ground.legacy.spread(TICK)
         end = time.monotonic() + 60 * MINUTES
-        trouble = asyncio.create_task(self._trouble(end))
+        around = [asyncio.create_task(self._trouble(end)), asyncio.create_task(self._leave())]
         try:
             while time.monotonic() < end:
                 await asyncio.sleep(SAMPLE_SECONDS)
-                self._sample()
+                self._look()
         finally:
-            trouble.cancel()
+            for task in around:
+                task.cancel()
         self._print()
         self._judge()
         return await self._account()
 
-    def _sample(self) -> None:
-        sample = self.ground.gauge.now()
-        self.samples.append((sample, int(metrics(self.ground.gate)["fedgate_tasks"])))
-        if len(self.samples) > 1:
-            before = self.samples[-2][0]
-            load = (sample.cpu - before.cpu) / (sample.at - before.at)
-            self.rate *= min(1.25, max(0.8, LOAD / max(load, 0.01)))
+    def _look(self) -> None:
+        counted = metrics(self.ground.gate)
+        now = Look(
+            self.ground.gauge.now(),
+            int(counted["fedgate_tasks"]),
+            sum(value for name, value in counted.items() if name.startswith(TAKEN)),
+            look(self.ground.peer.process.pid).cpu,
+            look(self.ground.legacy.process.pid).cpu,
+        )
+        self.looks.append(now)
+        if len(self.looks) > 1:
+            before = self.looks[-2].gate
+            seconds, used = now.gate.at - before.at, now.gate.cpu - before.cpu
+            most = CATCH_UP * CATCH_UP_SECONDS
+            self.behind = min(most, max(-most, self.behind + LOAD * seconds - used))
+            aim = LOAD + self.behind / CATCH_UP_SECONDS
+            self.rate *= min(1.25, max(0.8, aim * seconds / max(used, 0.01)))
             self.rate = min(self.rate, MOST_RATE)
             self.ground.peer.pace(self.rate)
             self.ground.legacy.pace(self.rate)
+
+    async def _leave(self) -> None:
+        """Streams come and go all the while."""
+        for domain in itertools.cycle(self.ground.domains):
+            await asyncio.sleep(LEAVE_SECONDS)
+            self.ground.peer.leave(domain, LEGACY)
+            self.ground.legacy.leave(LEGACY, domain)
 
     async def _trouble(self, end: float) -> None:
         events: list[Callable[[], Awaitable[None]]] = [
@@ -126,22 +170,29 @@ class Soak:
         await asyncio.sleep(DOWN_SECONDS)
         self.ground.appear()
 
-    def _fifths(self) -> list[list[tuple[Sample, int]]]:
-        size = max(1, len(self.samples) // 5)
-        return [self.samples[n * size : (n + 1) * size] for n in range(5)]
+    def _fifths(self) -> list[list[Look]]:
+        size = max(1, len(self.looks) // 5)
+        return [self.looks[n * size : (n + 1) * size] for n in range(5)]
 
     def _print(self) -> None:
-        print("soak:  part   load  RSS median  most   descriptors  most   tasks  most")
+        print(
+            "soak:  part   load  stanzas/s  RSS median  most   descriptors  most   tasks  most"
+            "   the servers' loads"
+        )
         for number, part in enumerate(self._fifths(), 1):
-            first, last = part[0][0], part[-1][0]
-            load = (last.cpu - first.cpu) / max(last.at - first.at, 0.001)
-            rss = [sample.rss / MIB for sample, _ in part]
-            descriptors = [sample.descriptors for sample, _ in part]
-            tasks = [tasks for _, tasks in part]
+            first, last = part[0], part[-1]
+            seconds = max(last.gate.at - first.gate.at, 0.001)
+            rss = [at.gate.rss / MIB for at in part]
+            descriptors = [at.gate.descriptors for at in part]
+            tasks = [at.tasks for at in part]
             print(
-                f"soak:  {number}/5  {100 * load:4.0f} %  {statistics.median(rss):6.1f} MiB"
-                f"  {max(rss):6.1f}  {statistics.median(descriptors):8.0f}  {max(descriptors):6}"
-                f"  {statistics.median(tasks):6.0f}  {max(tasks):5}",
+                f"soak:  {number}/5  {100 * (last.gate.cpu - first.gate.cpu) / seconds:4.1f} %"
+                f"  {(last.stanzas - first.stanzas) / seconds:9.0f}"
+                f"  {statistics.median(rss):6.1f} MiB  {max(rss):6.1f}"
+                f"  {statistics.median(descriptors):8.0f}  {max(descriptors):6}"
+                f"  {statistics.median(tasks):6.0f}  {max(tasks):5}"
+                f"   peer {100 * (last.peer - first.peer) / seconds:.0f} %,"
+                f" legacy {100 * (last.legacy - first.legacy) / seconds:.0f} %",
                 flush=True,
             )
 
@@ -150,14 +201,18 @@ class Soak:
         parts = self._fifths()
         early, late = parts[1], parts[4]
 
-        def medians(of: Callable[[tuple[Sample, int]], float]) -> tuple[float, float]:
+        def medians(of: Callable[[Look], float]) -> tuple[float, float]:
             return statistics.median(map(of, early)), statistics.median(map(of, late))
 
         problems = []
         for what, (before, after), most in (
-            ("RSS", medians(lambda s: s[0].rss), lambda n: n * MORE_RSS + MORE_BYTES),
-            ("descriptors", medians(lambda s: s[0].descriptors), lambda n: n + MORE_DESCRIPTORS),
-            ("tasks", medians(lambda s: s[1]), lambda n: n + MORE_TASKS),
+            ("RSS", medians(lambda at: at.gate.rss), lambda n: n * MORE_RSS + MORE_BYTES),
+            (
+                "descriptors",
+                medians(lambda at: at.gate.descriptors),
+                lambda n: n + MORE_DESCRIPTORS,
+            ),
+            ("tasks", medians(lambda at: at.tasks), lambda n: n + MORE_TASKS),
         ):
             if after > most(before):
                 problems.append(f"{what} grew from {before:.0f} to {after:.0f}")
