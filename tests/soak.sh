@@ -9,7 +9,8 @@
 #
 # It needs root and what tests/interop.sh needs. FEDGATE_BIN names the binary (default:
 # target/debug/fedgate); SOAK_SEED repeats the events of another run. The load is kept near 20 % of
-# a core by the pace of the messages: with a release build some 14,000 a second, one by one, which
-# takes a third of a core each for the two scripted servers. Not part of tests/run.sh.
+# a core by the pace of the messages: with a release build 10,000 to 20,000 a second, as busy as the
+# machine is, one by one, for which the scripted servers take a third of a core each. Not part of
+# tests/run.sh.
 set -eu
 SOAK_MINUTES="${1:-30}" exec "$(dirname "$0")"/interop.sh soak
