@@ -38,7 +38,6 @@ LEAVE_SECONDS = 1  # until each server closes one of its streams, and opens anot
 # between two events
 PAUSES = (2.0, 12.0)
 DOWN_SECONDS = 3.0
-TAKEN = "fedgate_stanzas_total{"
 SETTLE_SECONDS = 60
 # between the second and the last fifth; the rest is what an allocator and chance do
 MORE_RSS = 1.1
@@ -100,7 +99,7 @@ class Soak:
         now = Look(
             self.ground.gauge.now(),
             int(counted["fedgate_tasks"]),
-            sum(value for name, value in counted.items() if name.startswith(TAKEN)),
+            _total(counted, "fedgate_stanzas_total"),
             look(self.ground.peer.process.pid).cpu,
             look(self.ground.legacy.process.pid).cpu,
         )
@@ -128,8 +127,10 @@ class Soak:
             self.reload, self.hang_up, self.cut_one, self.cut_one, self.cut_all, self.cut_legacy,
             self.peer_restarts, self.legacy_restarts, self.packets_vanish,
         ]  # fmt: skip
-        while time.monotonic() < end - PAUSES[1]:
+        while True:
             await asyncio.sleep(self.random.uniform(*PAUSES))
+            if time.monotonic() > end - PAUSES[1]:
+                break  # so that it is over before the end
             event = self.random.choice(events)
             self.happened[event.__name__] += 1
             await event()
@@ -221,7 +222,8 @@ class Soak:
 
     async def _account(self) -> str:
         """What became of the messages. Without XEP-0198 nobody knows of those that were in the
-        kernel's buffers when a connection was cut; but none comes twice or out of order."""
+        kernel's buffers when a connection was cut; but none comes twice or out of order, and of each
+        that fedgate took it says what it did with it."""
         ground = self.ground
         ground.peer.pace(0)
         ground.legacy.pace(0)
@@ -230,7 +232,12 @@ class Soak:
             await asyncio.sleep(1)
             accounts = await ground.peer.accounts(), await ground.legacy.accounts()
             seen = [(account["arrived"], account["bounced"]) for account in accounts]
-            if seen == previous:
+            counted = metrics(ground.gate)
+            taken = _total(counted, "fedgate_stanzas_total")
+            written = _total(counted, "fedgate_stanzas_delivered_total")
+            returned = _total(counted, "fedgate_stanzas_bounced_total")
+            within = taken - written - returned
+            if seen == previous and not within:
                 break
             previous = seen
         made = arrived = bounced = doubled = disordered = 0
@@ -244,11 +251,18 @@ class Soak:
         text = (
             f"{made} messages made, {arrived} arrived, {bounced} came back,"
             f" {made - arrived - bounced} were lost in cut connections, {doubled} came twice,"
-            f" {disordered} out of order; {events}"
+            f" {disordered} out of order; fedgate took {taken:.0f}, wrote {written:.0f}, bounced"
+            f" {returned:.0f}, owes {within:.0f}, lost"
+            f" {_total(counted, 'fedgate_errors_lost_total'):.0f} errors; {events}"
         )
-        if doubled or disordered:
+        if doubled or disordered or within:
             raise Failed(text)
         return text
+
+
+def _total(counted: dict[str, float], metric: str) -> float:
+    """One metric, all labels together."""
+    return sum(value for name, value in counted.items() if name.partition("{")[0] == metric)
 
 
 SCENARIOS = [
