@@ -133,9 +133,9 @@ class Traffic(Player):
         """It pings no more."""
         self._order("hush")
 
-    def flow(self, word: str, sender: str, target: str, rate: float, size: int) -> None:
-        """From now on it sends so many messages a second, with so many bytes of text."""
-        self._order("flow", word=word, sender=sender, target=target, rate=rate, size=size)
+    def flow(self, word: str, sender: str, target: str, rate: float, *sizes: int) -> None:
+        """From now on it sends so many messages a second, with so many bytes of text in turn."""
+        self._order("flow", word=word, sender=sender, target=target, rate=rate, sizes=sizes)
 
     def push(self, word: str, count: int) -> None:
         """It sends so many messages of a flow at once."""
@@ -144,6 +144,15 @@ class Traffic(Player):
     def pace(self, rate: float) -> None:
         """Another pace for all flows."""
         self._order("pace", rate=rate)
+
+    def spread(self, tick: float) -> None:
+        """From now on it looks at its flows every `tick` seconds, and they take turns: with a short
+        tick messages go one by one."""
+        self._order("spread", tick=tick)
+
+    def leave(self, sender: str, target: str) -> None:
+        """Closes the stream that it opened for a pair, if there is one."""
+        self._order("leave", sender=sender, target=target)
 
     def deafen(self) -> None:
         """It reads nothing more from streams that it has accepted, and soon nothing from new ones."""

@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 
 from scripted import Pair, Server, Stream, main, report
 
-TICK = 0.05  # seconds between two batches of a flow
+TICK = 0.05  # seconds between two batches of a flow, and before it opens one more stream
 WAITING = 2000  # messages that wait for a stream to open; more are not made meanwhile
 NEGOTIATION = 1.0  # seconds for which one who is deaf still hears a new stream
 UNSENT = 1 << 20  # bytes that wait for the socket, likewise
@@ -26,8 +26,11 @@ UNSENT = 1 << 20  # bytes that wait for the socket, likewise
 class Flow:
     """Numbered messages of one pair, as its sender sees them."""
 
-    def __init__(self, sender: str, target: str, rate: float, size: int) -> None:
-        self.sender, self.target, self.rate, self.size = sender, target, rate, size
+    def __init__(self, sender: str, target: str, rate: float, sizes: list[int]) -> None:
+        self.sender, self.target, self.rate = sender, target, rate
+        self.bodies = ["x" * size for size in sizes]  # of messages one after the other
+        self.owed = 0.0  # messages that the pace asks for
+        self.tried = 0.0  # when a stream was last opened for it
         self.made = 0
         self.bounced: set[int] = set()
         self.bounced_again = 0
@@ -70,6 +73,7 @@ class Traffic(Server):
         self.arrivals: dict[str, Arrivals] = {}
         self.pings: dict[str, float] = {}  # when they left, until they are answered
         self.times: list[float] = []  # that the answers took
+        self.tick = TICK
         self.deaf = False
         self.pinged = self.answered = self.refused = 0
         self._listening: list[tuple[str, int, bool]] = []
@@ -113,6 +117,14 @@ class Traffic(Server):
             case "pace":
                 for flow in self.flows.values():
                     flow.rate = arguments["rate"]
+            case "spread":
+                self.tick = arguments["tick"]
+                for number, flow in enumerate(self.flows.values()):
+                    flow.owed = number / len(self.flows)
+            case "leave":
+                pair = self.pairs.get((arguments["sender"], arguments["target"]))
+                if pair and pair.opened and pair.stream:
+                    pair.stream.close()
             case "accounts":
                 report(event="accounts", reference=arguments["reference"], **self._accounts())
             case "numbers":
@@ -187,26 +199,43 @@ class Traffic(Server):
 
     async def _push(self) -> None:
         """Keeps the pace of all flows."""
-        owed: dict[str, float] = {}
         last = time.monotonic()
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(self.tick)
             now = time.monotonic()
-            for word, flow in self.flows.items():
-                # what a pause has missed is not made up for
-                owed[word] = owed.get(word, 0) % 1 + flow.rate * min(now - last, 4 * TICK)
-                self._batch(word, flow, int(owed[word]))
+            # what a pause has missed is not made up for
+            passed = min(now - last, 4 * TICK)
             last = now
+            for word, flow in self.flows.items():
+                flow.owed = flow.owed % 1 + flow.rate * passed
+                if self._may_push(flow, now):
+                    self._batch(word, flow, int(flow.owed))
+
+    def _may_push(self, flow: Flow, now: float) -> bool:
+        """Whether messages of a flow may be made: not while its stream closes, for they would be
+        lost, and not more often for a new one than every `TICK` seconds."""
+        pair = self.pairs.get((flow.sender, flow.target))
+        if pair is None:
+            if now < flow.tried + TICK:
+                return False
+            flow.tried = now
+        return not (pair and pair.opened and pair.stream and pair.stream.transport.is_closing())
 
     def _batch(self, word: str, flow: Flow, count: int) -> None:
         pair = self.pair(flow.sender, flow.target, self.host, self.port)
         unsent = pair.stream.transport.get_write_buffer_size() if pair.opened and pair.stream else 0
         if len(pair.waiting) > WAITING or unsent > UNSENT or not count:
             return
-        body = "x" * flow.size
+        bodies = flow.bodies
         pair.send(
             "".join(
-                _message(flow.sender, flow.target, f"flow-{word}-{number}", "normal", body)
+                _message(
+                    flow.sender,
+                    flow.target,
+                    f"flow-{word}-{number}",
+                    "normal",
+                    bodies[number % len(bodies)],
+                )
                 for number in range(flow.made, flow.made + count)
             )
         )
