@@ -21,11 +21,7 @@ use webpki::{
     EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage,
     RequiredEkuNotFoundContext, VerifiedPath,
 };
-use x509_parser::{
-    certificate::X509CertificateParser,
-    nom::Parser,
-    prelude::{FromDer, X509Certificate},
-};
+use x509_parser::{certificate::X509CertificateParser, nom::Parser, prelude::X509Certificate};
 
 pub(crate) use self::identifiers::{Match, Presented};
 pub(super) use self::summary::bounded;
@@ -315,10 +311,7 @@ fn first_expiry(
 
 /// Reads one certificate with nothing behind it.
 pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PkixError> {
-    match X509Certificate::from_der(der.as_ref()) {
-        Ok(([], certificate)) => Ok(certificate),
-        _ => Err(PkixError::Malformed),
-    }
+    read(der, X509CertificateParser::new())
 }
 
 /// The same without a look into its extensions, of which there are many: for who wants its key or its
@@ -326,7 +319,13 @@ pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
 pub(crate) fn parse_outline<'a>(
     der: &'a CertificateDer<'_>,
 ) -> Result<X509Certificate<'a>, PkixError> {
-    let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
+    read(der, X509CertificateParser::new().with_deep_parse_extensions(false))
+}
+
+fn read<'a>(
+    der: &'a CertificateDer<'_>,
+    mut parser: X509CertificateParser,
+) -> Result<X509Certificate<'a>, PkixError> {
     match parser.parse(der.as_ref()) {
         Ok(([], certificate)) => Ok(certificate),
         _ => Err(PkixError::Malformed),

@@ -187,3 +187,14 @@ fn any_text_stands_for_itself_or_is_replaced() {
     let Some((TokenKind::Header(header), _)) = tokens.last() else { panic!("{tokens:?}") };
     assert_eq!(header.id.as_deref(), Some(expected));
 }
+
+#[test]
+fn each_special_character_is_escaped_also_when_it_stands_alone() {
+    let all = (0..0x80).chain([0xe9, 0xef, 0xfffd, 0xfffe, 0xffff, 0x1_0000]);
+    for c in all.filter_map(char::from_u32) {
+        let text = format!("a{c}b");
+        let mut out = Vec::new();
+        escape(&mut out, &text);
+        assert_eq!(out != text.as_bytes(), is_special(c), "{c:?}");
+    }
+}
