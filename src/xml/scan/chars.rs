@@ -180,3 +180,42 @@ const CLASSES: [u8; 256] = {
     }
     classes
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where a run of `CLASS` ends, byte by byte.
+    fn end<const CLASS: u8>(buf: &[u8], pos: usize, quote: u8) -> usize {
+        let stops = |b: u8| is(b, CLASS) && (b == quote || !matches!(b, b'\'' | b'"'));
+        buf[pos..].iter().position(|&b| stops(b)).map_or(buf.len(), |at| pos + at)
+    }
+
+    fn check<const CLASS: u8>(quote: u8) {
+        for len in [0, 15, 16, 63, 64, 65, 127, 128, 200, 300] {
+            for at in 0..=len {
+                for (b, other) in [(b'<', b'>'), (b'&', LEAD_EF), (b'\'', b'"'), (1, 0xc3)] {
+                    let mut buf = vec![b'x'; len];
+                    if let Some(place) = buf.get_mut(at) {
+                        *place = b;
+                    }
+                    if let Some(place) = buf.get_mut(at / 2) {
+                        *place = other;
+                    }
+                    for pos in [0, 1, at / 2, at].into_iter().filter(|pos| *pos <= len) {
+                        let found = find::<CLASS>(&buf, pos, quote);
+                        assert_eq!(found, end::<CLASS>(&buf, pos, quote), "{len} {at} {pos} {b}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_run_is_found_however_long_it_is() {
+        check::<IN_TEXT>(0);
+        check::<IN_CDATA>(0);
+        check::<IN_VALUE>(b'\'');
+        check::<IN_VALUE>(b'"');
+    }
+}
