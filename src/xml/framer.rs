@@ -2,9 +2,10 @@
 //! XML-1 to XML-5).
 //!
 //! What it lets pass is well-formed by XML 1.0 and Namespaces in XML 1.0, within the limits, and
-//! has none of what RFC 6120 §11.1 forbids. It looks at each byte once (twice in an attribute at the
-//! end of what has come), keeps none, and comes to the same tokens and the same fault however the bytes are cut into pieces (runs of white space
-//! between elements aside, which come as they come).
+//! has none of what RFC 6120 §11.1 forbids. It looks at each byte once (twice in a tag that is not as
+//! most are, or at the end of what has come), keeps none, and comes to the same tokens and the same
+//! fault however the bytes are cut into pieces (runs of white space between elements aside, which
+//! come as they come).
 
 use std::sync::Arc;
 

@@ -18,17 +18,19 @@ pub(super) fn stops<const CLASS: u8>(block: &Block, quote: u8) -> u32 {
     (at_most(bytes, CONTROL) | marks::<CLASS>(bytes, quote)).to_bitmask()
 }
 
-/// Whether any byte of the stretch has such a bit.
+/// The same for a stretch.
 #[inline]
-pub(super) fn has_stop<const CLASS: u8>(stretch: &Stretch, quote: u8) -> bool {
-    let (blocks, _) = stretch.as_chunks();
-    let (mut least, mut found) = (u8x16::splat(u8::MAX), u8x16::splat(0));
-    for block in blocks {
-        let bytes = u8x16::new(*block);
-        least = least.min(bytes);
-        found |= marks::<CLASS>(bytes, quote);
+pub(super) fn stretch_stops<const CLASS: u8>(stretch: &Stretch, quote: u8) -> u64 {
+    let ([a, b, c, d], _) = stretch.as_chunks() else { return 0 };
+    let [a, b, c, d] = [a, b, c, d].map(|block| u8x16::new(*block));
+    let least = a.min(b).min(c.min(d));
+    let [p, q, r, s] = [a, b, c, d].map(|bytes| marks::<CLASS>(bytes, quote));
+    // most have none
+    if ((p | q) | (r | s) | at_most(least, CONTROL)).to_bitmask() == 0 {
+        return 0;
     }
-    (found | at_most(least, CONTROL)).to_bitmask() != 0
+    let bits = |found: u8x16, bytes| u64::from((found | at_most(bytes, CONTROL)).to_bitmask());
+    bits(p, a) | bits(q, b) << 16 | bits(r, c) << 32 | bits(s, d) << 48
 }
 
 /// The last of the control characters at the beginning of ASCII.
@@ -86,7 +88,8 @@ mod tests {
                 for place in 0..4 {
                     let mut stretch = [b'x'; 64];
                     stretch[16 * place + at] = b;
-                    assert_eq!(has_stop::<CLASS>(&stretch, quote), bits != 0, "{b:#x} at {at}");
+                    let found = stretch_stops::<CLASS>(&stretch, quote);
+                    assert_eq!(found, u64::from(bits) << (16 * place), "{b:#x} at {at}");
                 }
                 if chars::is(b, CLASS) && !other {
                     assert_eq!(bits, 1 << at, "{b:#x} at {at}");

@@ -32,38 +32,57 @@ pub(super) fn is(byte: u8, class: u8) -> bool {
 /// The offset of the first byte of `CLASS`, one of the `IN_` classes, at or behind `pos`; or the
 /// end. `quote` is the one that ends a value; the other one is passed over.
 #[inline]
-pub(super) fn find<const CLASS: u8>(buf: &[u8], mut pos: usize, quote: u8) -> usize {
-    let mut blocks = 0_usize;
+pub(super) fn find<const CLASS: u8>(buf: &[u8], pos: usize, quote: u8) -> usize {
+    // most runs end soon
+    let Some(block) = buf.get(pos..).and_then(|rest| rest.first_chunk()) else {
+        return find_in_rest::<CLASS>(buf, pos, quote);
+    };
+    let stops = block::stops::<CLASS>(block, quote);
+    match first::<CLASS>(block, stops.into()) {
+        Some(at) => pos.wrapping_add(at),
+        None => find_far::<CLASS>(buf, pos.wrapping_add(block.len()), quote),
+    }
+}
+
+/// The same for a run that may be long.
+#[inline(never)]
+fn find_far<const CLASS: u8>(buf: &[u8], mut pos: usize, quote: u8) -> usize {
+    while let Some(stretch) = buf.get(pos..).and_then(|rest| rest.first_chunk()) {
+        let stops = block::stretch_stops::<CLASS>(stretch, quote);
+        if let Some(at) = first::<CLASS>(stretch, stops) {
+            return pos.wrapping_add(at);
+        }
+        pos = pos.wrapping_add(stretch.len());
+    }
     while let Some(block) = buf.get(pos..).and_then(|rest| rest.first_chunk()) {
-        let mut stops = block::stops::<CLASS>(block, quote);
-        while stops != 0 {
-            let at = stops.trailing_zeros() as usize;
-            if block.get(at).is_some_and(|&b| is(b, CLASS)) {
-                return pos.wrapping_add(at);
-            }
-            stops &= stops.wrapping_sub(1);
+        let stops = block::stops::<CLASS>(block, quote);
+        if let Some(at) = first::<CLASS>(block, stops.into()) {
+            return pos.wrapping_add(at);
         }
         pos = pos.wrapping_add(block.len());
-        blocks = blocks.wrapping_add(1);
-        if blocks.is_multiple_of(4) {
-            pos = pass_over::<CLASS>(buf, pos, quote);
-        }
     }
+    find_in_rest::<CLASS>(buf, pos, quote)
+}
+
+/// The first byte of `CLASS` among those at which `stops` has a bit.
+#[inline]
+fn first<const CLASS: u8>(bytes: &[u8], mut stops: u64) -> Option<usize> {
+    while stops != 0 {
+        let at = stops.trailing_zeros() as usize;
+        if bytes.get(at).is_some_and(|&b| is(b, CLASS)) {
+            return Some(at);
+        }
+        stops &= stops.wrapping_sub(1);
+    }
+    None
+}
+
+/// The same among the last bytes of the buffer, one by one.
+#[inline(never)]
+fn find_in_rest<const CLASS: u8>(buf: &[u8], pos: usize, quote: u8) -> usize {
     let rest = buf.get(pos..).unwrap_or_default();
     let stops = |b: u8| is(b, CLASS) && (b == quote || !matches!(b, b'\'' | b'"'));
     rest.iter().position(|&b| stops(b)).map_or(buf.len(), |at| pos + at)
-}
-
-/// The offset behind the stretches at `pos` in which nothing is to be looked at. Most runs end
-/// before there is one.
-#[inline(never)]
-fn pass_over<const CLASS: u8>(buf: &[u8], mut pos: usize, quote: u8) -> usize {
-    while let Some(stretch) = buf.get(pos..).and_then(|rest| rest.first_chunk())
-        && !block::has_stop::<CLASS>(stretch, quote)
-    {
-        pos = pos.wrapping_add(stretch.len());
-    }
-    pos
 }
 
 /// The offset of the first byte at or behind `pos` that is not white space, or the end.

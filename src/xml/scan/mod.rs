@@ -1,5 +1,5 @@
-//! The scanner: reads markup from whichever byte it stopped at, and never goes back, but for an
-//! attribute that was not whole.
+//! The scanner: reads markup from whichever byte it stopped at, and never goes back, but once to the
+//! beginning of a tag that turned out not to be whole or not as most are ([`usual`]).
 //!
 //! ```text
 //! Outside ─ white space ─► Space
@@ -24,6 +24,7 @@ mod name;
 mod namespaces;
 pub(super) mod reference;
 mod tag;
+mod usual;
 
 use super::{
     Fault, Limits,
@@ -97,6 +98,8 @@ pub(super) struct Scanner {
 #[derive(Clone, Copy, Debug)]
 struct Open {
     name: Name,
+    /// The first eight bytes of the name.
+    key: u64,
     /// How many declarations are in scope around it.
     declarations: usize,
 }
@@ -261,6 +264,9 @@ impl Scanner {
         self.item = self.pos;
         match b {
             b'/' => {
+                if let Some(step) = self.usual_end(buf) {
+                    return Ok(step);
+                }
                 if self.open.is_empty() && !matches!(context.place, Place::Open(_)) {
                     return Err(Fault::Syntax);
                 }
@@ -274,6 +280,9 @@ impl Scanner {
             0 if matches!(context.place, Place::Start) => return Err(Fault::Encoding),
             _ if self.open.len() >= context.limits.depth => return Err(Fault::TooDeep),
             _ => {
+                if let Some(step) = self.usual_tag(buf, context) {
+                    return Ok(step);
+                }
                 self.name = Name::at(self.pos);
                 self.attributes.clear();
                 (self.marks, self.alike) = (0, false);
@@ -291,17 +300,6 @@ impl Scanner {
             (None, Place::Open(header)) => header.name.as_bytes(),
             (None, _) => return Err(Fault::Syntax),
         };
-        // the usual end tag: whole, without white space
-        if self.pos == self.item
-            && let Some((name, b'>')) = buf
-                .get(self.pos..)
-                .and_then(|come| Some((come.get(..expected.len())?, come.get(expected.len())?)))
-            && name == expected
-        {
-            self.pos += expected.len();
-            self.item = self.pos;
-            return self.end_gap(buf);
-        }
         let rest = expected.get(self.pos - self.item..).unwrap_or_default();
         let come = buf.get(self.pos..).unwrap_or_default();
         let len = rest.len().min(come.len());

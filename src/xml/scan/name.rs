@@ -43,6 +43,12 @@ impl Name {
         Self { start: offset(pos), end: offset(pos), colon: 0 }
     }
 
+    /// A whole name without a colon, or with one that means nothing.
+    #[inline]
+    pub(super) fn plain(pos: usize, len: usize) -> Self {
+        Self { start: offset(pos), end: offset(pos.wrapping_add(len)), colon: 0 }
+    }
+
     /// The name as written.
     pub(super) fn bytes(self, buf: &[u8]) -> &[u8] {
         buf.get(self.start as usize..self.end as usize).unwrap_or_default()
@@ -68,7 +74,7 @@ impl Name {
     }
 
     /// Bytes of the name.
-    fn len(self) -> u32 {
+    pub(super) fn len(self) -> u32 {
         self.end - self.start
     }
 
@@ -139,25 +145,6 @@ impl Attribute {
         Self { name: Name::at(pos), ..Self::default() }
     }
 
-    /// An attribute whose name has no colon and whose value needs no reading: where they begin and
-    /// end.
-    #[inline]
-    pub(super) fn plain(buf: &[u8], name: (usize, usize), value: (usize, usize)) -> Self {
-        let name = Name { start: offset(name.0), end: offset(name.1), colon: 0 };
-        let mut attribute = Self {
-            name,
-            kind: Kind::Plain,
-            key: name.key(buf),
-            start: offset(value.0),
-            end: offset(value.1),
-            escaped: false,
-        };
-        if attribute.is(b"xmlns") {
-            attribute.kind = Kind::Declaration;
-        }
-        attribute
-    }
-
     /// The place of its value.
     pub(super) fn span(self) -> Span {
         Span { start: self.start, end: self.end, escaped: self.escaped }
@@ -171,8 +158,7 @@ impl Attribute {
     /// One bit that attributes of the same name share, and some of different names.
     #[inline]
     pub(super) fn mark(self) -> u64 {
-        let mixed = (self.key ^ u64::from(self.name.len())).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        1 << (mixed >> 58)
+        mark(self.key)
     }
 
     pub(super) fn has_name_of(self, other: Self, buf: &[u8]) -> bool {
@@ -197,8 +183,14 @@ impl Attribute {
     }
 }
 
+/// One bit for the first bytes of an attribute's name.
+#[inline]
+pub(super) fn mark(key: u64) -> u64 {
+    1 << (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+}
+
 /// The key of a name of at most eight bytes.
-const fn key(name: &[u8]) -> u64 {
+pub(super) const fn key(name: &[u8]) -> u64 {
     let mut key = 0;
     let mut i = name.len();
     while i > 0 {

@@ -30,6 +30,11 @@ enum Binding {
 }
 
 impl Declaration {
+    /// An attribute that is one.
+    pub(super) fn new(name: Name, uri: Span) -> Self {
+        Self { name, uri }
+    }
+
     /// The prefix it declares; empty for the default namespace.
     fn prefix(self, buf: &[u8]) -> &[u8] {
         if self.name.prefix(buf).is_some() { self.name.local(buf) } else { b"" }
@@ -47,7 +52,7 @@ impl Scanner {
             Place::Open(header) => Some(header),
             Place::Start | Place::BeforeHeader | Place::Closed => None,
         };
-        let inherited = header.map_or(0, |header| header.prefixes.len() + 1);
+        let inherited = inherited(header);
         for i in 0..self.attributes.len() {
             let Some(&attribute) = self.attributes.get(i) else { break };
             if attribute.kind == Kind::Declaration {
@@ -67,6 +72,18 @@ impl Scanner {
             self.resolve(buf, header, prefix)?;
         }
         self.check_attribute_prefixes(buf, header)
+    }
+
+    /// Whether one more declaration is no fault.
+    pub(super) fn may_declare(
+        &self,
+        buf: &[u8],
+        context: Context<'_>,
+        declaration: Declaration,
+    ) -> bool {
+        let Place::Open(header) = context.place else { return false };
+        inherited(Some(header)) + self.declarations.len() < MAX_DECLARATIONS
+            && check_declaration(buf, declaration).is_ok()
     }
 
     fn check_attribute_prefixes(
@@ -198,6 +215,11 @@ impl Scanner {
         let declaration = self.declarations.iter().find(|d| d.prefix(buf) == prefix)?;
         Some(declaration.uri.text(buf))
     }
+}
+
+/// How many declarations the header has at most.
+fn inherited(header: Option<&Header>) -> usize {
+    header.map_or(0, |header| header.prefixes.len() + 1)
 }
 
 fn uri<'a>(buf: &'a [u8], header: Option<&'a Header>, binding: Binding) -> Cow<'a, str> {

@@ -48,9 +48,6 @@ impl Scanner {
             at.state = State::Gap;
         }
         loop {
-            if at.state == State::Gap {
-                self.usual_attributes(buf, context, at);
-            }
             if matches!(at.state, State::Gap | State::Attributes | State::Slash) {
                 let end = self.gap(buf, context, at)?;
                 if end.is_some() || at.state != State::AttributeName {
@@ -73,29 +70,6 @@ impl Scanner {
             if !self.value(buf, at)? {
                 return Ok(None);
             }
-        }
-    }
-
-    /// Takes attributes that are whole and written as most are, and stops before the first that is
-    /// not, which is then read with care.
-    #[inline]
-    fn usual_attributes(&mut self, buf: &[u8], context: Context<'_>, at: &mut At) {
-        while let Some(b' ') = buf.get(at.pos)
-            && self.attributes.len() < context.limits.attributes
-        {
-            let start = at.pos.wrapping_add(1);
-            let Some(len) = chars::short_name(buf, start) else { return };
-            let equals = start.wrapping_add(len);
-            let Some(&[b'=', quote @ (b'\'' | b'"'), ..]) = buf.get(equals..) else { return };
-            let value = equals.wrapping_add(2);
-            let end = chars::find::<{ chars::IN_VALUE }>(buf, value, quote);
-            if buf.get(end) != Some(&quote) {
-                return;
-            }
-            let attribute = Attribute::plain(buf, (start, equals), (value, end));
-            self.note(attribute);
-            self.attributes.push(attribute);
-            at.pos = end.wrapping_add(1);
         }
     }
 
@@ -245,7 +219,8 @@ impl Scanner {
         if empty {
             return Ok(self.close(around));
         }
-        self.open.push(Open { name: self.name, declarations: around });
+        let (name, key) = (self.name, self.name.key(buf));
+        self.open.push(Open { name, key, declarations: around });
         self.state = State::Text;
         Ok(Step::Next)
     }

@@ -1,0 +1,231 @@
+//! Tags as most are written: whole, with names of ASCII below sixteen bytes, one space before each
+//! attribute, and values without references. They are read in one go. All others, and whatever may
+//! be a fault, are left to the careful way, from the beginning of the tag.
+
+use super::{
+    super::token::{DefaultNamespace, ElementName, Span, Tag},
+    Context, Open, Place, Scanner, State, Step, block, chars,
+    name::{Name, key, mark, offset},
+    namespaces::Declaration,
+};
+
+/// Where a tag of that kind ends, and how.
+#[derive(Clone, Copy)]
+struct End {
+    /// Behind its `>`.
+    pos: usize,
+    /// It is `/>`.
+    empty: bool,
+}
+
+/// A name in such a tag.
+#[derive(Clone, Copy)]
+struct Short {
+    start: usize,
+    len: usize,
+    /// Its first eight bytes.
+    key: u64,
+}
+
+/// An attribute of such a tag.
+#[derive(Clone, Copy)]
+struct Attribute {
+    name: Short,
+    /// Where its value starts.
+    start: usize,
+    /// Where its value ends.
+    end: usize,
+}
+
+impl Scanner {
+    /// Reads the start tag whose name begins here. `None` if it is not whole or not as usual;
+    /// nothing has changed then.
+    #[inline]
+    pub(super) fn usual_tag(&mut self, buf: &[u8], context: Context<'_>) -> Option<Step> {
+        let name = Short::read(buf, self.pos)?;
+        if !self.open.is_empty() {
+            return self.inner_tag(buf, context, name);
+        }
+        match context.place {
+            Place::Open(header) if header.default_namespace == DefaultNamespace::Server => {
+                self.first_tag(buf, context, name)
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads the end tag at whose `/` the scanner is, of a first-level element or one inside it. `None`
+    /// as above.
+    #[inline]
+    pub(super) fn usual_end(&mut self, buf: &[u8]) -> Option<Step> {
+        let open = *self.open.last()?;
+        let rest = buf.get(self.pos.wrapping_add(1)..)?;
+        let len = open.name.len() as usize;
+        let differ = u64::from_le_bytes(*rest.first_chunk()?) ^ open.key;
+        let same = match MASKS.get(len) {
+            Some(mask) if len <= 8 => differ & mask == 0,
+            _ => differ == 0 && rest.get(8..len) == open.name.bytes(buf).get(8..),
+        };
+        if !same || rest.get(len) != Some(&b'>') {
+            return None;
+        }
+        self.pos = self.pos.wrapping_add(len).wrapping_add(2);
+        self.open.pop();
+        Some(self.close(open.declarations))
+    }
+
+    /// The start tag of an element inside another one.
+    #[inline]
+    fn inner_tag(&mut self, buf: &[u8], context: Context<'_>, name: Short) -> Option<Step> {
+        let mut declaration = None;
+        let end = attributes(buf, context, name, |attribute| {
+            if attribute.name.is(XMLNS) {
+                declaration = Some(attribute);
+            }
+        })?;
+        let declarations = self.declarations.len();
+        if let Some(attribute) = declaration {
+            let declaration = Declaration::new(attribute.name.name(), attribute.value());
+            if !self.may_declare(buf, context, declaration) {
+                return None;
+            }
+            if !end.empty {
+                self.declarations.push(declaration);
+            }
+        }
+        if !end.empty {
+            self.open.push(Open { name: name.name(), key: name.key, declarations });
+        }
+        self.pos = end.pos;
+        self.state = State::Text;
+        Some(Step::Next)
+    }
+
+    /// The start tag of a first-level element in the content namespace.
+    #[inline]
+    fn first_tag(&mut self, buf: &[u8], context: Context<'_>, name: Short) -> Option<Step> {
+        let mut tag = Tag::new(ElementName::content(name.name().bytes(buf)));
+        let mut declares = false;
+        let end = attributes(buf, context, name, |attribute| {
+            match (attribute.name.key, attribute.name.len) {
+                FROM => tag.from = Some(attribute.value()),
+                TO => tag.to = Some(attribute.value()),
+                ID => tag.id = Some(attribute.value()),
+                TYPE => tag.type_ = Some(attribute.value()),
+                LANG => tag.has_lang = true,
+                XMLNS => declares = true,
+                _ => {}
+            }
+        })?;
+        // it may be no stanza
+        if declares {
+            return None;
+        }
+        tag.insert_at = name.name().end;
+        tag.empty = end.empty;
+        self.first = tag;
+        self.pos = end.pos;
+        if end.empty {
+            return Some(self.close(0));
+        }
+        self.open.push(Open { name: name.name(), key: name.key, declarations: 0 });
+        self.state = State::Text;
+        Some(Step::Next)
+    }
+}
+
+impl Short {
+    /// The name at `pos`, if it ends within a block.
+    #[inline]
+    fn read(buf: &[u8], pos: usize) -> Option<Self> {
+        let block = buf.get(pos..)?.first_chunk()?;
+        let first = *buf.get(pos)?;
+        let len = block::no_name(block).trailing_zeros() as usize;
+        let mask = MASKS.get(len)?;
+        let key = u128::from_le_bytes(*block) as u64 & mask;
+        chars::is(first, chars::NAME_START).then_some(Self { start: pos, len, key })
+    }
+
+    fn is(self, name: (u64, usize)) -> bool {
+        (self.key, self.len) == name
+    }
+
+    fn name(self) -> Name {
+        Name::plain(self.start, self.len)
+    }
+}
+
+impl Attribute {
+    fn value(self) -> Span {
+        Span { start: offset(self.start), end: offset(self.end), escaped: false }
+    }
+}
+
+/// Gives all attributes behind the tag's name to `take`.
+#[inline]
+fn attributes(
+    buf: &[u8],
+    context: Context<'_>,
+    name: Short,
+    mut take: impl FnMut(Attribute),
+) -> Option<End> {
+    let mut pos = name.start.wrapping_add(name.len);
+    let mut marks = 0;
+    let mut left = context.limits.attributes;
+    loop {
+        match buf.get(pos)? {
+            b' ' => {}
+            b'>' => return Some(End { pos: pos.wrapping_add(1), empty: false }),
+            b'/' if buf.get(pos.wrapping_add(1)) == Some(&b'>') => {
+                return Some(End { pos: pos.wrapping_add(2), empty: true });
+            }
+            _ => return None,
+        }
+        left = left.checked_sub(1)?;
+        let mut name = Short::read(buf, pos.wrapping_add(1))?;
+        let mut equals = name.start.wrapping_add(name.len);
+        if buf.get(equals) == Some(&b':') {
+            name = lang(buf, name.start)?;
+            equals = name.start.wrapping_add(name.len);
+        }
+        let Some(&[b'=', quote @ (b'\'' | b'"'), ..]) = buf.get(equals..) else { return None };
+        let start = equals.wrapping_add(2);
+        let end = chars::find::<{ chars::IN_VALUE }>(buf, start, quote);
+        if buf.get(end) != Some(&quote) {
+            return None;
+        }
+        // there may be two of the same name
+        let mark = mark(name.key);
+        if marks & mark != 0 {
+            return None;
+        }
+        marks |= mark;
+        take(Attribute { name, start, end });
+        pos = end.wrapping_add(1);
+    }
+}
+
+/// The one name with a prefix that is all over; it is bound once and for all.
+#[cold]
+fn lang(buf: &[u8], start: usize) -> Option<Short> {
+    let name = buf.get(start..)?.strip_prefix(b"xml:lang=");
+    name.map(|_| Short { start, len: LANG.1, key: LANG.0 })
+}
+
+const FROM: (u64, usize) = (key(b"from"), 4);
+const ID: (u64, usize) = (key(b"id"), 2);
+const LANG: (u64, usize) = (key(b"xml:lang"), 8);
+const TO: (u64, usize) = (key(b"to"), 2);
+const TYPE: (u64, usize) = (key(b"type"), 4);
+const XMLNS: (u64, usize) = (key(b"xmlns"), 5);
+
+/// For the first eight bytes of a block, those that belong to a name of so many.
+const MASKS: [u64; 16] = {
+    let mut masks = [u64::MAX; 16];
+    let mut len = 0;
+    while len < 8 {
+        masks[len] = (1 << (8 * len)) - 1;
+        len += 1;
+    }
+    masks
+};
