@@ -86,7 +86,10 @@ impl Flow {
                 orders.push(sender);
             }
         }
-        Ok(Self { running, load, orders, meter, _tasks: tasks })
+        let flow = Self { running, load, orders, meter, _tasks: tasks };
+        // What more comes than a queue holds bounces until the stream to its target is open.
+        flow.run(load.streams as u64).await?;
+        Ok(flow)
     }
 
     /// Sends `count` stanzas over all streams together and waits until all have arrived.
