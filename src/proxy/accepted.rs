@@ -302,7 +302,7 @@ impl Leg {
                         if let Err(end) = self.read().await {
                             return end;
                         }
-                        if self.wire.is_bulk() {
+                        if self.wire.is_bulk() && !self.intake.is_busy() {
                             yield_now().await;
                         }
                     }

@@ -6,12 +6,14 @@ use std::{
     future::{Future, pending},
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    alarm::Alarm,
     features::Guards,
     gate::Gate,
     live::{LiveStream, Meter},
@@ -40,6 +42,10 @@ pub(super) struct Intake {
     batch: Option<Batch>,
     /// A batch that waits for room in its route.
     delivery: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// A route that has much to write.
+    press: Option<Press>,
+    /// For how long it is waited for.
+    alarm: Option<Alarm>,
     /// Until when nothing more is taken, for too much came.
     pause: Option<Instant>,
     /// The stream comes to its end: what still comes is taken as it comes.
@@ -53,6 +59,16 @@ pub(super) struct Intake {
     live: Option<LiveStream>,
     /// Of the pair whose stanzas came last.
     meter: Option<Arc<Meter>>,
+}
+
+/// How long a stream reads nothing at most for the sake of a route that has much to write. Who takes
+/// nothing for so long is slow, and has the room of its queue.
+const EASE_WAIT: Duration = Duration::from_millis(100);
+
+/// A route that has so much to write that nothing more is read for it.
+struct Press {
+    route: Arc<Route>,
+    until: Instant,
 }
 
 /// What has come about meanwhile.
@@ -92,6 +108,8 @@ impl Intake {
             guards: Guards::new(&gate.config(), onward),
             batch: None,
             delivery: None,
+            press: None,
+            alarm: None,
             pause: None,
             hurried: false,
             rates: None,
@@ -159,19 +177,27 @@ impl Intake {
 
     /// Whether nothing more may be taken from the input until [`Self::progress`] says so.
     pub(super) fn is_busy(&self) -> bool {
-        self.delivery.is_some() || self.pause.is_some()
+        self.delivery.is_some() || self.press.is_some() || self.pause.is_some()
     }
 
-    /// Waits until more may be taken: what waits for room has found it, or was bounced, and no rate
-    /// is exceeded; or until what is handled has to be told. Cancel-safe; for ever when it is neither
+    /// Waits until more may be taken: what waits for room has found it, or was bounced, a route has
+    /// written much of what it has, and no rate is exceeded; or until what is handled has to be told. Cancel-safe; for ever when it is neither
     /// busy nor owes anything.
     pub(super) async fn progress(&mut self) -> Progress {
         let (busy, owes) = (self.is_busy(), self.owes());
-        let Self { delivery, pause, receipts, .. } = self;
+        let Self { delivery, press, alarm, pause, receipts, .. } = self;
         let ready = async {
             if let Some(waits) = delivery {
                 waits.await;
                 *delivery = None;
+            }
+            if let Some(Press { route, until }) = press {
+                let alarm = alarm.get_or_insert_with(|| Alarm::new(*until));
+                tokio::select! {
+                    () = route.eased() => {}
+                    () = alarm.at(*until) => route.set_slow(),
+                }
+                *press = None;
             }
             if let Some(until) = *pause {
                 sleep_until(until).await;
@@ -326,7 +352,12 @@ impl Intake {
         let before = self.delivery.take();
         let route = match (&before, route) {
             (None, Ok(route)) => match route.try_send(stanzas) {
-                Ok(()) => return,
+                Ok(()) => {
+                    if route.is_pressed() {
+                        self.press = Some(Press { route, until: Instant::now() + EASE_WAIT });
+                    }
+                    return;
+                }
                 Err(not_taken) => (Ok(route), not_taken.into_stanzas()),
             },
             (_, route) => (route, stanzas),

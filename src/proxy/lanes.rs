@@ -357,7 +357,7 @@ impl Lanes {
         {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             let Some(queued) = lane.waiting.pop_front() else { continue };
-            let Some(queued) = fitting(queued, lane.largest, &mut large) else {
+            let Some(mut queued) = fitting(queued, lane.largest, &mut large) else {
                 if !lane.waiting.is_empty() {
                     self.turns.push_back(id);
                 }
@@ -371,7 +371,11 @@ impl Lanes {
                 self.turns.push_back(id);
             }
             match &mut self.acks {
-                Some(acks) => acks.put(wire.put_total(), id, queued, now),
+                Some(acks) => {
+                    // Acknowledgements may take long to come, and have a bound of their own.
+                    queued.ease();
+                    acks.put(wire.put_total(), id, queued, now);
+                }
                 None => self.writing.push_back((wire.put_total(), id, queued)),
             }
         }

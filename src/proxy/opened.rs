@@ -264,7 +264,7 @@ impl Opened {
                         if let Err(failure) = self.read() {
                             return Ok(End::Broken(failure));
                         }
-                        if self.live.wire.is_bulk() {
+                        if self.live.wire.is_bulk() && !self.intake.is_busy() {
                             yield_now().await;
                         }
                     }

@@ -3,15 +3,13 @@
 
 #[cfg(test)]
 mod model;
+mod queued;
 mod task;
 
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -20,7 +18,8 @@ use tokio::{
     time::timeout,
 };
 
-use self::task::Task;
+pub(super) use self::queued::Queued;
+use self::{queued::Waiting, task::Task};
 use super::{
     backlog::{Backlog, Share},
     gate::Gate,
@@ -79,81 +78,6 @@ enum Entrance {
     Aboard(LaneId, Mailbox),
     /// Nowhere: the route has ended.
     Closed,
-}
-
-/// Stanzas in the queue, with the share of its bytes that they take.
-#[derive(Debug)]
-pub(super) struct Queued {
-    pub(super) stanzas: Routable,
-    place: Place,
-}
-
-/// A share of the queue, and of all queues together; it is free again when this is dropped.
-#[derive(Debug)]
-pub(super) struct Place {
-    room: Option<OwnedSemaphorePermit>,
-    share: Option<Share>,
-    stanzas: u64,
-    bytes: u64,
-    waiting: Arc<Waiting>,
-    /// Dropped with it, for who wants to know when that is.
-    told: Option<oneshot::Sender<Infallible>>,
-}
-
-/// What waits in a queue.
-#[derive(Debug, Default)]
-struct Waiting {
-    stanzas: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl Queued {
-    /// Some of the stanzas, in place of all; the others are done with.
-    pub(super) fn only(mut self: Box<Self>, stanzas: Routable) -> Box<Self> {
-        let gone = self.stanzas.stanzas().saturating_sub(stanzas.stanzas());
-        let bytes = self.stanzas.bytes().len().saturating_sub(stanzas.bytes().len());
-        drop(self.place.split(gone, bytes));
-        self.stanzas = stanzas;
-        self
-    }
-
-    /// The first of the stanzas and the others, each with their place.
-    pub(super) fn split(
-        mut self: Box<Self>,
-        first: Routable,
-        others: Routable,
-    ) -> (Box<Self>, Box<Self>) {
-        let mut place = self.place.split(others.stanzas(), others.bytes().len());
-        place.told = self.place.told.take();
-        self.stanzas = first;
-        (self, Box::new(Self { stanzas: others, place }))
-    }
-}
-
-impl Place {
-    /// The part of it that so many stanzas take.
-    fn split(&mut self, stanzas: u32, bytes: usize) -> Self {
-        let stanzas = u64::from(stanzas).min(self.stanzas);
-        let size = (bytes as u64).min(self.bytes);
-        self.stanzas -= stanzas;
-        self.bytes -= size;
-        let part = |room: &mut OwnedSemaphorePermit| room.split(bytes.min(room.num_permits()));
-        Self {
-            room: self.room.as_mut().and_then(part),
-            share: self.share.as_mut().map(|share| share.split(bytes)),
-            stanzas,
-            bytes: size,
-            waiting: Arc::clone(&self.waiting),
-            told: None,
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.waiting.stanzas.fetch_sub(self.stanzas, Ordering::Relaxed);
-        self.waiting.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 /// Stanzas that a route did not take.
@@ -297,17 +221,8 @@ impl Route {
         share: Option<Share>,
         told: Option<oneshot::Sender<Infallible>>,
     ) -> Box<Queued> {
-        let place = Place {
-            room: Some(room),
-            share,
-            stanzas: stanzas.stanzas().into(),
-            bytes: stanzas.bytes().len() as u64,
-            waiting: Arc::clone(&self.waiting),
-            told,
-        };
-        self.waiting.stanzas.fetch_add(place.stanzas, Ordering::Relaxed);
-        self.waiting.bytes.fetch_add(place.bytes, Ordering::Relaxed);
-        Box::new(Queued { stanzas, place })
+        let room = (room, share);
+        Box::new(Queued::new(stanzas, room, &self.waiting, told))
     }
 
     fn enter(&self, queued: Box<Queued>) -> Result<(), NotTaken> {
@@ -325,6 +240,22 @@ impl Route {
             }
         }
         Ok(())
+    }
+
+    /// Whether an open stream has so much to write that nothing more should be read for it until it
+    /// is [eased](Self::eased).
+    pub(super) fn is_pressed(&self) -> bool {
+        self.waiting.is_pressed() && self.is_open()
+    }
+
+    /// Waits until it is pressed no more.
+    pub(super) async fn eased(&self) {
+        self.waiting.eased().await;
+    }
+
+    /// It was pressed for too long: it is not any more until it has written something.
+    pub(super) fn set_slow(&self) {
+        self.waiting.set_slow();
     }
 
     /// Waits until a stream carries the pair, or none can.
@@ -415,8 +346,7 @@ impl Route {
 
     /// Stanzas that wait, and their bytes.
     pub(super) fn waiting(&self) -> (u64, u64) {
-        let Waiting { stanzas, bytes } = &*self.waiting;
-        (stanzas.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
+        self.waiting.count()
     }
 
     /// An attempt to find a stream begins.

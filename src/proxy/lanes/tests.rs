@@ -368,3 +368,37 @@ fn nothing_is_lost_or_doubled_that_comes_while_lanes_come_and_go() {
 }
 
 mod managed;
+
+#[tokio::test]
+async fn who_sends_in_bulk_waits_until_it_is_written_but_not_for_long() {
+    let [a, b] = ['a', 'b'].map(Pair::new);
+    let (mut lanes, mut wire) = (Lanes::new(None), Wire::unconnected());
+    a.send(0..10_000);
+    assert!(!a.route.is_pressed(), "no stream carries it");
+    let _returned = [&a, &b].map(|pair| pair.open(&mut lanes));
+    assert!(a.route.is_pressed() && !b.route.is_pressed());
+    let eased = tokio::spawn({
+        let route = Arc::clone(&a.route);
+        async move { route.eased().await }
+    });
+    tokio::task::yield_now().await;
+    assert!(lanes.fill(&mut wire).is_empty());
+    tokio::task::yield_now().await;
+    assert!(!eased.is_finished(), "what is put is not written");
+    wire.take(output(&wire).len());
+    lanes.settle(wire.written_total());
+    eased.await.unwrap();
+    assert!(!a.route.is_pressed());
+
+    a.send(0..10_000);
+    assert!(a.route.is_pressed());
+    a.route.set_slow();
+    a.send(0..10_000);
+    assert!(!a.route.is_pressed(), "the queue has room, and others may wait for the same sender");
+    calls(&mut lanes);
+    assert!(lanes.fill_up(&mut wire).is_empty());
+    wire.take(output(&wire).len());
+    lanes.settle(wire.written_total());
+    a.send(0..10_000);
+    assert!(a.route.is_pressed(), "it takes something again");
+}

@@ -66,6 +66,19 @@ async fn no_more_is_put_than_may_be_unacknowledged() {
     assert_eq!(output(&wire), a.texts(11..100));
 }
 
+#[test]
+fn who_sends_in_bulk_does_not_wait_for_acknowledgements() {
+    let a = Pair::new('a');
+    let (mut lanes, mut wire) = managed(PLENTY);
+    let (_, _returned) = a.open(&mut lanes);
+    a.send(0..10_000);
+    assert!(a.route.is_pressed());
+    calls(&mut lanes);
+    assert!(lanes.fill(&mut wire).is_empty());
+    assert!(!a.route.is_pressed());
+    assert_ne!(a.route.waiting(), (0, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_answers_nothing_or_handles_nothing_is_dead() {
     let a = Pair::new('a');
