@@ -181,8 +181,8 @@ impl Intake {
     }
 
     /// Waits until more may be taken: what waits for room has found it, or was bounced, a route has
-    /// written much of what it has, and no rate is exceeded; or until what is handled has to be told. Cancel-safe; for ever when it is neither
-    /// busy nor owes anything.
+    /// written much of what it has, and no rate is exceeded; or until what is handled has to be told.
+    /// Cancel-safe; for ever when it is neither busy nor owes anything.
     pub(super) async fn progress(&mut self) -> Progress {
         let (busy, owes) = (self.is_busy(), self.owes());
         let Self { delivery, press, alarm, pause, receipts, .. } = self;

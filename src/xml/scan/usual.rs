@@ -54,8 +54,8 @@ impl Scanner {
         }
     }
 
-    /// Reads the end tag at whose `/` the scanner is, of a first-level element or one inside it. `None`
-    /// as above.
+    /// Reads the end tag at whose `/` the scanner is, of a first-level element or one inside it.
+    /// `None` as above.
     #[inline]
     pub(super) fn usual_end(&mut self, buf: &[u8]) -> Option<Step> {
         let open = *self.open.last()?;
