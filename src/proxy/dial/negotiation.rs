@@ -39,7 +39,7 @@ impl Job<'_> {
         let wire = if is_direct {
             let Secured { stream, facts } =
                 self.gate.connect_tls(socket, &self.setup, Connect::Direct, self.deadline).await?;
-            self.tell_tls("direct TLS", &facts);
+            self.steps.secured("direct TLS", &facts);
             machine.tls_up(facts, &mut steps);
             Wire::tls(stream)
         } else {
@@ -148,7 +148,7 @@ impl Job<'_> {
         };
         let Secured { stream, facts } =
             self.gate.connect_tls(socket, &self.setup, Connect::StartTls, self.deadline).await?;
-        self.tell_tls("STARTTLS", &facts);
+        self.steps.secured("STARTTLS", &facts);
         live.machine.tls_up(facts, steps);
         live.wire = Wire::tls(stream);
         live.frames = Frames::new(&self.config.limits);
