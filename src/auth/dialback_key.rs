@@ -100,10 +100,11 @@ impl fmt::Debug for Secret {
 
 /// As hexadecimal digits, in one place that is wiped.
 pub(crate) fn hex(bytes: &[u8]) -> Zeroizing<String> {
-    use fmt::Write;
+    let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' - 10 + value });
     let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
     for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 15));
     }
     text
 }

@@ -160,7 +160,8 @@ pub(super) fn validate(
     check_bounds(chain)?;
     let leaf = parse(leaf_der)?;
     check_leaf(&leaf)?;
-    check_ambiguity(intermediates)?;
+    let issuers = Issuers::read(intermediates)?;
+    issuers.check_ambiguity()?;
     let presented = Presented::of(&leaf)?;
     let is_source = presented.matches(reference.source).is_some();
     let is_host = reference.hosts.iter().flatten().any(|host| presented.names_host(host));
@@ -176,9 +177,9 @@ pub(super) fn validate(
             ServerPurpose,
             None,
             Some(&|path: &VerifiedPath<'_>| {
-                check_issuers(path)?;
+                issuers.check(path)?;
                 // a host's name is a dNSName, and those webpki has held against the constraints
-                if !is_host && !may_speak_for(path, reference.source) {
+                if !is_host && !issuers.may_speak_for(path, reference.source) {
                     return Err(webpki::Error::NameConstraintViolation);
                 }
                 accepts(path)
@@ -191,8 +192,8 @@ pub(super) fn validate(
             presented: presented.to_string(),
         });
     }
-    let is_delegated = !is_source || !may_speak_for(&path, reference.source);
-    let mut expires = first_expiry(&leaf, &path)?;
+    let is_delegated = !is_source || !issuers.may_speak_for(&path, reference.source);
+    let mut expires = issuers.first_expiry(&leaf, &path)?;
     if let (true, Some(delegated)) = (is_delegated, reference.delegated) {
         expires = expires.min(delegated);
     }
@@ -250,63 +251,76 @@ fn check_leaf(leaf: &X509Certificate<'_>) -> Result<(), PkixError> {
     }
 }
 
-/// Path building tries every issuer of a name: nine intermediates of one name make it try
-/// 200 000 paths, seconds of work, before webpki gives up.
-fn check_ambiguity(intermediates: &[CertificateDer<'_>]) -> Result<(), PkixError> {
-    let mut subjects = Vec::with_capacity(intermediates.len());
-    for certificate in intermediates {
-        subjects.push(parse(certificate)?.subject().as_raw().to_vec());
-    }
-    let most = subjects
-        .iter()
-        .map(|subject| subjects.iter().filter(|other| *other == subject).count())
-        .max();
-    match most {
-        Some(count) if count > MAX_SAME_SUBJECT => Err(PkixError::TooComplex),
-        _ => Ok(()),
-    }
-}
+/// The certificates behind the leaf, each read once for all that is asked of it.
+struct Issuers<'a>(Vec<(&'a [u8], X509Certificate<'a>)>);
 
-/// What webpki does not ask of the CAs of a path: `keyCertSign`.
-fn check_issuers(path: &VerifiedPath<'_>) -> Result<(), webpki::Error> {
-    for issuer in path.intermediate_certificates() {
-        let der = issuer.der();
-        let issuer = parse(&der).map_err(|_| webpki::Error::BadDer)?;
-        match issuer.key_usage() {
-            Ok(Some(usage)) if !usage.value.key_cert_sign() => {
-                return Err(webpki::Error::EndEntityUsedAsCa);
-            }
-            Ok(_) => {}
-            Err(_) => return Err(webpki::Error::BadDer),
+impl<'a> Issuers<'a> {
+    fn read(intermediates: &'a [CertificateDer<'_>]) -> Result<Self, PkixError> {
+        let read = |der: &'a CertificateDer<'_>| Ok((der.as_ref(), parse(der)?));
+        intermediates.iter().map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Path building tries every issuer of a name: nine intermediates of one name make it try
+    /// 200 000 paths, seconds of work, before webpki gives up.
+    fn check_ambiguity(&self) -> Result<(), PkixError> {
+        let subjects = || self.0.iter().map(|(_, issuer)| issuer.subject().as_raw());
+        let most = subjects().map(|one| subjects().filter(|other| *other == one).count()).max();
+        match most {
+            Some(count) if count > MAX_SAME_SUBJECT => Err(PkixError::TooComplex),
+            _ => Ok(()),
         }
     }
-    Ok(())
-}
 
-/// Whether the name constraints of all CAs of a path permit the domain, by whichever identifier it
-/// is then proven (PK-6, A-44).
-fn may_speak_for(path: &VerifiedPath<'_>, domain: &Domain) -> bool {
-    let subtrees = path.anchor().name_constraints.as_ref();
-    subtrees.is_none_or(|subtrees| constraints::subtrees_permit(subtrees, domain))
-        && path
-            .intermediate_certificates()
-            .all(|issuer| parse(&issuer.der()).is_ok_and(|ca| constraints::permits(&ca, domain)))
+    /// The CAs of a path, which are some of these.
+    fn of(
+        &self,
+        path: &VerifiedPath<'_>,
+    ) -> impl Iterator<Item = Result<&X509Certificate<'a>, PkixError>> {
+        path.intermediate_certificates().map(|issuer| {
+            let der = issuer.der();
+            let read = self.0.iter().find(|(known, _)| *known == der.as_ref());
+            read.map(|(_, issuer)| issuer).ok_or(PkixError::Malformed)
+        })
+    }
+
+    /// What webpki does not ask of the CAs of a path: `keyCertSign`.
+    fn check(&self, path: &VerifiedPath<'_>) -> Result<(), webpki::Error> {
+        for issuer in self.of(path) {
+            match issuer.map_err(|_| webpki::Error::BadDer)?.key_usage() {
+                Ok(Some(usage)) if !usage.value.key_cert_sign() => {
+                    return Err(webpki::Error::EndEntityUsedAsCa);
+                }
+                Ok(_) => {}
+                Err(_) => return Err(webpki::Error::BadDer),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the name constraints of all CAs of a path permit the domain, by whichever identifier
+    /// it is then proven (PK-6, A-44).
+    fn may_speak_for(&self, path: &VerifiedPath<'_>, domain: &Domain) -> bool {
+        let subtrees = path.anchor().name_constraints.as_ref();
+        subtrees.is_none_or(|subtrees| constraints::subtrees_permit(subtrees, domain))
+            && self.of(path).all(|issuer| issuer.is_ok_and(|ca| constraints::permits(ca, domain)))
+    }
+
+    fn first_expiry(
+        &self,
+        leaf: &X509Certificate<'_>,
+        path: &VerifiedPath<'_>,
+    ) -> Result<UnixTime, PkixError> {
+        let mut first = summary::not_after(leaf);
+        for issuer in self.of(path) {
+            first = first.min(summary::not_after(issuer?));
+        }
+        Ok(first)
+    }
 }
 
 /// Whether two trust anchors are one CA with one key.
 pub(super) fn same_key(a: &TrustAnchor<'_>, b: &TrustAnchor<'_>) -> bool {
     a.subject == b.subject && a.subject_public_key_info == b.subject_public_key_info
-}
-
-fn first_expiry(
-    leaf: &X509Certificate<'_>,
-    path: &VerifiedPath<'_>,
-) -> Result<UnixTime, PkixError> {
-    let mut first = summary::not_after(leaf);
-    for issuer in path.intermediate_certificates() {
-        first = first.min(summary::not_after(&parse(&issuer.der())?));
-    }
-    Ok(first)
 }
 
 /// Reads one certificate with nothing behind it.

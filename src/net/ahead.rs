@@ -16,19 +16,26 @@ use tokio_util::io::poll_read_buf;
 
 /// How much is read at a time, in bytes: two TLS records of the largest size.
 const CHUNK: usize = 32 * 1024;
+/// The same where less comes, as in handshakes: large buffers have allocators tidy up.
+const SMALL: usize = 4 * 1024;
+
+/// Where a read gives less than this, little comes.
+const TINY: usize = 512;
 
 /// A socket, and what was read of it and not asked for yet. It holds no memory when that is nothing.
 #[derive(Debug)]
 pub struct Ahead {
     socket: TcpStream,
     ahead: BytesMut,
+    /// How much the next read may take.
+    chunk: usize,
 }
 
 impl Ahead {
     /// Nothing was read yet.
     #[must_use]
     pub fn new(socket: TcpStream) -> Self {
-        Self { socket, ahead: BytesMut::new() }
+        Self { socket, ahead: BytesMut::new(), chunk: SMALL }
     }
 
     /// The socket.
@@ -56,12 +63,17 @@ impl AsyncRead for Ahead {
                 return Pin::new(&mut this.socket).poll_read(cx, buf);
             }
             ready!(this.socket.poll_read_ready(cx))?;
-            this.ahead.reserve(CHUNK);
+            this.ahead.reserve(this.chunk);
             let read = poll_read_buf(Pin::new(&mut this.socket), cx, &mut this.ahead);
             if !matches!(read, Poll::Ready(Ok(1..))) {
                 this.ahead = BytesMut::new();
             }
-            ready!(read)?;
+            // bursts end with a small piece, which is no reason to take the next one in pieces
+            match ready!(read)? {
+                0..TINY => this.chunk = SMALL,
+                read if read >= this.chunk => this.chunk = CHUNK,
+                _ => {}
+            }
         }
         let len = this.ahead.len().min(buf.remaining());
         buf.put_slice(&this.ahead[..len]);
@@ -134,6 +146,28 @@ mod tests {
         assert!(got == sent);
         assert!(!ahead.has_more());
         writer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn room_is_made_for_as_much_as_comes() {
+        let (mut ahead, mut other) = pair().await;
+        let mut buf = [0; 1];
+        for (sent, room) in [
+            (1, SMALL),
+            (SMALL, CHUNK),
+            (SMALL, CHUNK),
+            (TINY, CHUNK),
+            (TINY - 1, SMALL),
+            (9, SMALL),
+        ] {
+            other.write_all(&vec![0; sent]).await.unwrap();
+            // wholly there before it is read
+            while ahead.socket.peek(&mut vec![0; sent]).await.unwrap() < sent {}
+            for _ in 0..sent {
+                ahead.read_exact(&mut buf).await.unwrap();
+            }
+            assert_eq!((ahead.chunk, ahead.has_more()), (room, false), "{sent}");
+        }
     }
 
     #[tokio::test]

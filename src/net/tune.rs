@@ -1,9 +1,8 @@
 //! The options of the sockets that carry streams.
 
-use std::{io, time::Duration};
+use std::{io, os::fd::AsFd, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
 
 /// No neighbour is probed less often while nothing goes either way.
 const PROBED_AFTER: Duration = Duration::from_secs(60);
@@ -16,11 +15,13 @@ const LEAST: Duration = Duration::from_secs(1);
 /// dead (RFC 5482), though the connection looks well from here: what is written to it meanwhile
 /// fills the kernel's buffer, and would be taken for delivered for a quarter of an hour.
 ///
+/// What a listening socket has, the connections that it accepts have from the beginning.
+///
 /// # Errors
 /// What the kernel says; the connection is good without them.
-pub fn tune(socket: &TcpStream, stall: Duration) -> io::Result<()> {
-    socket.set_nodelay(true)?;
+pub fn tune(socket: &impl AsFd, stall: Duration) -> io::Result<()> {
     let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time((stall / 2).clamp(LEAST, PROBED_AFTER))
         .with_interval((stall / 2 / PROBES).clamp(LEAST, PROBED_AFTER));
@@ -30,7 +31,7 @@ pub fn tune(socket: &TcpStream, stall: Duration) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -38,11 +39,26 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         tune(&socket, stall).unwrap();
-        let socket = SockRef::from(&socket);
+        options(&socket)
+    }
+
+    fn options(socket: &TcpStream) -> (Duration, Duration, Option<Duration>) {
+        let socket = SockRef::from(socket);
         assert!(socket.keepalive().unwrap());
         assert!(socket.tcp_nodelay().unwrap());
         let time = socket.tcp_keepalive_time().unwrap();
         (time, socket.tcp_keepalive_interval().unwrap(), socket.tcp_user_timeout().unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_accepted_connection_has_what_its_listener_has() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stall = Duration::from_secs(90);
+        tune(&listener, stall).unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let [time, interval] = [45, 11].map(Duration::from_secs);
+        assert_eq!(options(&socket), (time, interval, Some(stall)));
     }
 
     #[tokio::test]

@@ -10,7 +10,13 @@ mod reading;
 mod returning;
 mod sighting;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::Bytes;
 use rustls::pki_types::UnixTime;
@@ -47,7 +53,7 @@ use crate::{
         wire::{Event, Wire},
     },
     ops::metrics::Origin,
-    stream::{Action, Fault, Receiving, Verdict},
+    stream::{Action, Challenge, Fault, Receiving, Verdict},
     xml::writer,
     xmpp::{Direction, Domain, Side, StreamCondition},
 };
@@ -114,6 +120,8 @@ struct Leg {
     machine: Receiving,
     /// Each with what certificates were judged by when it began; see `Gate::trust`.
     jobs: JoinSet<(u64, Verdict)>,
+    /// What came of them, and is to be told to the machine.
+    verdicts: Vec<(u64, Verdict)>,
     intake: Intake,
     /// Bytes that came before TLS.
     before_tls: u64,
@@ -253,6 +261,7 @@ impl Leg {
             frames: Frames::new(&config.limits),
             machine,
             jobs: JoinSet::new(),
+            verdicts: Vec::new(),
             intake: Intake::new(&gate, side.other(), Some(live.clone())),
             before_tls: 0,
             places: Vec::new(),
@@ -279,6 +288,21 @@ impl Leg {
         let mut ended = pin!(operator.cancelled());
         let (mut alarm, mut look) = (Alarm::new(self.accepted), Alarm::new(self.accepted));
         loop {
+            while !self.verdicts.is_empty() {
+                let (trust, verdict) = self.verdicts.remove(0);
+                let verdict = self.place(verdict);
+                let mut actions = Vec::new();
+                let mut outcome = self.machine.verdict(verdict, &mut actions);
+                if trust != self.gate.trust() && outcome.is_ok() {
+                    outcome = self.machine.distrust(&mut actions);
+                }
+                if let Err(end) = self.act(actions).await {
+                    return end;
+                }
+                if let Err(fault) = outcome {
+                    return fault.into();
+                }
+            }
             let (deadline, end) = match self.closing {
                 Some(until) => (until, Deadline::Closing),
                 None => self.deadline(),
@@ -327,19 +351,7 @@ impl Leg {
                 Some(call) = returning::call(&mut self.returning) => self.call(call),
                 Some(verdict) = self.jobs.join_next(), if !self.jobs.is_empty() => {
                     // A task that panicked was logged by the runtime; its pair stays pending.
-                    let Ok((trust, verdict)) = verdict else { continue };
-                    let verdict = self.place(verdict);
-                    let mut actions = Vec::new();
-                    let mut outcome = self.machine.verdict(verdict, &mut actions);
-                    if trust != self.gate.trust() && outcome.is_ok() {
-                        outcome = self.machine.distrust(&mut actions);
-                    }
-                    if let Err(end) = self.act(actions).await {
-                        return end;
-                    }
-                    if let Err(fault) = outcome {
-                        return fault.into();
-                    }
+                    self.verdicts.extend(verdict);
                 }
                 generation = &mut changed, if self.closing.is_none() => {
                     changed.set(next_change(generation));
@@ -401,22 +413,7 @@ impl Leg {
                     // The pairs of the stream before are over.
                     self.judge_return();
                 }
-                Action::Prove(challenge) => {
-                    let asker = Asker {
-                        side: self.side,
-                        address: self.address.ip(),
-                        tls: self.machine.tls().map(TlsFacts::version),
-                        chain: self
-                            .machine
-                            .tls()
-                            .map(|tls| Arc::clone(tls.peer_chain()))
-                            .unwrap_or_default(),
-                        lang: self.intake.lang().cloned(),
-                    };
-                    let (trust, gate) = (self.gate.trust(), Arc::clone(&self.gate));
-                    self.jobs
-                        .spawn(async move { (trust, prover::prove(gate, asker, challenge).await) });
-                }
+                Action::Prove(challenge) => self.prove(challenge),
                 Action::Granted(grant, how) => {
                     self.keep_place(&grant, how)?;
                     self.granted(&grant, how);
@@ -453,6 +450,28 @@ impl Leg {
             }
         }
         Ok(())
+    }
+
+    /// Finds out what a challenge asks: at once if nobody has to be waited for, as with most
+    /// certificates, or else in a task of its own.
+    fn prove(&mut self, challenge: Challenge) {
+        let tls = self.machine.tls();
+        let asker = Asker {
+            side: self.side,
+            address: self.address.ip(),
+            tls: tls.map(TlsFacts::version),
+            chain: tls.map(|tls| Arc::clone(tls.peer_chain())).unwrap_or_default(),
+            lang: self.intake.lang().cloned(),
+        };
+        let (trust, gate) = (self.gate.trust(), Arc::clone(&self.gate));
+        let mut job = Box::pin(prover::prove(gate, asker, challenge));
+        match job.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(verdict) => self.verdicts.push((trust, verdict)),
+            // the task polls it again, and by that is woken
+            Poll::Pending => {
+                self.jobs.spawn(async move { (trust, job.await) });
+            }
+        }
     }
 
     /// Sets the time when proofs are to be looked at.

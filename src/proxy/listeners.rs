@@ -76,7 +76,7 @@ struct Listening {
 #[derive(Debug)]
 pub(super) struct Bound {
     listen: Listen,
-    streams: Vec<(Entry, SocketAddr, TcpListener)>,
+    streams: Vec<(Entry, SocketAddr, TcpListener, Tuned)>,
     responders: Vec<(SocketAddr, dns::Responder)>,
     /// What the responders will answer; none without any.
     steering: Option<Steering>,
@@ -92,9 +92,9 @@ impl Listeners {
         let mut streams = Vec::new();
         for (entry, address) in wanted(listen) {
             if !self.streams.contains_key(&(entry, address)) {
-                let listener =
-                    bind(address).map_err(|error| ListenError::Stream(address, error))?;
-                streams.push((entry, address, listener));
+                let (listener, tuned) = bind(address, config.limits.write_stall)
+                    .map_err(|error| ListenError::Stream(address, error))?;
+                streams.push((entry, address, listener, tuned));
             }
         }
         let mut responders = Vec::new();
@@ -124,7 +124,7 @@ impl Listeners {
             }
             kept
         });
-        for (entry, address, listener) in bound.streams {
+        for (entry, address, listener, tuned) in bound.streams {
             let local = listener.local_addr().unwrap_or(address);
             info!(addr = %local, entry = entry.as_str(), "listening");
             let stop = CancellationToken::new();
@@ -133,6 +133,7 @@ impl Listeners {
                 legs: legs.clone(),
                 entry,
                 stop: stop.clone(),
+                tuned,
                 refusals: Arc::new(Semaphore::new(REFUSALS)),
                 headers: Arc::new(Semaphore::new(BACKLOG as usize)),
             };
@@ -237,7 +238,7 @@ fn dns_settings(config: &Config) -> Result<dns::Settings, ServersError> {
     })
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, stall: Duration) -> io::Result<(TcpListener, Tuned)> {
     let domain = socket2::Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -245,16 +246,21 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    let tuned = tune(&socket, stall).ok().map(|()| stall);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok((TcpListener::from_std(socket.into())?, tuned))
 }
+
+/// For which `write_stall` a listening socket has the options that its connections take over.
+type Tuned = Option<Duration>;
 
 struct Acceptor {
     gate: Arc<Gate>,
     legs: TaskTracker,
     entry: Entry,
     stop: CancellationToken,
+    tuned: Tuned,
     /// Places for the last words to strangers.
     refusals: Arc<Semaphore>,
     /// Places for connections whose PROXY header is awaited.
@@ -348,7 +354,10 @@ impl Acceptor {
                 return;
             }
         };
-        if let Err(error) = tune(&socket, config.limits.write_stall) {
+        let stall = config.limits.write_stall;
+        if self.tuned != Some(stall)
+            && let Err(error) = tune(&socket, stall)
+        {
             debug!(%error, "socket options");
         }
         let gate = Arc::clone(&self.gate);

@@ -2,9 +2,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
-use crate::ops::report::Step;
+use crate::{
+    auth::{
+        TlsFacts,
+        pkix::{self, CertificateInfo},
+    },
+    ops::report::Step,
+};
 
 /// Steps of one attempt that are kept.
 const KEPT: usize = 24;
@@ -13,7 +20,27 @@ const KEPT: usize = 24;
 #[derive(Clone, Debug)]
 pub(super) struct Steps {
     began: Instant,
-    taken: Arc<Mutex<Vec<Step>>>,
+    taken: Arc<Mutex<Vec<Taken>>>,
+}
+
+/// One of them, and how many milliseconds after the beginning it was taken.
+#[derive(Clone, Debug)]
+struct Taken {
+    ms: u64,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Said(String),
+    /// A TLS handshake. Its certificate is read for who wants to know, which is hardly anybody as
+    /// long as all goes well.
+    Secured {
+        how: &'static str,
+        version: &'static str,
+        cipher: &'static str,
+        chain: Arc<[CertificateDer<'static>]>,
+    },
 }
 
 impl Steps {
@@ -24,10 +51,20 @@ impl Steps {
 
     /// Something was done, or found.
     pub(super) fn say(&self, text: impl Into<String>) {
+        self.take(What::Said(text.into()));
+    }
+
+    /// A TLS handshake is done.
+    pub(super) fn secured(&self, how: &'static str, facts: &TlsFacts) {
+        let (version, cipher) = (facts.version_str(), facts.cipher_suite());
+        self.take(What::Secured { how, version, cipher, chain: Arc::clone(facts.peer_chain()) });
+    }
+
+    fn take(&self, what: What) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.len() < KEPT {
             let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            taken.push(Step { ms, text: text.into() });
+            taken.push(Taken { ms, what });
         }
     }
 
@@ -38,11 +75,27 @@ impl Steps {
 
     /// The steps until now.
     pub(super) fn so_far(&self) -> Vec<Step> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        taken.into_iter().map(|Taken { ms, what }| Step { ms, text: what.into_text() }).collect()
     }
 
     /// All steps, in order.
     pub(super) fn into_steps(self) -> Vec<Step> {
         self.so_far()
+    }
+}
+
+impl What {
+    fn into_text(self) -> String {
+        let (how, version, cipher, chain) = match self {
+            Self::Said(text) => return text,
+            Self::Secured { how, version, cipher, chain } => (how, version, cipher, chain),
+        };
+        let leaf = chain.first().and_then(|leaf| CertificateInfo::of(leaf).ok());
+        let shown = leaf.map_or("no certificate".to_owned(), |leaf| {
+            let CertificateInfo { names, issuer, not_after, .. } = leaf;
+            format!("certificate of {names} by {issuer}, until {}", pkix::utc(not_after))
+        });
+        format!("{how}: {version} {cipher}; {shown}")
     }
 }

@@ -1,5 +1,7 @@
 //! The memory as text: a line that says what it is, then one JSON object a line.
 
+use std::borrow::Cow;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
@@ -29,13 +31,15 @@ struct Head {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
-    domain: String,
-    direction: String,
+struct Line<'a> {
+    #[serde(borrow)]
+    domain: Cow<'a, str>,
+    #[serde(borrow)]
+    direction: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    best: Option<Sight>,
+    best: Option<Sight<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    last: Option<Sight>,
+    last: Option<Sight<'a>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     keys: Vec<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -47,16 +51,17 @@ struct Line {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Sight {
+struct Sight<'a> {
     /// For people: it follows from the others.
-    level: String,
+    #[serde(borrow)]
+    level: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    tls: Option<String>,
+    tls: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    proof: Option<String>,
+    proof: Option<Cow<'a, str>>,
     /// What the certificate behind the proof was believed by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    by: Option<String>,
+    by: Option<Cow<'a, str>>,
     at: u64,
 }
 
@@ -64,25 +69,24 @@ impl Memory {
     /// All of it as text, in no order but for the first line.
     #[must_use]
     pub fn to_lines(&self) -> String {
-        let mut out = String::new();
-        let mut put = |line: Option<String>| {
-            out.extend(line);
-            out.push('\n');
-        };
-        put(json(&Head { format: FORMAT.to_owned(), version: VERSION }));
+        let mut out = Vec::new();
+        put(&mut out, &Head { format: FORMAT.to_owned(), version: VERSION });
         for (domain, direction, record) in self.records() {
-            put(json(&Line {
+            let line = Line {
                 best: Some(Sight::of(&record.best)),
                 last: Some(Sight::of(&record.last)),
                 keys: record.keys().map(|key| key.to_string()).collect(),
                 self_signed: record.self_signed,
                 ..line(domain, direction)
-            }));
+            };
+            put(&mut out, &line);
         }
         for (domain, direction, at) in self.refused() {
-            put(json(&Line { refused: Some(at), ..line(domain, direction) }));
+            put(&mut out, &Line { refused: Some(at), ..line(domain, direction) });
         }
-        out
+        // JSON is UTF-8
+        String::from_utf8(out)
+            .unwrap_or_else(|odd| String::from_utf8_lossy(odd.as_bytes()).into_owned())
     }
 
     /// Reads what [`Memory::to_lines`] wrote, whole or not at all.
@@ -108,7 +112,7 @@ impl Memory {
     }
 
     fn read(&mut self, text: &str) -> Result<(), String> {
-        let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let line: Line<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let domain = Domain::parse(&line.domain).map_err(|error| error.to_string())?;
         let directions = [Direction::Inbound, Direction::Outbound];
         let direction = directions.into_iter().find(|d| d.as_str() == line.direction);
@@ -133,15 +137,17 @@ impl Memory {
     }
 }
 
-fn json(value: &impl Serialize) -> Option<String> {
-    // of such values it cannot fail
-    serde_json::to_string(value).ok()
+fn put(out: &mut Vec<u8>, line: &impl Serialize) {
+    // of such values, and into memory, it cannot fail
+    if serde_json::to_writer(&mut *out, line).is_ok() {
+        out.push(b'\n');
+    }
 }
 
-fn line(domain: &Domain, direction: Direction) -> Line {
+fn line(domain: &Domain, direction: Direction) -> Line<'_> {
     Line {
-        domain: domain.as_str().to_owned(),
-        direction: direction.as_str().to_owned(),
+        domain: domain.as_str().into(),
+        direction: direction.as_str().into(),
         best: None,
         last: None,
         keys: Vec::new(),
@@ -150,14 +156,14 @@ fn line(domain: &Domain, direction: Direction) -> Line {
     }
 }
 
-impl Sight {
+impl Sight<'_> {
     fn of(reached: &Reached) -> Self {
         let Reached { tls, strength, strong, at } = *reached;
         Self {
-            level: reached.level().as_str().to_owned(),
-            tls: tls.map(|version| version.as_str().to_owned()),
-            proof: strength.map(|strength| strength.as_str().to_owned()),
-            by: strong.map(|strong| strong.as_str().to_owned()),
+            level: reached.level().as_str().into(),
+            tls: tls.map(|version| version.as_str().into()),
+            proof: strength.map(|strength| strength.as_str().into()),
+            by: strong.map(|strong| strong.as_str().into()),
             at,
         }
     }

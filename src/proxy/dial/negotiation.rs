@@ -1,7 +1,9 @@
 //! From a TCP connection to what it was opened for: pumps it through an [`Initiating`] machine,
 //! with TLS, the judgement of the certificate, and a deadline.
 
-use tokio::{net::TcpStream, time::timeout_at};
+use std::pin::pin;
+
+use tokio::{net::TcpStream, time::sleep_until};
 use tracing::{debug, info};
 
 use super::{Endpoint, FAREWELL, Job, Live, Outcome, Reached};
@@ -39,7 +41,7 @@ impl Job<'_> {
         let wire = if is_direct {
             let Secured { stream, facts } =
                 self.gate.connect_tls(socket, &self.setup, Connect::Direct, self.deadline).await?;
-            self.tell_tls("direct TLS", &facts);
+            self.steps.secured("direct TLS", &facts);
             machine.tls_up(facts, &mut steps);
             Wire::tls(stream)
         } else {
@@ -73,6 +75,8 @@ impl Job<'_> {
         endpoint: Option<&Endpoint>,
         mut steps: Vec<Step>,
     ) -> Result<Reached, Failure> {
+        // over all events: each timer costs a lock to set up
+        let mut late = pin!(sleep_until(self.deadline));
         loop {
             let mut reached = None;
             while !steps.is_empty() {
@@ -115,14 +119,19 @@ impl Job<'_> {
                 live.take(frame, &mut steps)?;
                 continue;
             }
-            match timeout_at(self.deadline, live.wire.event()).await {
-                Ok(Ok(Event::Read | Event::Written)) => {}
-                Ok(Ok(Event::Eof)) => {
+            let event = tokio::select! {
+                biased;
+                event = live.wire.event() => Some(event),
+                () = &mut late => None,
+            };
+            match event {
+                Some(Ok(Event::Read | Event::Written)) => {}
+                Some(Ok(Event::Eof)) => {
                     let detail = format!("connection closed while {}", live.machine.stage());
                     return Err(Failure::new(FailureKind::Stream, detail));
                 }
-                Ok(Err(error)) => return Err(self.gate.broken(&error, live.machine.stage())),
-                Err(_) => {
+                Some(Err(error)) => return Err(self.gate.broken(&error, live.machine.stage())),
+                None => {
                     let detail = format!("no answer in time, {}", live.machine.stage());
                     let failure = Failure::new(FailureKind::Timeout, detail);
                     return Err(failure.telling(StreamCondition::ConnectionTimeout));
@@ -148,7 +157,7 @@ impl Job<'_> {
         };
         let Secured { stream, facts } =
             self.gate.connect_tls(socket, &self.setup, Connect::StartTls, self.deadline).await?;
-        self.tell_tls("STARTTLS", &facts);
+        self.steps.secured("STARTTLS", &facts);
         live.machine.tls_up(facts, steps);
         live.wire = Wire::tls(stream);
         live.frames = Frames::new(&self.config.limits);

@@ -1,29 +1,9 @@
 //! What is told of the steps of opening a stream.
 
-use super::Job;
-use crate::{
-    auth::{
-        TlsFacts,
-        pkix::{self, CertificateInfo},
-    },
-    net::targets::{Delegation, Target, TargetTls},
-};
+use crate::net::targets::{Delegation, Target, TargetTls};
 
 /// Servers of a domain that a step names.
 const TARGETS_SHOWN: usize = 4;
-
-impl Job<'_> {
-    /// A TLS handshake is done.
-    pub(super) fn tell_tls(&self, how: &str, facts: &TlsFacts) {
-        let leaf = facts.peer_chain().first().and_then(|leaf| CertificateInfo::of(leaf).ok());
-        let shown = leaf.map_or("no certificate".to_owned(), |leaf| {
-            let CertificateInfo { names, issuer, not_after, .. } = leaf;
-            format!("certificate of {names} by {issuer}, until {}", pkix::utc(not_after))
-        });
-        let (version, cipher) = (facts.version_str(), facts.cipher_suite());
-        self.steps.say(format!("{how}: {version} {cipher}; {shown}"));
-    }
-}
 
 /// What DNS says of a domain's servers, in words.
 pub(super) fn found(targets: &[Target]) -> String {
