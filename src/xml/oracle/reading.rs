@@ -20,6 +20,8 @@ pub(crate) struct Reading {
     /// Whether a carriage return without a line feed stands in a value: `rxml` loses it, or blames
     /// the good character behind it.
     lone_return: bool,
+    /// Whether it is the last byte: `rxml` waits for the line feed.
+    last_return: bool,
 }
 
 /// A first-level element in `rxml`'s eyes.
@@ -45,6 +47,7 @@ pub(crate) fn read(mut bytes: &[u8]) -> Reading {
     let mut reading = Reading {
         long_reference: long_reference(bytes),
         lone_return: lone_return(bytes),
+        last_return: bytes.last() == Some(&b'\r'),
         ..Reading::default()
     };
     let len = bytes.len();
@@ -96,6 +99,7 @@ impl Reading {
     pub(crate) fn stumbled(&self) -> bool {
         match self.error {
             _ if self.lone_return => true,
+            Some(rxml::Error::InvalidEof(_)) if self.last_return => true,
             // a name with a character that its tables lack
             Some(rxml::Error::UnexpectedChar(_, c, _)) => ('\u{fdf0}'..='\u{fffd}').contains(&c),
             // zeros before the number of a character
