@@ -288,19 +288,21 @@ impl Leg {
         let mut ended = pin!(operator.cancelled());
         let (mut alarm, mut look) = (Alarm::new(self.accepted), Alarm::new(self.accepted));
         loop {
+            // What is decided may ask for more; who waits keeps no room for it.
             while !self.verdicts.is_empty() {
-                let (trust, verdict) = self.verdicts.remove(0);
-                let verdict = self.place(verdict);
-                let mut actions = Vec::new();
-                let mut outcome = self.machine.verdict(verdict, &mut actions);
-                if trust != self.gate.trust() && outcome.is_ok() {
-                    outcome = self.machine.distrust(&mut actions);
-                }
-                if let Err(end) = self.act(actions).await {
-                    return end;
-                }
-                if let Err(fault) = outcome {
-                    return fault.into();
+                for (trust, verdict) in std::mem::take(&mut self.verdicts) {
+                    let verdict = self.place(verdict);
+                    let mut actions = Vec::new();
+                    let mut outcome = self.machine.verdict(verdict, &mut actions);
+                    if trust != self.gate.trust() && outcome.is_ok() {
+                        outcome = self.machine.distrust(&mut actions);
+                    }
+                    if let Err(end) = self.act(actions).await {
+                        return end;
+                    }
+                    if let Err(fault) = outcome {
+                        return fault.into();
+                    }
                 }
             }
             let (deadline, end) = match self.closing {

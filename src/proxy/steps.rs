@@ -33,14 +33,17 @@ struct Taken {
 #[derive(Clone, Debug)]
 enum What {
     Said(String),
-    /// A TLS handshake. Its certificate is read for who wants to know, which is hardly anybody as
-    /// long as all goes well.
-    Secured {
-        how: &'static str,
-        version: &'static str,
-        cipher: &'static str,
-        chain: Arc<[CertificateDer<'static>]>,
-    },
+    Secured(Box<Secured>),
+}
+
+/// A TLS handshake. Its certificate is read for who wants to know, which is hardly anybody as long as
+/// all goes well.
+#[derive(Clone, Debug)]
+struct Secured {
+    how: &'static str,
+    version: &'static str,
+    cipher: &'static str,
+    chain: Arc<[CertificateDer<'static>]>,
 }
 
 impl Steps {
@@ -57,7 +60,8 @@ impl Steps {
     /// A TLS handshake is done.
     pub(super) fn secured(&self, how: &'static str, facts: &TlsFacts) {
         let (version, cipher) = (facts.version_str(), facts.cipher_suite());
-        self.take(What::Secured { how, version, cipher, chain: Arc::clone(facts.peer_chain()) });
+        let chain = Arc::clone(facts.peer_chain());
+        self.take(What::Secured(Box::new(Secured { how, version, cipher, chain })));
     }
 
     fn take(&self, what: What) {
@@ -87,9 +91,9 @@ impl Steps {
 
 impl What {
     fn into_text(self) -> String {
-        let (how, version, cipher, chain) = match self {
+        let Secured { how, version, cipher, chain } = match self {
             Self::Said(text) => return text,
-            Self::Secured { how, version, cipher, chain } => (how, version, cipher, chain),
+            Self::Secured(secured) => *secured,
         };
         let leaf = chain.first().and_then(|leaf| CertificateInfo::of(leaf).ok());
         let shown = leaf.map_or("no certificate".to_owned(), |leaf| {
