@@ -70,9 +70,6 @@ pub struct Policy {
     rules: Vec<Rule>,
     exact: HashMap<Domain, Tier>,
     below: HashMap<Arc<str>, Tier>,
-    /// The lengths of the names in `below`, modulo 64, a bit each: what has none of these lengths
-    /// need not be looked up.
-    below_lengths: u64,
     lists: BTreeMap<Arc<str>, Listed>,
     any: Tier,
     defaults: Tier,
@@ -118,9 +115,7 @@ impl Policy {
             tier.fill(&mut merged, local, direction);
         }
         if !self.below.is_empty() {
-            let may_be = |suffix: &&str| self.below_lengths & length_bit(suffix) != 0;
-            let found = suffixes(remote.as_str()).filter(may_be);
-            for tier in found.filter_map(|suffix| self.below.get(suffix)) {
+            for tier in suffixes(remote.as_str()).filter_map(|suffix| self.below.get(suffix)) {
                 tier.fill(&mut merged, local, direction);
             }
         }
@@ -312,10 +307,7 @@ impl Policy {
         for (at, pattern) in patterns.into_iter().enumerate() {
             let tier = match pattern {
                 Pattern::Exact(domain) => self.exact.entry(domain).or_default(),
-                Pattern::Below(suffix) => {
-                    self.below_lengths |= length_bit(&suffix);
-                    self.below.entry(suffix).or_default()
-                }
+                Pattern::Below(suffix) => self.below.entry(suffix).or_default(),
                 Pattern::List(name) => &mut self.lists.entry(name).or_default().tier,
                 Pattern::Any => &mut self.any,
             };
@@ -421,12 +413,7 @@ pub(in crate::config) const NOTICE: Duration = Duration::from_hours(14 * 24);
 
 /// The names above a name, nearest first: `b.c` and `c` for `a.b.c`.
 fn suffixes(name: &str) -> impl Iterator<Item = &str> {
-    let dots = memchr::memchr_iter(b'.', name.as_bytes());
-    dots.filter_map(move |dot| name.get(dot + 1..))
-}
-
-fn length_bit(name: &str) -> u64 {
-    1 << (name.len() % 64)
+    std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, above)| above)).skip(1)
 }
 
 #[cfg(test)]
