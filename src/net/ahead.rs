@@ -18,7 +18,6 @@ use tokio_util::io::poll_read_buf;
 const CHUNK: usize = 32 * 1024;
 /// The same where less comes, as in handshakes: large buffers have allocators tidy up.
 const SMALL: usize = 4 * 1024;
-
 /// Where a read gives less than this, little comes.
 const TINY: usize = 512;
 

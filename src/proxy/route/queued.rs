@@ -16,6 +16,7 @@ use crate::{auth::ledger::Routable, proxy::backlog::Share};
 /// Above so many bytes that an open stream has not written its senders read nothing more for it: what
 /// is written soon after it was read is still in the processor's cache.
 const AHEAD_MAX: u64 = 64 * 1024;
+
 /// Stanzas in the queue, with the share of its bytes that they take.
 #[derive(Debug)]
 pub(in crate::proxy) struct Queued {

@@ -229,3 +229,69 @@ const MASKS: [u64; 16] = {
     }
     masks
 };
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{super::Limits, Found, Place},
+        *,
+    };
+    use crate::xml::Framer;
+
+    const LIMITS: Limits = Limits { header: 1000, element: 1000, depth: 9, attributes: 4 };
+
+    /// Whether the start tag behind the first `<` is read in one go, at the first level or inside.
+    fn is_usual(text: &str, inside: bool) -> bool {
+        let mut framer = Framer::new(LIMITS);
+        let header = "<stream:stream xmlns='jabber:server' \
+            xmlns:stream='http://etherx.jabber.org/streams' from='a.example' version='1.0'>";
+        framer.next(header.as_bytes()).unwrap().unwrap();
+        let header = framer.header().unwrap();
+        let context = Context { limits: &LIMITS, place: Place::Open(header) };
+        let text = format!("{}{text}{}", if inside { "<a>" } else { "" }, " ".repeat(16));
+        let mut scanner = Scanner::new();
+        if inside {
+            assert!(scanner.scan(&text.as_bytes()[..3], context).unwrap().is_none());
+        }
+        scanner.pos = if inside { 4 } else { 1 };
+        let before = (scanner.pos, scanner.open.len(), scanner.declarations.len());
+        let step = scanner.usual_tag(text.as_bytes(), context);
+        if step.is_none() {
+            let after = (scanner.pos, scanner.open.len(), scanner.declarations.len());
+            assert_eq!(after, before, "{text}");
+        }
+        match step {
+            Some(Step::Done(found)) => found == Found::Element,
+            Some(Step::Next) => true,
+            Some(Step::Starved) | None => false,
+        }
+    }
+
+    #[test]
+    fn tags_as_most_are_go_the_short_way_and_no_others() {
+        for (text, first, inner) in [
+            ("<message from='a.example' to='b.example/x' type='chat'>", true, true),
+            ("<iq xml:lang='en' id=\"7'\"/>", true, true),
+            ("<presence/>", true, true),
+            ("<x xmlns='urn:x' a='1'>", false, true),
+            ("<x xmlns='http://www.w3.org/2000/xmlns/'>", false, false),
+            ("<x a='1' a='2'>", false, false),
+            ("<x a='1' b='2' c='3' d='4' e='5'>", false, false),
+            ("<x a='&lt;'>", false, false),
+            ("<x a='\t'>", false, false),
+            ("<x  a='1'>", false, false),
+            ("<x a = '1'>", false, false),
+            ("<x a='1'b='2'>", false, false),
+            ("<x:y>", false, false),
+            ("<x y:a='1'>", false, false),
+            ("<x xml:base='1'>", false, false),
+            ("<1>", false, false),
+            ("<x\u{e9}>", false, false),
+            ("<name-of-sixteen->", false, false),
+            ("<x a='1'", false, false),
+            ("<x /", false, false),
+        ] {
+            assert_eq!((is_usual(text, false), is_usual(text, true)), (first, inner), "{text}");
+        }
+    }
+}
