@@ -85,8 +85,7 @@ impl Name {
         let Some(first) = rest.first_chunk() else {
             return self.bytes(buf).iter().rev().fold(0, |key, &b| key << 8 | u64::from(b));
         };
-        let behind = 64_u32.saturating_sub(self.len().saturating_mul(8));
-        u64::from_le_bytes(*first) & u64::MAX.checked_shr(behind).unwrap_or_default()
+        u64::from_le_bytes(*first) & mask(self.len() as usize)
     }
 
     /// Reads on in the name from `pos`; `true` when `pos` has come to a byte behind it.
@@ -181,6 +180,21 @@ impl Attribute {
             }
         };
     }
+}
+
+/// Those of eight bytes that belong to a name of so many that begins with them.
+#[inline]
+pub(super) fn mask(len: usize) -> u64 {
+    const MASKS: [u64; 8] = {
+        let mut masks = [0; 8];
+        let mut len = 0;
+        while len < 8 {
+            masks[len] = (1 << (8 * len)) - 1;
+            len += 1;
+        }
+        masks
+    };
+    MASKS.get(len).copied().unwrap_or(u64::MAX)
 }
 
 /// One bit for the first bytes of an attribute's name.

@@ -5,7 +5,7 @@
 use super::{
     super::token::{DefaultNamespace, ElementName, Span, Tag},
     Context, Open, Place, Scanner, State, Step, block, chars,
-    name::{Name, key, mark, offset},
+    name::{Name, key, mark, mask, offset},
     namespaces::Declaration,
 };
 
@@ -62,10 +62,8 @@ impl Scanner {
         let rest = buf.get(self.pos.wrapping_add(1)..)?;
         let len = open.name.len() as usize;
         let differ = u64::from_le_bytes(*rest.first_chunk()?) ^ open.key;
-        let same = match MASKS.get(len) {
-            Some(mask) if len <= 8 => differ & mask == 0,
-            _ => differ == 0 && rest.get(8..len) == open.name.bytes(buf).get(8..),
-        };
+        let same = differ & mask(len) == 0
+            && (len <= 8 || rest.get(8..len) == open.name.bytes(buf).get(8..));
         if !same || rest.get(len) != Some(&b'>') {
             return None;
         }
@@ -141,9 +139,9 @@ impl Short {
         let block = buf.get(pos..)?.first_chunk()?;
         let first = *buf.get(pos)?;
         let len = block::no_name(block).trailing_zeros() as usize;
-        let mask = MASKS.get(len)?;
-        let key = u128::from_le_bytes(*block) as u64 & mask;
-        chars::is(first, chars::NAME_START).then_some(Self { start: pos, len, key })
+        let key = u128::from_le_bytes(*block) as u64 & mask(len);
+        let is_name = len < block.len() && chars::is(first, chars::NAME_START);
+        is_name.then_some(Self { start: pos, len, key })
     }
 
     fn is(self, name: (u64, usize)) -> bool {
@@ -218,17 +216,6 @@ const LANG: (u64, usize) = (key(b"xml:lang"), 8);
 const TO: (u64, usize) = (key(b"to"), 2);
 const TYPE: (u64, usize) = (key(b"type"), 4);
 const XMLNS: (u64, usize) = (key(b"xmlns"), 5);
-
-/// For the first eight bytes of a block, those that belong to a name of so many.
-const MASKS: [u64; 16] = {
-    let mut masks = [u64::MAX; 16];
-    let mut len = 0;
-    while len < 8 {
-        masks[len] = (1 << (8 * len)) - 1;
-        len += 1;
-    }
-    masks
-};
 
 #[cfg(test)]
 mod tests {
