@@ -23,7 +23,7 @@ use rustls::pki_types::UnixTime;
 use tokio::{
     net::TcpStream,
     sync::watch,
-    task::{JoinSet, yield_now},
+    task::JoinSet,
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -327,9 +327,6 @@ impl Leg {
                         }
                         if let Err(end) = self.read().await {
                             return end;
-                        }
-                        if self.wire.is_bulk() && !self.intake.is_busy() {
-                            yield_now().await;
                         }
                     }
                     Ok(Event::Written) => {}

@@ -352,7 +352,8 @@ impl Intake {
         let before = self.delivery.take();
         let route = match (&before, route) {
             (None, Ok(route)) => match route.try_send(stanzas) {
-                Ok(()) => {
+                Ok(turn) => {
+                    turn.run();
                     if route.is_pressed() {
                         self.press = Some(Press { route, until: Instant::now() + EASE_WAIT });
                     }

@@ -7,7 +7,7 @@ mod ending;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use futures_channel::mpsc;
@@ -20,6 +20,7 @@ use super::{
     live::{Flow, LiveStream, Meter},
     pieces,
     route::{Queued, Route},
+    shared_task::{SharedTask, Turn},
 };
 use crate::{
     auth::{Proof, ledger::Routable},
@@ -43,7 +44,12 @@ pub(super) enum Call {
 }
 
 /// Where calls are put. It holds no memory while nothing is in it, for most streams are silent.
-pub(super) type Mailbox = mpsc::UnboundedSender<Call>;
+#[derive(Clone, Debug)]
+pub(super) struct Mailbox {
+    calls: mpsc::UnboundedSender<Call>,
+    /// The task that looks into it.
+    task: Weak<SharedTask>,
+}
 
 /// A route that wants its pair carried.
 #[derive(Debug)]
@@ -147,12 +153,32 @@ pub(super) enum Stage {
     Leaving(End),
 }
 
+impl Mailbox {
+    /// Whether both are the same stream's.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.calls.same_receiver(&other.calls)
+    }
+
+    /// Puts a call into it. The stream's task may be run with what is returned, if no lock is held
+    /// that it could want.
+    ///
+    /// # Errors
+    /// The call, where the stream is gone.
+    pub(super) fn put(&self, call: Call) -> Result<Turn, Call> {
+        let turn = SharedTask::turn(&self.task);
+        match self.calls.unbounded_send(call) {
+            Ok(()) => Ok(turn),
+            Err(unsent) => Err(unsent.into_inner()),
+        }
+    }
+}
+
 impl Lanes {
-    /// No lanes; `live` is what the operator sees of the stream.
-    pub(super) fn new(live: Option<LiveStream>) -> Self {
-        let (handle, calls) = mpsc::unbounded();
+    /// No lanes; `live` is what the operator sees of the stream, whose task is `task`.
+    pub(super) fn new(live: Option<LiveStream>, task: Weak<SharedTask>) -> Self {
+        let (sender, calls) = mpsc::unbounded();
         Self {
-            handle,
+            handle: Mailbox { calls: sender, task },
             calls,
             boarding: VecDeque::new(),
             lanes: HashMap::new(),

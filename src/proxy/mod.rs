@@ -41,6 +41,7 @@ mod routes;
 pub(crate) mod rules;
 pub(crate) mod services;
 mod sessions;
+mod shared_task;
 mod sharing;
 mod steps;
 

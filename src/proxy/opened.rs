@@ -11,7 +11,7 @@ use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
-    task::{JoinSet, yield_now},
+    task::JoinSet,
     time::Instant,
 };
 use tracing::info;
@@ -25,6 +25,7 @@ use super::{
     lanes::{End, LaneId, Lanes},
     live::{self, Flow, LiveStream},
     rules,
+    shared_task::SharedTask,
     sharing::{Identity, Join, Registered},
 };
 use crate::{
@@ -84,7 +85,8 @@ struct Opened {
 /// Starts the task of a stream that was opened for `join`'s pair. None if that is on another stream
 /// by now.
 pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) -> Option<()> {
-    let mut lanes = Lanes::new(live.shown.clone());
+    let task = SharedTask::new();
+    let mut lanes = Lanes::new(live.shown.clone(), Arc::downgrade(&task));
     let registered = match side {
         Side::Peer => {
             let (pair, identity) = (join.pair(), join.identity());
@@ -133,7 +135,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
         trust,
         check: Instant::now(),
     });
-    gate.routes_to(side).spawn(opened.run());
+    gate.routes_to(side).spawn(task.host(Box::pin(opened.run())));
     Some(())
 }
 
@@ -263,9 +265,6 @@ impl Opened {
                     Ok(Event::Read) => {
                         if let Err(failure) = self.read() {
                             return Ok(End::Broken(failure));
-                        }
-                        if self.live.wire.is_bulk() && !self.intake.is_busy() {
-                            yield_now().await;
                         }
                     }
                     Ok(Event::Written) => {}

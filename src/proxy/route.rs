@@ -27,6 +27,7 @@ use super::{
     reached::Limit,
     routes::RouteId,
     rules::decide,
+    shared_task::Turn,
     steps::Steps,
 };
 use crate::{
@@ -162,7 +163,7 @@ impl Route {
     /// being opened a full queue bounces at once, for the reader may serve other pairs too.
     pub(super) async fn send(&self, stanzas: Routable) -> Result<(), NotTaken> {
         let (stanzas, limit) = match self.try_send(stanzas) {
-            Ok(()) => return Ok(()),
+            Ok(_) => return Ok(()),
             Err(NotTaken::Full(stanzas, limit)) if self.is_open() => (stanzas, limit),
             Err(not_taken) => return Err(not_taken),
         };
@@ -172,14 +173,16 @@ impl Route {
             Some((room, self.backlog.take(size as usize).await))
         };
         match timeout(ROOM_WAIT, room).await {
-            Ok(Some((room, share))) => self.enter(self.queued(stanzas, room, Some(share), None)),
+            Ok(Some((room, share))) => {
+                self.enter(self.queued(stanzas, room, Some(share), None)).map(drop)
+            }
             Ok(None) => Err(NotTaken::Ended(stanzas)),
             Err(_) => Err(NotTaken::Full(stanzas, limit)),
         }
     }
 
     /// Puts stanzas into the queue if there is room now.
-    pub(super) fn try_send(&self, stanzas: Routable) -> Result<(), NotTaken> {
+    pub(super) fn try_send(&self, stanzas: Routable) -> Result<Turn, NotTaken> {
         self.try_send_telling(stanzas, None)
     }
 
@@ -188,7 +191,7 @@ impl Route {
         &self,
         stanzas: Routable,
         told: Option<oneshot::Sender<Infallible>>,
-    ) -> Result<(), NotTaken> {
+    ) -> Result<Turn, NotTaken> {
         match self.backlog.try_take(self.share(&stanzas) as usize) {
             Some(share) => self.put(stanzas, Some(share), told),
             None => Err(NotTaken::Full(stanzas, Limit::QueueTotal)),
@@ -197,7 +200,7 @@ impl Route {
 
     /// The same for errors: those have room also where all queues together are full, or nobody
     /// would learn of that.
-    pub(super) fn try_return(&self, errors: Routable) -> Result<(), NotTaken> {
+    pub(super) fn try_return(&self, errors: Routable) -> Result<Turn, NotTaken> {
         self.put(errors, None, None)
     }
 
@@ -206,7 +209,7 @@ impl Route {
         stanzas: Routable,
         share: Option<Share>,
         told: Option<oneshot::Sender<Infallible>>,
-    ) -> Result<(), NotTaken> {
+    ) -> Result<Turn, NotTaken> {
         match Arc::clone(&self.room).try_acquire_many_owned(self.share(&stanzas)) {
             Ok(room) => self.enter(self.queued(stanzas, room, share, told)),
             Err(_) if self.room.is_closed() => Err(NotTaken::Ended(stanzas)),
@@ -225,21 +228,23 @@ impl Route {
         Box::new(Queued::new(stanzas, room, &self.waiting, told))
     }
 
-    fn enter(&self, queued: Box<Queued>) -> Result<(), NotTaken> {
+    fn enter(&self, queued: Box<Queued>) -> Result<Turn, NotTaken> {
         let mut entrance = self.entrance();
         match &mut *entrance {
             Entrance::Closed => return Err(NotTaken::Ended(queued.stanzas)),
             Entrance::Waiting(queue) => queue.push_back(queued),
             Entrance::Aboard(lane, calls) => {
                 // A stream that is gone without having said so: the task of the route will see.
-                if let Err(unsent) = calls.unbounded_send(Call::Stanzas(*lane, queued))
-                    && let Call::Stanzas(_, queued) = unsent.into_inner()
-                {
-                    *entrance = Entrance::Waiting([queued].into());
+                match calls.put(Call::Stanzas(*lane, queued)) {
+                    Ok(turn) => return Ok(turn),
+                    Err(Call::Stanzas(_, queued)) => {
+                        *entrance = Entrance::Waiting([queued].into());
+                    }
+                    Err(Call::Board(_)) => {}
                 }
             }
         }
-        Ok(())
+        Ok(Turn::default())
     }
 
     /// Whether an open stream has so much to write that nothing more should be read for it until it

@@ -16,7 +16,6 @@ use std::{
 };
 
 use dashmap::{DashMap, mapref::entry::Entry};
-use futures_channel::mpsc::TrySendError;
 use rustls::pki_types::CertificateDer;
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, info};
@@ -138,9 +137,9 @@ impl Sharing {
         }
         let offer = self.offers.get(boarding.route.pair()).map(|offer| offer.clone());
         let Some(calls) = offer else { return Err(boarding) };
-        match calls.unbounded_send(Call::Board(boarding)).map_err(TrySendError::into_inner) {
+        match calls.put(Call::Board(boarding)) {
             Err(Call::Board(boarding)) => Err(boarding),
-            Ok(()) | Err(Call::Stanzas(..)) => Ok(()),
+            Ok(_) | Err(Call::Stanzas(..)) => Ok(()),
         }
     }
 
@@ -217,7 +216,7 @@ impl Offer {
 impl Drop for Offer {
     fn drop(&mut self) {
         let offers = &self.gate.sharing().offers;
-        offers.remove_if(&self.pair, |_, calls| calls.same_receiver(&self.calls));
+        offers.remove_if(&self.pair, |_, calls| calls.is(&self.calls));
     }
 }
 
@@ -352,8 +351,8 @@ impl Join {
     fn call(&mut self, shared: &Shared, proof: Proof) -> bool {
         let Some(mut boarding) = self.boarding.take() else { return false };
         boarding.proof = Some(proof);
-        match shared.calls.unbounded_send(Call::Board(boarding)).map_err(TrySendError::into_inner) {
-            Ok(()) => true,
+        match shared.calls.put(Call::Board(boarding)) {
+            Ok(_) => true,
             // It ended just now.
             Err(Call::Board(boarding)) => {
                 self.boarding = Some(boarding);
