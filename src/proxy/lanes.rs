@@ -174,11 +174,11 @@ impl Mailbox {
 }
 
 impl Lanes {
-    /// No lanes; `live` is what the operator sees of the stream, whose task is `task`.
-    pub(super) fn new(live: Option<LiveStream>, task: Weak<SharedTask>) -> Self {
+    /// No lanes; `live` is what the operator sees of the stream.
+    pub(super) fn new(live: Option<LiveStream>) -> Self {
         let (sender, calls) = mpsc::unbounded();
         Self {
-            handle: Mailbox { calls: sender, task },
+            handle: Mailbox { calls: sender, task: Weak::new() },
             calls,
             boarding: VecDeque::new(),
             lanes: HashMap::new(),
@@ -192,6 +192,12 @@ impl Lanes {
             delivered: 0,
             live,
         }
+    }
+
+    /// Those of a stream that `task` carries.
+    pub(super) fn carried_by(mut self, task: &Arc<SharedTask>) -> Self {
+        self.handle.task = Arc::downgrade(task);
+        self
     }
 
     /// The stream's mailbox.

@@ -86,7 +86,7 @@ struct Opened {
 /// by now.
 pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) -> Option<()> {
     let task = SharedTask::new();
-    let mut lanes = Lanes::new(live.shown.clone(), Arc::downgrade(&task));
+    let mut lanes = Lanes::new(live.shown.clone()).carried_by(&task);
     let registered = match side {
         Side::Peer => {
             let (pair, identity) = (join.pair(), join.identity());

@@ -1,7 +1,7 @@
 //! The other direction of an accepted stream: on a bidirectional one (XEP-0288) the reversed pairs
 //! of those that the peer has proven are carried back on it.
 
-use std::{future::pending, sync::Weak};
+use std::future::pending;
 
 use tracing::info;
 
@@ -57,7 +57,7 @@ impl Leg {
         let managing = &self.managing;
         let most = self.gate.config().limits.unacknowledged;
         let returning = self.returning.get_or_insert_with(|| {
-            let mut lanes = Lanes::new(Some(self.live.clone()), Weak::new());
+            let mut lanes = Lanes::new(Some(self.live.clone()));
             if let Some(managing) = managing {
                 lanes.manage(managing.sent(), most);
             }

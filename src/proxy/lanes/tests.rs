@@ -67,8 +67,8 @@ impl Pair {
 
     /// What waits in its route, which a stream takes.
     fn waiting(&self) -> String {
-        let (calls, _) = mpsc::unbounded();
-        let waiting = self.route.board(LaneId(u64::MAX), calls);
+        let gone = Lanes::new(None).handle().clone();
+        let waiting = self.route.board(LaneId(u64::MAX), gone);
         let text = |queued: &Queued| String::from_utf8(queued.stanzas.bytes().to_vec()).unwrap();
         let stanzas: u32 = waiting.iter().map(|queued| queued.stanzas.stanzas()).sum();
         let found: String = waiting.iter().map(|queued| text(queued)).collect();
@@ -276,9 +276,9 @@ fn who_boards_while_another_leaves_is_not_overlooked() {
     let (id, mut of_a) = a.open(&mut lanes);
     let [(b_boards, mut of_b), (c_boards, mut of_c)] = [b.boarding(), c.boarding()];
     b.send(0..1);
-    lanes.handle().unbounded_send(Call::Board(b_boards)).unwrap();
+    lanes.handle().put(Call::Board(b_boards)).unwrap();
     a.send(0..1);
-    lanes.handle().unbounded_send(Call::Board(c_boards)).unwrap();
+    lanes.handle().put(Call::Board(c_boards)).unwrap();
     lanes.leave(id, End::Done("left in a test"));
     assert!(matches!(of_a.try_recv().unwrap().end, End::Done(_)));
     assert_eq!(a.waiting(), a.texts(0..1));

@@ -372,7 +372,7 @@ impl World {
         let bytes: String = numbers.clone().map(|number| text(pair, number)).collect();
         let batch = Routable::new(&grant, bytes.into_bytes().into(), count);
         match of.route.try_send(batch) {
-            Ok(()) => of.owed.extend(numbers),
+            Ok(_) => of.owed.extend(numbers),
             Err(NotTaken::Full(batch, _)) => {
                 assert_eq!(texts([batch]), numbers.map(|n| (pair, n)).collect::<Vec<_>>());
                 self.counts[1] += count as usize;
@@ -389,7 +389,7 @@ impl World {
         let (back, returned) = oneshot::channel();
         let route = Arc::clone(&of.route);
         let boarding = Box::new(Boarding { route, proof: None, trust: 0, back });
-        self.streams[stream].lanes.handle().unbounded_send(Call::Board(boarding)).unwrap();
+        self.streams[stream].lanes.handle().put(Call::Board(boarding)).unwrap();
         of.at = At::Stream(stream, None, returned);
     }
 

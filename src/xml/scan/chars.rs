@@ -3,8 +3,6 @@
 //!
 //! All functions take bytes that are known to be UTF-8 and to end with a whole character.
 
-use super::block;
-
 /// White space: tab, line feed, carriage return, space.
 pub(super) const SPACE: u8 = 1;
 /// ASCII that may begin a name, without the colon.
@@ -29,62 +27,6 @@ pub(super) fn is(byte: u8, class: u8) -> bool {
     CLASSES[usize::from(byte)] & class != 0
 }
 
-/// The offset of the first byte of `CLASS`, one of the `IN_` classes, at or behind `pos`; or the
-/// end. `quote` is the one that ends a value; the other one is passed over.
-#[inline]
-pub(super) fn find<const CLASS: u8>(buf: &[u8], pos: usize, quote: u8) -> usize {
-    // most runs end soon
-    let Some(block) = buf.get(pos..).and_then(|rest| rest.first_chunk()) else {
-        return find_in_rest::<CLASS>(buf, pos, quote);
-    };
-    let stops = block::stops::<CLASS>(block, quote);
-    match first::<CLASS>(block, stops.into()) {
-        Some(at) => pos.wrapping_add(at),
-        None => find_far::<CLASS>(buf, pos.wrapping_add(block.len()), quote),
-    }
-}
-
-/// The same for a run that may be long.
-#[inline(never)]
-fn find_far<const CLASS: u8>(buf: &[u8], mut pos: usize, quote: u8) -> usize {
-    while let Some(stretch) = buf.get(pos..).and_then(|rest| rest.first_chunk()) {
-        let stops = block::stretch_stops::<CLASS>(stretch, quote);
-        if let Some(at) = first::<CLASS>(stretch, stops) {
-            return pos.wrapping_add(at);
-        }
-        pos = pos.wrapping_add(stretch.len());
-    }
-    while let Some(block) = buf.get(pos..).and_then(|rest| rest.first_chunk()) {
-        let stops = block::stops::<CLASS>(block, quote);
-        if let Some(at) = first::<CLASS>(block, stops.into()) {
-            return pos.wrapping_add(at);
-        }
-        pos = pos.wrapping_add(block.len());
-    }
-    find_in_rest::<CLASS>(buf, pos, quote)
-}
-
-/// The first byte of `CLASS` among those at which `stops` has a bit.
-#[inline]
-fn first<const CLASS: u8>(bytes: &[u8], mut stops: u64) -> Option<usize> {
-    while stops != 0 {
-        let at = stops.trailing_zeros() as usize;
-        if bytes.get(at).is_some_and(|&b| is(b, CLASS)) {
-            return Some(at);
-        }
-        stops &= stops.wrapping_sub(1);
-    }
-    None
-}
-
-/// The same among the last bytes of the buffer, one by one.
-#[inline(never)]
-fn find_in_rest<const CLASS: u8>(buf: &[u8], pos: usize, quote: u8) -> usize {
-    let rest = buf.get(pos..).unwrap_or_default();
-    let stops = |b: u8| is(b, CLASS) && (b == quote || !matches!(b, b'\'' | b'"'));
-    rest.iter().position(|&b| stops(b)).map_or(buf.len(), |at| pos + at)
-}
-
 /// The offset of the first byte at or behind `pos` that is not white space, or the end.
 #[inline]
 pub(super) fn skip_space(buf: &[u8], pos: usize) -> usize {
@@ -96,28 +38,10 @@ pub(super) fn skip_space(buf: &[u8], pos: usize) -> usize {
 }
 
 /// The offset of the first byte behind `pos` that is no name character of ASCII, or the end.
-#[inline]
 pub(super) fn skip_name(buf: &[u8], pos: usize) -> usize {
-    let mut pos = pos + 1;
-    while let Some(block) = buf.get(pos..).and_then(|rest| rest.first_chunk()) {
-        let others = block::no_name(block);
-        if others != 0 {
-            return pos.wrapping_add(others.trailing_zeros() as usize);
-        }
-        pos = pos.wrapping_add(block.len());
-    }
     let rest = buf.get(pos..).unwrap_or_default();
-    rest.iter().position(|&b| !is(b, NAME)).map_or(buf.len(), |at| pos + at)
-}
-
-/// The length of the name at `pos` if it is whole and as most are: of ASCII, below sixteen bytes,
-/// without a colon.
-#[inline]
-pub(super) fn short_name(buf: &[u8], pos: usize) -> Option<usize> {
-    let block = buf.get(pos..)?.first_chunk()?;
-    let len = block::no_name(block).trailing_zeros() as usize;
-    let behind = *block.get(len)?;
-    (is(block[0], NAME_START) && behind.is_ascii() && behind != b':').then_some(len)
+    let others = rest.iter().skip(1).position(|&b| !is(b, NAME));
+    others.map_or(buf.len(), |at| pos.wrapping_add(1).wrapping_add(at))
 }
 
 /// The length of the character at `pos` if XML allows it; `pos` is at a byte that one of the `IN_`
@@ -199,42 +123,3 @@ const CLASSES: [u8; 256] = {
     }
     classes
 };
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Where a run of `CLASS` ends, byte by byte.
-    fn end<const CLASS: u8>(buf: &[u8], pos: usize, quote: u8) -> usize {
-        let stops = |b: u8| is(b, CLASS) && (b == quote || !matches!(b, b'\'' | b'"'));
-        buf[pos..].iter().position(|&b| stops(b)).map_or(buf.len(), |at| pos + at)
-    }
-
-    fn check<const CLASS: u8>(quote: u8) {
-        for len in [0, 15, 16, 63, 64, 65, 127, 128, 200, 300] {
-            for at in 0..=len {
-                for (b, other) in [(b'<', b'>'), (b'&', LEAD_EF), (b'\'', b'"'), (1, 0xc3)] {
-                    let mut buf = vec![b'x'; len];
-                    if let Some(place) = buf.get_mut(at) {
-                        *place = b;
-                    }
-                    if let Some(place) = buf.get_mut(at / 2) {
-                        *place = other;
-                    }
-                    for pos in [0, 1, at / 2, at].into_iter().filter(|pos| *pos <= len) {
-                        let found = find::<CLASS>(&buf, pos, quote);
-                        assert_eq!(found, end::<CLASS>(&buf, pos, quote), "{len} {at} {pos} {b}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_end_of_a_run_is_found_however_long_it_is() {
-        check::<IN_TEXT>(0);
-        check::<IN_CDATA>(0);
-        check::<IN_VALUE>(b'\'');
-        check::<IN_VALUE>(b'"');
-    }
-}

@@ -1,23 +1,17 @@
 //! Inside elements: text, CDATA sections, and the markup that XMPP forbids (RFC 6120 §11.1).
 
-use super::{Context, Fault, Place, Scanner, State, Step, chars, reference};
+use super::{Context, Fault, Place, Scanner, State, Step, chars, reference, window};
 
 impl Scanner {
-    pub(super) fn text(&mut self, buf: &[u8], context: Context<'_>) -> Result<Step, Fault> {
-        // often there is none
-        if buf.get(self.pos) == Some(&b'<') {
-            self.pos += 1;
-            self.state = State::Markup;
-            return self.markup(buf, context);
-        }
+    pub(super) fn text(&mut self, buf: &[u8]) -> Result<Step, Fault> {
         loop {
-            self.pos = chars::find::<{ chars::IN_TEXT }>(buf, self.pos, 0);
+            self.pos = window::find::<{ chars::IN_TEXT }>(buf, self.pos, 0);
             match buf.get(self.pos) {
                 None => return Ok(Step::Starved),
                 Some(b'<') => {
                     self.pos += 1;
                     self.state = State::Markup;
-                    return self.markup(buf, context);
+                    return Ok(Step::Next);
                 }
                 Some(b'&') => {
                     self.pos += 1;
@@ -43,7 +37,7 @@ impl Scanner {
 
     pub(super) fn cdata(&mut self, buf: &[u8]) -> Result<Step, Fault> {
         loop {
-            self.pos = chars::find::<{ chars::IN_CDATA }>(buf, self.pos, 0);
+            self.pos = window::find::<{ chars::IN_CDATA }>(buf, self.pos, 0);
             match buf.get(self.pos) {
                 None => return Ok(Step::Starved),
                 Some(b'>') if self.ends_section(buf) => {

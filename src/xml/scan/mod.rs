@@ -16,7 +16,6 @@
 //! starts. What it finds depends on nothing but the bytes: each is judged when it comes and only
 //! by those before it. It keeps offsets, never copies. Nesting is a list, not recursion.
 
-mod block;
 mod chars;
 mod content;
 mod declaration;
@@ -25,6 +24,7 @@ mod namespaces;
 pub(super) mod reference;
 mod tag;
 mod usual;
+mod window;
 
 use super::{
     Fault, Limits,
@@ -184,6 +184,16 @@ impl Scanner {
         context: Context<'_>,
     ) -> Result<Option<Found>, Fault> {
         loop {
+            if matches!(self.state, State::Text | State::Markup) {
+                match self.usual(buf, context) {
+                    Step::Next => {}
+                    Step::Starved => return Ok(None),
+                    Step::Done(found) => {
+                        self.state = State::Outside;
+                        return Ok(Some(found));
+                    }
+                }
+            }
             let step = match self.state {
                 State::Outside => self.outside(buf, context)?,
                 State::Markup => self.markup(buf, context)?,
@@ -199,7 +209,7 @@ impl Scanner {
                 | State::Value
                 | State::ValueReference
                 | State::Slash => self.start_tag(buf, context)?,
-                State::Text => self.text(buf, context)?,
+                State::Text => self.text(buf)?,
                 State::TextReference => self.text_reference(buf)?,
                 State::Cdata => self.cdata(buf)?,
                 State::EndName => self.end_name(buf, context)?,
@@ -264,9 +274,6 @@ impl Scanner {
         self.item = self.pos;
         match b {
             b'/' => {
-                if let Some(step) = self.usual_end(buf) {
-                    return Ok(step);
-                }
                 if self.open.is_empty() && !matches!(context.place, Place::Open(_)) {
                     return Err(Fault::Syntax);
                 }
@@ -280,9 +287,6 @@ impl Scanner {
             0 if matches!(context.place, Place::Start) => return Err(Fault::Encoding),
             _ if self.open.len() >= context.limits.depth => return Err(Fault::TooDeep),
             _ => {
-                if let Some(step) = self.usual_tag(buf, context) {
-                    return Ok(step);
-                }
                 self.name = Name::at(self.pos);
                 self.attributes.clear();
                 (self.marks, self.alike) = (0, false);

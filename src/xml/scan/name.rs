@@ -89,21 +89,7 @@ impl Name {
     }
 
     /// Reads on in the name from `pos`; `true` when `pos` has come to a byte behind it.
-    #[inline]
     pub(super) fn scan(&mut self, buf: &[u8], pos: &mut usize) -> Result<bool, Fault> {
-        if *pos == self.start as usize
-            && let Some(len) = chars::short_name(buf, *pos)
-        {
-            *pos = pos.wrapping_add(len);
-            self.end = offset(*pos);
-            return Ok(true);
-        }
-        self.scan_on(buf, pos)
-    }
-
-    /// The same for any name, and from any place in it.
-    #[inline(never)]
-    fn scan_on(&mut self, buf: &[u8], pos: &mut usize) -> Result<bool, Fault> {
         let result = self.scan_unbounded(buf, pos);
         self.end = offset(*pos);
         // judged first, so that it makes no difference how many bytes came at a time

@@ -74,16 +74,23 @@ impl Scanner {
         self.check_attribute_prefixes(buf, header)
     }
 
-    /// Whether one more declaration is no fault.
+    /// Whether one more declaration, of a default namespace, is no fault. `plain`: its name has no
+    /// character that is one.
+    #[inline]
     pub(super) fn may_declare(
         &self,
         buf: &[u8],
         context: Context<'_>,
         declaration: Declaration,
+        plain: bool,
     ) -> bool {
         let Place::Open(header) = context.place else { return false };
+        let is_reserved = || {
+            let len = declaration.uri.value(buf).len();
+            (len == ns::XML.len() || len == ns::XMLNS.len()) && !is_good(buf, declaration)
+        };
         inherited(Some(header)) + self.declarations.len() < MAX_DECLARATIONS
-            && check_declaration(buf, declaration).is_ok()
+            && if plain { !is_reserved() } else { is_good(buf, declaration) }
     }
 
     fn check_attribute_prefixes(
@@ -231,6 +238,11 @@ fn uri<'a>(buf: &'a [u8], header: Option<&'a Header>, binding: Binding) -> Cow<'
             Cow::Borrowed(prefix.map_or("", |(_, uri)| uri))
         }
     }
+}
+
+#[cold]
+fn is_good(buf: &[u8], declaration: Declaration) -> bool {
+    check_declaration(buf, declaration).is_ok()
 }
 
 /// Checks a declaration by itself (Namespaces in XML 1.0 §2.2, §3).

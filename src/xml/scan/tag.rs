@@ -4,7 +4,7 @@ use super::{
     super::token::{ElementName, Tag},
     Attribute, Context, Fault, Found, Open, Place, Scanner, State, Step, chars,
     name::{Kind, offset},
-    reference,
+    reference, window,
 };
 
 /// How far a start tag is read; apart from the scanner, so that it stays in registers.
@@ -164,7 +164,7 @@ impl Scanner {
                 }
                 at.state = State::Value;
             }
-            at.pos = chars::find::<{ chars::IN_VALUE }>(buf, at.pos, self.quote);
+            at.pos = window::find::<{ chars::IN_VALUE }>(buf, at.pos, self.quote);
             match buf.get(at.pos) {
                 None => return Ok(false),
                 Some(&b) if b == self.quote => {

@@ -1,13 +1,17 @@
 //! Tags as most are written: whole, with names of ASCII below sixteen bytes, one space before each
-//! attribute, and values without references. They are read in one go. All others, and whatever may
-//! be a fault, are left to the careful way, from the beginning of the tag.
+//! attribute, and values without references; and the text between them. They are read in one go. All
+//! others, and whatever may be a fault, are left to the careful way, from the beginning of the tag.
 
 use super::{
     super::token::{DefaultNamespace, ElementName, Span, Tag},
-    Context, Open, Place, Scanner, State, Step, block, chars,
+    Context, Found, Open, Place, Scanner, State, Step, chars,
     name::{Name, key, mark, mask, offset},
     namespaces::Declaration,
+    window::{Window, is_plain_uri},
 };
+
+/// Names of so many bytes are left to the careful way.
+const NAME_MAX: usize = 16;
 
 /// Where a tag of that kind ends, and how.
 #[derive(Clone, Copy)]
@@ -38,17 +42,53 @@ struct Attribute {
 }
 
 impl Scanner {
+    /// Reads on from text, or from behind a `<`, as long as all is as usual. `Step::Next`: the
+    /// careful way goes on from there.
+    pub(super) fn usual(&mut self, buf: &[u8], context: Context<'_>) -> Step {
+        let mut window = Window::new(buf, self.pos);
+        let mut in_text = self.state == State::Text;
+        loop {
+            if in_text {
+                self.pos = window.text_end(self.pos);
+                let b = buf.get(self.pos);
+                if b != Some(&b'<') {
+                    self.state = State::Text;
+                    return if b.is_some() { Step::Next } else { Step::Starved };
+                }
+                self.pos = self.pos.wrapping_add(1);
+            }
+            let read = match buf.get(self.pos) {
+                Some(b'/') => self.usual_end(buf),
+                _ if self.open.len() >= context.limits.depth => None,
+                _ => self.usual_tag(&mut window, buf, context),
+            };
+            if read.is_none() {
+                self.state = State::Markup;
+                return Step::Next;
+            }
+            if self.open.is_empty() {
+                return Step::Done(Found::Element);
+            }
+            in_text = true;
+        }
+    }
+
     /// Reads the start tag whose name begins here. `None` if it is not whole or not as usual;
     /// nothing has changed then.
     #[inline]
-    pub(super) fn usual_tag(&mut self, buf: &[u8], context: Context<'_>) -> Option<Step> {
-        let name = Short::read(buf, self.pos)?;
+    fn usual_tag(
+        &mut self,
+        window: &mut Window<'_>,
+        buf: &[u8],
+        context: Context<'_>,
+    ) -> Option<()> {
+        let name = Short::read(window, buf, self.pos)?;
         if !self.open.is_empty() {
-            return self.inner_tag(buf, context, name);
+            return self.inner_tag(window, buf, context, name);
         }
         match context.place {
             Place::Open(header) if header.default_namespace == DefaultNamespace::Server => {
-                self.first_tag(buf, context, name)
+                self.first_tag(window, buf, context, name)
             }
             _ => None,
         }
@@ -57,7 +97,7 @@ impl Scanner {
     /// Reads the end tag at whose `/` the scanner is, of a first-level element or one inside it.
     /// `None` as above.
     #[inline]
-    pub(super) fn usual_end(&mut self, buf: &[u8]) -> Option<Step> {
+    fn usual_end(&mut self, buf: &[u8]) -> Option<()> {
         let open = *self.open.last()?;
         let rest = buf.get(self.pos.wrapping_add(1)..)?;
         let len = open.name.len() as usize;
@@ -69,14 +109,21 @@ impl Scanner {
         }
         self.pos = self.pos.wrapping_add(len).wrapping_add(2);
         self.open.pop();
-        Some(self.close(open.declarations))
+        self.declarations.truncate(open.declarations);
+        Some(())
     }
 
     /// The start tag of an element inside another one.
     #[inline]
-    fn inner_tag(&mut self, buf: &[u8], context: Context<'_>, name: Short) -> Option<Step> {
+    fn inner_tag(
+        &mut self,
+        window: &mut Window<'_>,
+        buf: &[u8],
+        context: Context<'_>,
+        name: Short,
+    ) -> Option<()> {
         let mut declaration = None;
-        let end = attributes(buf, context, name, |attribute| {
+        let end = attributes(window, buf, context, name, |attribute| {
             if attribute.name.is(XMLNS) {
                 declaration = Some(attribute);
             }
@@ -84,7 +131,8 @@ impl Scanner {
         let declarations = self.declarations.len();
         if let Some(attribute) = declaration {
             let declaration = Declaration::new(attribute.name.name(), attribute.value());
-            if !self.may_declare(buf, context, declaration) {
+            let plain = is_plain_uri(buf, attribute.start, attribute.end);
+            if !self.may_declare(buf, context, declaration, plain) {
                 return None;
             }
             if !end.empty {
@@ -95,16 +143,21 @@ impl Scanner {
             self.open.push(Open { name: name.name(), key: name.key, declarations });
         }
         self.pos = end.pos;
-        self.state = State::Text;
-        Some(Step::Next)
+        Some(())
     }
 
     /// The start tag of a first-level element in the content namespace.
     #[inline]
-    fn first_tag(&mut self, buf: &[u8], context: Context<'_>, name: Short) -> Option<Step> {
+    fn first_tag(
+        &mut self,
+        window: &mut Window<'_>,
+        buf: &[u8],
+        context: Context<'_>,
+        name: Short,
+    ) -> Option<()> {
         let mut tag = Tag::new(ElementName::content(name.name().bytes(buf)));
         let mut declares = false;
-        let end = attributes(buf, context, name, |attribute| {
+        let end = attributes(window, buf, context, name, |attribute| {
             match (attribute.name.key, attribute.name.len) {
                 FROM => tag.from = Some(attribute.value()),
                 TO => tag.to = Some(attribute.value()),
@@ -123,24 +176,20 @@ impl Scanner {
         tag.empty = end.empty;
         self.first = tag;
         self.pos = end.pos;
-        if end.empty {
-            return Some(self.close(0));
+        if !end.empty {
+            self.open.push(Open { name: name.name(), key: name.key, declarations: 0 });
         }
-        self.open.push(Open { name: name.name(), key: name.key, declarations: 0 });
-        self.state = State::Text;
-        Some(Step::Next)
+        Some(())
     }
 }
 
 impl Short {
-    /// The name at `pos`, if it ends within a block.
+    /// The name at `pos`, if it is as usual.
     #[inline]
-    fn read(buf: &[u8], pos: usize) -> Option<Self> {
-        let block = buf.get(pos..)?.first_chunk()?;
-        let first = *buf.get(pos)?;
-        let len = block::no_name(block).trailing_zeros() as usize;
-        let key = u128::from_le_bytes(*block) as u64 & mask(len);
-        let is_name = len < block.len() && chars::is(first, chars::NAME_START);
+    fn read(window: &mut Window<'_>, buf: &[u8], pos: usize) -> Option<Self> {
+        let len = window.name_len(pos);
+        let key = u64::from_le_bytes(*buf.get(pos..)?.first_chunk()?) & mask(len);
+        let is_name = len < NAME_MAX && chars::is(key as u8, chars::NAME_START);
         is_name.then_some(Self { start: pos, len, key })
     }
 
@@ -162,6 +211,7 @@ impl Attribute {
 /// Gives all attributes behind the tag's name to `take`.
 #[inline]
 fn attributes(
+    window: &mut Window<'_>,
     buf: &[u8],
     context: Context<'_>,
     name: Short,
@@ -180,7 +230,7 @@ fn attributes(
             _ => return None,
         }
         left = left.checked_sub(1)?;
-        let mut name = Short::read(buf, pos.wrapping_add(1))?;
+        let mut name = Short::read(window, buf, pos.wrapping_add(1))?;
         let mut equals = name.start.wrapping_add(name.len);
         if buf.get(equals) == Some(&b':') {
             name = lang(buf, name.start)?;
@@ -188,10 +238,7 @@ fn attributes(
         }
         let Some(&[b'=', quote @ (b'\'' | b'"'), ..]) = buf.get(equals..) else { return None };
         let start = equals.wrapping_add(2);
-        let end = chars::find::<{ chars::IN_VALUE }>(buf, start, quote);
-        if buf.get(end) != Some(&quote) {
-            return None;
-        }
+        let end = window.value_end(start, quote)?;
         // there may be two of the same name
         let mark = mark(name.key);
         if marks & mark != 0 {
@@ -220,7 +267,7 @@ const XMLNS: (u64, usize) = (key(b"xmlns"), 5);
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{super::Limits, Found, Place},
+        super::{super::Limits, Place},
         *,
     };
     use crate::xml::Framer;
@@ -242,16 +289,13 @@ mod tests {
         }
         scanner.pos = if inside { 4 } else { 1 };
         let before = (scanner.pos, scanner.open.len(), scanner.declarations.len());
-        let step = scanner.usual_tag(text.as_bytes(), context);
-        if step.is_none() {
+        let mut window = Window::new(text.as_bytes(), scanner.pos);
+        let read = scanner.usual_tag(&mut window, text.as_bytes(), context);
+        if read.is_none() {
             let after = (scanner.pos, scanner.open.len(), scanner.declarations.len());
             assert_eq!(after, before, "{text}");
         }
-        match step {
-            Some(Step::Done(found)) => found == Found::Element,
-            Some(Step::Next) => true,
-            Some(Step::Starved) | None => false,
-        }
+        read.is_some()
     }
 
     #[test]
