@@ -174,3 +174,144 @@ impl fmt::Debug for SharedTask {
         f.debug_struct("SharedTask").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::AtomicUsize, time::Duration};
+
+    use futures_channel::mpsc::{self, UnboundedSender};
+    use tokio::{spawn, task::JoinHandle, time::timeout};
+
+    use super::*;
+
+    /// A task that counts what it is given, until it is given 0 or panics at `usize::MAX`.
+    struct Counter {
+        task: Weak<SharedTask>,
+        given: UnboundedSender<usize>,
+        sum: Arc<AtomicUsize>,
+        host: JoinHandle<()>,
+    }
+
+    impl Counter {
+        fn start() -> Self {
+            let (given, mut numbers) = mpsc::unbounded();
+            let sum = Arc::new(AtomicUsize::new(0));
+            let work = {
+                let sum = Arc::clone(&sum);
+                Box::pin(async move {
+                    while let Ok(number @ 1..) = numbers.recv().await {
+                        assert_ne!(number, usize::MAX, "as wished");
+                        sum.fetch_add(number, Ordering::SeqCst);
+                    }
+                })
+            };
+            let task = SharedTask::new();
+            let weak = Arc::downgrade(&task);
+            Self { task: weak, given, sum, host: spawn(task.host(work)) }
+        }
+
+        fn give(&self, number: usize) -> Turn {
+            let turn = SharedTask::turn(&self.task);
+            self.given.unbounded_send(number).unwrap();
+            turn
+        }
+
+        fn sum(&self) -> usize {
+            self.sum.load(Ordering::SeqCst)
+        }
+
+        async fn comes_to(&self, sum: usize) {
+            let comes = async {
+                while self.sum() != sum {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(30), comes).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn who_gives_it_work_runs_it_or_leaves_that_to_the_runtime() {
+        let counter = Counter::start();
+        counter.give(1).run();
+        assert_eq!(counter.sum(), 1, "before the runtime has seen it");
+        let turn = counter.give(2);
+        // who comes meanwhile has no turn, and what he gives is not forgotten
+        counter.give(3).run();
+        assert_eq!(counter.sum(), 1);
+        turn.run();
+        assert_eq!(counter.sum(), 6);
+        drop(counter.give(4));
+        assert_eq!(counter.sum(), 6);
+        counter.comes_to(10).await;
+        counter.give(5).run();
+        assert_eq!(counter.sum(), 15);
+    }
+
+    #[tokio::test]
+    async fn what_is_given_while_somebody_has_the_turn_is_seen_after_it() {
+        let counter = Counter::start();
+        counter.give(1).run();
+        let turn = SharedTask::turn(&counter.task);
+        for _ in 0..10 {
+            // the runtime tries in vain meanwhile
+            tokio::task::yield_now().await;
+        }
+        counter.give(2).run();
+        assert_eq!(counter.sum(), 1);
+        drop(turn);
+        counter.comes_to(3).await;
+    }
+
+    #[tokio::test]
+    async fn the_runtime_sees_its_end_wherever_it_came() {
+        let counter = Counter::start();
+        counter.give(0).run();
+        assert!(SharedTask::turn(&counter.task).0.is_some(), "nothing to do is no harm");
+        timeout(Duration::from_secs(30), counter.host).await.unwrap().unwrap();
+        assert!(counter.task.upgrade().is_none());
+        assert!(SharedTask::turn(&counter.task).0.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_runtimes_to_see() {
+        let counter = Counter::start();
+        counter.give(1).run();
+        counter.give(usize::MAX).run();
+        let ended = timeout(Duration::from_secs(30), counter.host).await.unwrap();
+        assert!(ended.unwrap_err().is_panic());
+        assert!(counter.task.upgrade().is_none());
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_the_runtimes_task() {
+        let counter = Counter::start();
+        counter.give(1).run();
+        counter.host.abort();
+        assert!(counter.host.await.unwrap_err().is_cancelled());
+        assert!(counter.given.is_closed());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_is_forgotten_when_many_give_at_once() {
+        const EACH: usize = 20_000;
+        let counter = Arc::new(Counter::start());
+        let givers: Vec<_> = (0..3)
+            .map(|giver| {
+                let counter = Arc::clone(&counter);
+                std::thread::spawn(move || {
+                    for n in 0..EACH {
+                        let turn = counter.give(1);
+                        if (n + giver) % 3 != 0 {
+                            turn.run();
+                        }
+                    }
+                })
+            })
+            .collect();
+        counter.comes_to(3 * EACH).await;
+        givers.into_iter().for_each(|giver| giver.join().unwrap());
+        drop(counter.give(1));
+        counter.comes_to(3 * EACH + 1).await;
+    }
+}
