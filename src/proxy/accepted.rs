@@ -13,7 +13,6 @@ mod sighting;
 use std::{
     future::Future,
     net::SocketAddr,
-    pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -39,12 +38,13 @@ use super::{
     alarm::Alarm,
     expiry,
     frames::Frames,
-    gate::{Gate, next_change},
+    gate::Gate,
     intake::{Intake, Progress},
     live::LiveStream,
     places::Place,
     prover::{self, Asker},
     sessions::Takeover,
+    signals::{Signal, Signals},
 };
 use crate::{
     auth::TlsFacts,
@@ -281,11 +281,7 @@ impl Leg {
     }
 
     async fn run(&mut self, generation: watch::Receiver<u64>, draining: CancellationToken) -> End {
-        // Kept over all events: each costs a lock to set up.
-        let mut changed = pin!(next_change(generation));
-        let mut drained = pin!(draining.cancelled());
-        let operator = self.live.end().clone();
-        let mut ended = pin!(operator.cancelled());
+        let mut signals = Signals::new(generation, self.live.end().clone(), draining);
         let (mut alarm, mut look) = (Alarm::new(self.accepted), Alarm::new(self.accepted));
         loop {
             // What is decided may ask for more; who waits keeps no room for it.
@@ -352,25 +348,16 @@ impl Leg {
                     // A task that panicked was logged by the runtime; its pair stays pending.
                     self.verdicts.extend(verdict);
                 }
-                generation = &mut changed, if self.closing.is_none() => {
-                    changed.set(next_change(generation));
-                    if let Err(end) = self.reconfigure().await {
+                signal = signals.next(), if self.closing.is_none() => match signal {
+                    Signal::Changed => if let Err(end) = self.reconfigure().await {
                         return end;
+                    },
+                    Signal::Stopped => self.drain().await,
+                    Signal::Closed => {
+                        let condition = StreamCondition::Reset;
+                        return Fault::policy(condition, "closed by the operator", None).into();
                     }
-                }
-                () = &mut drained, if self.closing.is_none() => {
-                    if let Some(returning) = &mut self.returning {
-                        let large = returning.lanes.fill_up(&mut self.wire);
-                        self.gate.too_large(self.side, &large);
-                    }
-                    self.last_answer().await;
-                    let fault = Fault::us(StreamCondition::SystemShutdown, "shutting down");
-                    let farewell = self.machine.farewell(&fault);
-                    self.wire.put(&farewell);
-                    self.intake.hurry();
-                    // RFC 6120 §4.4: what comes until the other end closes still counts.
-                    self.closing = Some(Instant::now() + DRAIN_WAIT);
-                }
+                },
                 () = look.at(self.renewal.unwrap_or(deadline)), if self.renewal.is_some() => {
                     let mut actions = Vec::new();
                     self.machine.renew(UnixTime::now(), &mut actions);
@@ -378,10 +365,6 @@ impl Leg {
                     if let Err(end) = self.act(actions).await {
                         return end;
                     }
-                }
-                () = &mut ended, if self.closing.is_none() => {
-                    let condition = StreamCondition::Reset;
-                    return Fault::policy(condition, "closed by the operator", None).into();
                 }
                 () = alarm.at(deadline) => match end {
                     Deadline::Keepalive => self.wire.put_stanzas(&Bytes::from_static(b" ")),
@@ -391,6 +374,21 @@ impl Leg {
                 },
             }
         }
+    }
+
+    /// fedgate ends: says the last words, and reads on for a moment.
+    async fn drain(&mut self) {
+        if let Some(returning) = &mut self.returning {
+            let large = returning.lanes.fill_up(&mut self.wire);
+            self.gate.too_large(self.side, &large);
+        }
+        self.last_answer().await;
+        let fault = Fault::us(StreamCondition::SystemShutdown, "shutting down");
+        let farewell = self.machine.farewell(&fault);
+        self.wire.put(&farewell);
+        self.intake.hurry();
+        // RFC 6120 §4.4: what comes until the other end closes still counts.
+        self.closing = Some(Instant::now() + DRAIN_WAIT);
     }
 
     /// Puts text on the wire; nothing follows the last words.

@@ -299,6 +299,11 @@ impl Gate {
         self.stopping.of(side).cancelled().await;
     }
 
+    /// The same for who keeps it.
+    pub(super) fn stop_of(&self, side: Side) -> CancellationToken {
+        self.stopping.of(side).clone()
+    }
+
     pub(super) fn is_stopping(&self, side: Side) -> bool {
         self.stopping.of(side).is_cancelled()
     }

@@ -40,10 +40,12 @@ pub(super) struct Intake {
     /// What the rules refuse for what it carries.
     guards: Guards,
     batch: Option<Batch>,
+    /// That of the last batch, if it took it.
+    route: Option<Arc<Route>>,
     /// A batch that waits for room in its route.
     delivery: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// A route that has much to write.
-    press: Option<Press>,
+    /// Until when nothing more is read for the sake of that route, which has much to write.
+    press: Option<Instant>,
     /// For how long it is waited for.
     alarm: Option<Alarm>,
     /// Until when nothing more is taken, for too much came.
@@ -64,12 +66,6 @@ pub(super) struct Intake {
 /// How long a stream reads nothing at most for the sake of a route that has much to write. Who takes
 /// nothing for so long is slow, and has the room of its queue.
 const EASE_WAIT: Duration = Duration::from_millis(100);
-
-/// A route that has so much to write that nothing more is read for it.
-struct Press {
-    route: Arc<Route>,
-    until: Instant,
-}
 
 /// What has come about meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,6 +103,7 @@ impl Intake {
             lang: None,
             guards: Guards::new(&gate.config(), onward),
             batch: None,
+            route: None,
             delivery: None,
             press: None,
             alarm: None,
@@ -185,20 +182,20 @@ impl Intake {
     /// Cancel-safe; for ever when it is neither busy nor owes anything.
     pub(super) async fn progress(&mut self) -> Progress {
         let (busy, owes) = (self.is_busy(), self.owes());
-        let Self { delivery, press, alarm, pause, receipts, .. } = self;
+        let Self { route, delivery, press, alarm, pause, receipts, .. } = self;
         let ready = async {
             if let Some(waits) = delivery {
                 waits.await;
                 *delivery = None;
             }
-            if let Some(Press { route, until }) = press {
-                let alarm = alarm.get_or_insert_with(|| Alarm::new(*until));
+            if let (Some(until), Some(route)) = (*press, route) {
+                let alarm = alarm.get_or_insert_with(|| Alarm::new(until));
                 tokio::select! {
                     () = route.eased() => {}
-                    () = alarm.at(*until) => route.set_slow(),
+                    () = alarm.at(until) => route.set_slow(),
                 }
-                *press = None;
             }
+            *press = None;
             if let Some(until) = *pause {
                 sleep_until(until).await;
                 *pause = None;
@@ -275,8 +272,7 @@ impl Intake {
             return;
         }
         self.hand_over(input);
-        let route =
-            self.gate.routes().get(&self.gate, self.onward, grant.pair(), self.lang.as_ref());
+        let route = self.route_of(grant.pair());
         let stamp = match &route {
             Ok(route) if route.lang() != self.lang.as_ref() => self.lang.clone(),
             Ok(_) | Err(_) => None,
@@ -288,6 +284,14 @@ impl Intake {
         let bytes = input.split_to(len).freeze();
         let bytes = relay::outgoing(&bytes, tag, header, stamp.as_deref());
         self.deliver(route, Routable::new(grant, bytes, 1));
+    }
+
+    /// The live route of a pair, or one that just ended.
+    fn route_of(&mut self, pair: &DomainPair) -> Result<Arc<Route>, Arc<Failure>> {
+        match self.route.take() {
+            Some(route) if route.pair() == pair => Ok(route),
+            _ => self.gate.routes().get(&self.gate, self.onward, pair, self.lang.as_ref()),
+        }
     }
 
     /// Hands the batch to its route, and the input begins behind it.
@@ -355,8 +359,9 @@ impl Intake {
                 Ok(turn) => {
                     turn.run();
                     if route.is_pressed() {
-                        self.press = Some(Press { route, until: Instant::now() + EASE_WAIT });
+                        self.press = Some(Instant::now() + EASE_WAIT);
                     }
+                    self.route = Some(route);
                     return;
                 }
                 Err(not_taken) => (Ok(route), not_taken.into_stanzas()),

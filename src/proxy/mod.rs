@@ -43,6 +43,7 @@ pub(crate) mod services;
 mod sessions;
 mod shared_task;
 mod sharing;
+mod signals;
 mod steps;
 
 pub use app::{Addresses, App, AppError};

@@ -7,7 +7,7 @@ mod managing;
 mod reading;
 mod resuming;
 
-use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -20,13 +20,14 @@ use super::{
     alarm::Alarm,
     dial::Live,
     events::About,
-    gate::{Gate, next_change},
+    gate::Gate,
     intake::{Intake, Progress},
     lanes::{End, LaneId, Lanes},
     live::{self, Flow, LiveStream},
     rules,
     shared_task::SharedTask,
     sharing::{Identity, Join, Registered},
+    signals::{Signal, Signals},
 };
 use crate::{
     auth::Proof,
@@ -224,12 +225,10 @@ impl Opened {
     /// The connection broke.
     async fn carry(&mut self) -> Result<End, Failure> {
         let gate = Arc::clone(&self.gate);
-        // Kept over all events: each costs a lock to set up.
-        let mut changed = pin!(next_change(gate.subscribe()));
+        let generation = gate.subscribe();
         let mut config = gate.config();
         let closed = self.live.shown.as_ref().map(|shown| shown.end().clone()).unwrap_or_default();
-        let mut closed = pin!(closed.cancelled());
-        let mut stopped = pin!(gate.stopping(self.side));
+        let mut signals = Signals::new(generation, closed, gate.stop_of(self.side));
         let mut alarm = Alarm::new(self.check);
         // The configuration may have changed while the stream was opened.
         self.judge();
@@ -291,16 +290,15 @@ impl Opened {
                         self.renewed(lane, outcome);
                     }
                 }
-                () = &mut closed, if !self.is_closed => if !self.lanes.is_managed() {
-                    return Ok(End::Done("closed by the operator"));
-                } else {
-                    self.close();
-                },
-                () = &mut stopped, if !self.stopping => self.stopping = true,
-                generation = &mut changed => {
-                    changed.set(next_change(generation));
-                    config = gate.config();
-                    self.judge();
+                signal = signals.next() => match signal {
+                    Signal::Changed => {
+                        config = gate.config();
+                        self.judge();
+                    }
+                    Signal::Stopped => self.stopping = true,
+                    Signal::Closed if self.is_closed => {}
+                    Signal::Closed if self.lanes.is_managed() => self.close(),
+                    Signal::Closed => return Ok(End::Done("closed by the operator")),
                 },
                 () = alarm.at(deadline) => {
                     if stalls.is_some_and(|stalls| stalls <= Instant::now()) {
