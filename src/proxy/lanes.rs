@@ -6,7 +6,7 @@ mod acks;
 mod ending;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Weak},
 };
 
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Names a lane of one stream.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct LaneId(u64);
 
 /// What routes want of a stream. What waits in the mailbox is bounded by the routes: each lets in
@@ -97,7 +97,7 @@ pub(super) struct Lanes {
     calls: mpsc::UnboundedReceiver<Call>,
     /// Taken out of the mailbox and not looked at yet.
     boarding: VecDeque<Box<Boarding>>,
-    lanes: HashMap<LaneId, Box<Lane>>,
+    lanes: BTreeMap<LaneId, Box<Lane>>,
     last: u64,
     /// When stanzas last went over any lane.
     used: Instant,
@@ -181,7 +181,7 @@ impl Lanes {
             handle: Mailbox { calls: sender, task: Weak::new() },
             calls,
             boarding: VecDeque::new(),
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
             last: 0,
             used: Instant::now(),
             asked: HashMap::new(),

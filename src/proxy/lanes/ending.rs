@@ -3,7 +3,7 @@
 //! of those that were written and not acknowledged, or that TLS was writing when it failed, only the
 //! other end knows.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{Call, End, Lane, LaneId, Lanes, Queued, Returned, Stage, acks::Unacked};
 use crate::{
@@ -36,7 +36,7 @@ impl Lanes {
     pub(in crate::proxy) fn interrupt(&mut self, wire: &mut Wire) -> bool {
         let (written, most) = (wire.written_total(), wire.written_at_most());
         self.settle(written);
-        let mut unsent: HashMap<LaneId, VecDeque<Box<Queued>>> = HashMap::new();
+        let mut unsent: BTreeMap<LaneId, VecDeque<Box<Queued>>> = BTreeMap::new();
         let mut cut = None;
         let mut put_back = |end: u64, id: LaneId, rest: Box<Queued>| {
             cut.get_or_insert(end - rest.stanzas.bytes().len() as u64);
@@ -105,7 +105,7 @@ impl Lanes {
         }
         let mut uncertain = std::mem::take(&mut self.uncertain);
         let Some(acks) = self.acks.take() else { return Ok(uncertain) };
-        let mut unsent: HashMap<LaneId, VecDeque<Box<Queued>>> = HashMap::new();
+        let mut unsent: BTreeMap<LaneId, VecDeque<Box<Queued>>> = BTreeMap::new();
         for Unacked { lane: id, queued, known, .. } in acks.unacked {
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.in_flight -= 1;
@@ -128,7 +128,7 @@ impl Lanes {
     }
 
     /// Puts stanzas back before all that wait; those of a lane that leaves, into its route.
-    fn put_back(&mut self, unsent: HashMap<LaneId, VecDeque<Box<Queued>>>) {
+    fn put_back(&mut self, unsent: BTreeMap<LaneId, VecDeque<Box<Queued>>>) {
         for (id, mut queue) in unsent {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             if matches!(lane.stage, Stage::Leaving(_)) {
@@ -224,7 +224,7 @@ impl Lanes {
         });
         ended.uncertain = outcome.unwrap_or_default();
         ended.delivered = self.take_delivered();
-        for (_, mut lane) in self.lanes.drain() {
+        for (_, mut lane) in std::mem::take(&mut self.lanes) {
             lane.route.requeue(std::mem::take(&mut lane.waiting));
             lane.give_back(end.clone());
         }
