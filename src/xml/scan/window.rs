@@ -44,36 +44,47 @@ impl<'a> Window<'a> {
         Self { level, buf, base: pos, near, next }
     }
 
-    /// The marks of the sixty-four bytes from `pos` on.
+    /// Has `pos` in the first half; its place there.
     #[inline]
-    fn view(&mut self, pos: usize, of: impl Fn(Marks) -> u64) -> u64 {
-        let mut at = pos.wrapping_sub(self.base);
-        if at >= WIDTH {
-            if at >= 2 * WIDTH {
-                self.base = pos;
-                self.next = marks_at(self.level, self.buf, pos);
-            } else {
-                self.base = self.base.wrapping_add(WIDTH);
-            }
-            at = pos.wrapping_sub(self.base);
-            self.near = self.next;
-            self.next = marks_at(self.level, self.buf, self.base.wrapping_add(WIDTH));
+    fn reach(&mut self, pos: usize) -> usize {
+        let at = pos.wrapping_sub(self.base);
+        if at < WIDTH {
+            return at;
         }
-        of(self.near) >> at | of(self.next) << 1 << (63 - at)
+        if at < 2 * WIDTH {
+            self.slide();
+        } else {
+            *self = Self::new(self.buf, pos);
+        }
+        pos.wrapping_sub(self.base)
     }
 
-    /// How many bytes from `pos` on may stand in a name, up to sixty-four.
+    /// Moves on by one half.
+    #[inline]
+    fn slide(&mut self) {
+        self.base = self.base.wrapping_add(WIDTH);
+        self.near = self.next;
+        self.next = marks_at(self.level, self.buf, self.base.wrapping_add(WIDTH));
+    }
+
+    /// How many bytes from `pos` on may stand in a name; no more than the window has are counted.
     #[inline]
     pub(super) fn name_len(&mut self, pos: usize) -> usize {
-        self.view(pos, |marks| marks.no_name).trailing_zeros() as usize
+        let at = self.reach(pos);
+        match self.near.no_name >> at {
+            0 => (WIDTH - at).wrapping_add(self.next.no_name.trailing_zeros() as usize),
+            no_name => no_name.trailing_zeros() as usize,
+        }
     }
 
     /// Where the value in `quote` that begins at `pos` ends. `None` if something is in it that has to
     /// be looked at.
     #[inline]
-    pub(super) fn value_end(&mut self, mut pos: usize, quote: u8) -> Option<usize> {
+    pub(super) fn value_end(&mut self, pos: usize, quote: u8) -> Option<usize> {
+        let mut pos = pos;
+        let at = self.reach(pos);
+        let mut specials = self.near.special >> at;
         loop {
-            let mut specials = self.view(pos, |marks| marks.special);
             while specials != 0 {
                 let end = pos.wrapping_add(specials.trailing_zeros() as usize);
                 match *self.buf.get(end)? {
@@ -82,16 +93,19 @@ impl<'a> Window<'a> {
                     _ => return None,
                 }
             }
-            pos = pos.wrapping_add(WIDTH);
+            self.slide();
+            (pos, specials) = (self.base, self.near.special);
         }
     }
 
     /// The first byte at or behind `pos` that text cannot run over unseen, or the end.
     #[inline]
-    pub(super) fn text_end(&mut self, mut pos: usize) -> usize {
+    pub(super) fn text_end(&mut self, pos: usize) -> usize {
         let from = pos;
+        let mut pos = pos;
+        let at = self.reach(pos);
+        let mut specials = self.near.special >> at;
         loop {
-            let mut specials = self.view(pos, |marks| marks.special);
             while specials != 0 {
                 let end = pos.wrapping_add(specials.trailing_zeros() as usize);
                 match self.buf.get(end) {
@@ -101,11 +115,13 @@ impl<'a> Window<'a> {
                     Some(_) => specials &= specials.wrapping_sub(1),
                 }
             }
-            pos = pos.wrapping_add(WIDTH);
-            if pos.wrapping_sub(from) >= LONG {
-                pos = far::<IN_TEXT>(self.buf, pos, 0);
-                *self = Self::new(self.buf, pos);
+            if pos.wrapping_sub(from) < LONG {
+                self.slide();
+            } else {
+                let far = far::<IN_TEXT>(self.buf, self.base.wrapping_add(WIDTH), 0);
+                *self = Self::new(self.buf, far);
             }
+            (pos, specials) = (self.base, self.near.special);
         }
     }
 }
@@ -395,7 +411,7 @@ mod tests {
                     0 => {
                         let len = buf[pos..].iter().position(|&b| !chars::is(b, NAME));
                         let len = len.unwrap_or(buf.len() - pos).min(64);
-                        prop_assert_eq!(window.name_len(pos), len);
+                        prop_assert_eq!(window.name_len(pos).min(64), len);
                     }
                     1 => prop_assert_eq!(window.text_end(pos), end::<IN_TEXT>(&buf, pos, 0)),
                     _ => {
