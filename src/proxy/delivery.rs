@@ -121,7 +121,7 @@ impl Gate {
     fn give_back(self: &Arc<Self>, side: Side, replies: Routable) {
         let lost = match self.routes().get(self, side.other(), replies.pair(), None) {
             Ok(route) => match route.try_return(replies) {
-                Ok(_) => return,
+                Ok(()) => return,
                 Err(NotTaken::Ended(replies) | NotTaken::Full(replies, _)) => replies,
             },
             Err(_) => replies,

@@ -355,9 +355,8 @@ impl Intake {
         let Some(stanzas) = for_legacy else { return };
         let before = self.delivery.take();
         let route = match (&before, route) {
-            (None, Ok(route)) => match route.try_send(stanzas) {
-                Ok(turn) => {
-                    turn.run();
+            (None, Ok(route)) => match route.try_send_now(stanzas) {
+                Ok(()) => {
                     if route.is_pressed() {
                         self.press = Some(Instant::now() + EASE_WAIT);
                     }

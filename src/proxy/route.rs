@@ -163,7 +163,7 @@ impl Route {
     /// being opened a full queue bounces at once, for the reader may serve other pairs too.
     pub(super) async fn send(&self, stanzas: Routable) -> Result<(), NotTaken> {
         let (stanzas, limit) = match self.try_send(stanzas) {
-            Ok(_) => return Ok(()),
+            Ok(()) => return Ok(()),
             Err(NotTaken::Full(stanzas, limit)) if self.is_open() => (stanzas, limit),
             Err(not_taken) => return Err(not_taken),
         };
@@ -182,12 +182,26 @@ impl Route {
     }
 
     /// Puts stanzas into the queue if there is room now.
-    pub(super) fn try_send(&self, stanzas: Routable) -> Result<Turn, NotTaken> {
+    pub(super) fn try_send(&self, stanzas: Routable) -> Result<(), NotTaken> {
         self.try_send_telling(stanzas, None)
+    }
+
+    /// The same, and runs the task of the stream that carries the pair. No lock may be held that it
+    /// could want.
+    pub(super) fn try_send_now(&self, stanzas: Routable) -> Result<(), NotTaken> {
+        self.put_shared(stanzas, None).map(Turn::run)
     }
 
     /// The same; `told` is dropped when they have left the queue, written or not.
     pub(super) fn try_send_telling(
+        &self,
+        stanzas: Routable,
+        told: Option<oneshot::Sender<Infallible>>,
+    ) -> Result<(), NotTaken> {
+        self.put_shared(stanzas, told).map(drop)
+    }
+
+    fn put_shared(
         &self,
         stanzas: Routable,
         told: Option<oneshot::Sender<Infallible>>,
@@ -200,8 +214,8 @@ impl Route {
 
     /// The same for errors: those have room also where all queues together are full, or nobody
     /// would learn of that.
-    pub(super) fn try_return(&self, errors: Routable) -> Result<Turn, NotTaken> {
-        self.put(errors, None, None)
+    pub(super) fn try_return(&self, errors: Routable) -> Result<(), NotTaken> {
+        self.put(errors, None, None).map(drop)
     }
 
     fn put(

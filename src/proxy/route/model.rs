@@ -372,7 +372,7 @@ impl World {
         let bytes: String = numbers.clone().map(|number| text(pair, number)).collect();
         let batch = Routable::new(&grant, bytes.into_bytes().into(), count);
         match of.route.try_send(batch) {
-            Ok(_) => of.owed.extend(numbers),
+            Ok(()) => of.owed.extend(numbers),
             Err(NotTaken::Full(batch, _)) => {
                 assert_eq!(texts([batch]), numbers.map(|n| (pair, n)).collect::<Vec<_>>());
                 self.counts[1] += count as usize;
