@@ -184,7 +184,7 @@ const CONTROL: u8 = b' ' - 1;
 #[inline(never)]
 fn marks_at(level: Level, buf: &[u8], pos: usize) -> Marks {
     match buf.get(pos..).and_then(|rest| rest.first_chunk()) {
-        Some(bytes) => dispatch!(level, simd => wide_marks(simd, bytes)),
+        Some(bytes) => dispatch!(level, simd => marks(simd, bytes)),
         None => last_marks(level, buf, pos),
     }
 }
@@ -197,26 +197,40 @@ fn last_marks(level: Level, buf: &[u8], pos: usize) -> Marks {
     if let Some(to) = bytes.get_mut(..rest.len()) {
         to.copy_from_slice(rest);
     }
-    dispatch!(level, simd => wide_marks(simd, &bytes))
+    dispatch!(level, simd => marks(simd, &bytes))
 }
 
-/// The marks; where vectors are narrow by a call, so that the room which that takes is not made where
-/// they are wide.
-#[inline(always)]
-fn wide_marks<S: Simd>(simd: S, bytes: &[u8; WIDTH]) -> Marks {
-    if S::u8s::LEN > 16 { marks(simd, bytes) } else { narrow_marks(simd, bytes) }
-}
-
-#[inline(never)]
-fn narrow_marks<S: Simd>(simd: S, bytes: &[u8; WIDTH]) -> Marks {
-    simd.vectorize(
-        #[inline(always)]
-        || marks(simd, bytes),
-    )
-}
-
+/// The marks, in the way that is the quicker one with such vectors.
 #[inline(always)]
 fn marks<S: Simd>(simd: S, bytes: &[u8; WIDTH]) -> Marks {
+    match simd.level() {
+        // it can't look bytes up
+        #[cfg(target_arch = "x86_64")]
+        Level::Sse2(_) => compared(simd, bytes),
+        _ => looked_up(simd, bytes),
+    }
+}
+
+/// The marks by comparisons.
+#[inline(always)]
+fn compared<S: Simd>(simd: S, bytes: &[u8; WIDTH]) -> Marks {
+    let bytes = u8x64::load_array_ref(simd, bytes);
+    let letters = ((bytes | 0x20) - b'a').simd_le(b'z' - b'a');
+    let digits = (bytes - b'0').simd_le(b'9' - b'0');
+    // `-` and `.` stand beside each other
+    let marks = (bytes - b'-').simd_le(1) | bytes.simd_eq(b'_');
+    // `<` and `>`, `"` and `&` differ in a single bit
+    let special = (bytes & !2).simd_eq(b'<') | (bytes & !4).simd_eq(b'"') | bytes.simd_eq(b'\'');
+    let rare = bytes.simd_le(CONTROL) | bytes.simd_eq(LEAD_EF);
+    Marks {
+        no_name: !(letters | digits | marks).to_bitmask(),
+        special: (special | rare).to_bitmask(),
+    }
+}
+
+/// The marks by two tables.
+#[inline(always)]
+fn looked_up<S: Simd>(simd: S, bytes: &[u8; WIDTH]) -> Marks {
     let bytes = u8x64::load_array_ref(simd, bytes);
     let low = u8x64::load_array_ref(simd, &LOW).swizzle_dyn_within_blocks(bytes & 15);
     let high = u8x64::load_array_ref(simd, &HIGH).swizzle_dyn_within_blocks(bytes >> 4);
