@@ -132,6 +132,27 @@ fn a_busy_pair_does_not_hold_up_the_others() {
     assert_eq!(found.len(), 1005, "all of it has room");
 }
 
+#[tokio::test]
+async fn who_sends_now_has_the_stream_run_at_once() {
+    let (a, task) = (Pair::new('a'), SharedTask::new());
+    let mut lanes = Lanes::new(None).carried_by(&task);
+    let _returned = a.open(&mut lanes);
+    let (seen, mut sees) = tokio::sync::mpsc::unbounded_channel();
+    let carry = async move {
+        while let Some(Call::Stanzas(_, queued)) = lanes.call().await {
+            seen.send(queued.stanzas.stanzas()).unwrap();
+        }
+    };
+    let host = tokio::spawn(task.host(Box::pin(carry)));
+    a.send(0..2);
+    assert!(sees.try_recv().is_err(), "the runtime will run it");
+    a.route.try_send_now(a.batch(2..5)).unwrap();
+    assert_eq!((sees.try_recv(), sees.try_recv()), (Ok(2), Ok(3)));
+    a.send(5..6);
+    assert_eq!(sees.recv().await, Some(1));
+    host.abort();
+}
+
 #[test]
 fn the_wire_is_filled_as_far_as_there_is_room() {
     let [a, b] = ['a', 'b'].map(Pair::new);
