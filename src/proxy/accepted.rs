@@ -286,7 +286,7 @@ impl Leg {
         let mut drained = pin!(draining.cancelled());
         let operator = self.live.end().clone();
         let mut ended = pin!(operator.cancelled());
-        let (mut alarm, mut look) = (Alarm::new(self.accepted), Alarm::new(self.accepted));
+        let (mut alarm, mut look) = (Alarm::default(), Alarm::default());
         loop {
             // What is decided may ask for more; who waits keeps no room for it.
             while !self.verdicts.is_empty() {

@@ -1,5 +1,6 @@
 //! Waiting for a time that moves on with nearly every event: the timer is set again only when it
-//! has to ring earlier, or rang too early.
+//! has to ring earlier, or rang too early. What is due already needs no timer: one that has to ring
+//! before all others wakes the thread that waits for them.
 
 use std::{
     future::{Future, poll_fn},
@@ -10,28 +11,36 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer for one task's deadlines.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(super) struct Alarm {
-    sleep: Pin<Box<Sleep>>,
+    /// None before the first deadline that is not over yet.
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Alarm {
     /// Set for `deadline`.
     pub(super) fn new(deadline: Instant) -> Self {
-        Self { sleep: Box::pin(sleep_until(deadline)) }
+        Self { sleep: Some(Box::pin(sleep_until(deadline))) }
     }
 
     /// Waits until `deadline`. Cancel-safe.
     pub(super) async fn at(&mut self, deadline: Instant) {
-        if deadline < self.sleep.deadline() {
-            self.sleep.as_mut().reset(deadline);
+        if self.sleep.as_ref().is_none_or(|sleep| deadline < sleep.deadline()) {
+            if deadline <= Instant::now() {
+                return;
+            }
+            match &mut self.sleep {
+                Some(sleep) => sleep.as_mut().reset(deadline),
+                None => self.sleep = Some(Box::pin(sleep_until(deadline))),
+            }
         }
+        let Some(sleep) = &mut self.sleep else { return };
         poll_fn(|cx| {
-            while self.sleep.as_mut().poll(cx).is_ready() {
+            while sleep.as_mut().poll(cx).is_ready() {
                 if deadline <= Instant::now() {
                     return Poll::Ready(());
                 }
-                self.sleep.as_mut().reset(deadline);
+                sleep.as_mut().reset(deadline);
             }
             Poll::Pending
         })
@@ -51,8 +60,11 @@ mod tests {
     async fn it_rings_at_the_last_deadline_given_and_no_sooner() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut alarm = Alarm::new(after(10));
-        for (deadline, rings) in [(20, 20), (25, 25), (5, 25), (400, 400), (30, 400), (401, 401)] {
+        let mut alarm = Alarm::default();
+        alarm.at(start).await;
+        assert!(alarm.sleep.is_none(), "for what is due already");
+        alarm.at(after(10)).await;
+        for (deadline, rings) in [(9, 10), (20, 20), (25, 25), (5, 25), (400, 400), (30, 400), (401, 401)] {
             alarm.at(after(deadline)).await;
             assert_eq!(Instant::now(), after(rings), "{deadline}");
         }

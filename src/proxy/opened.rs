@@ -230,7 +230,7 @@ impl Opened {
         let closed = self.live.shown.as_ref().map(|shown| shown.end().clone()).unwrap_or_default();
         let mut closed = pin!(closed.cancelled());
         let mut stopped = pin!(gate.stopping(self.side));
-        let mut alarm = Alarm::new(self.check);
+        let mut alarm = Alarm::default();
         // The configuration may have changed while the stream was opened.
         self.judge();
         // Stanzas may stand right behind what opened it.
