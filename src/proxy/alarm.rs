@@ -5,7 +5,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    task::Poll,
+    task::{Context, Poll, ready},
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -24,27 +24,25 @@ impl Alarm {
     }
 
     /// Waits until `deadline`. Cancel-safe.
-    pub(super) async fn at(&mut self, deadline: Instant) {
-        if self.sleep.as_ref().is_none_or(|sleep| deadline < sleep.deadline()) {
-            if deadline <= Instant::now() {
-                return;
-            }
+    pub(super) fn at(&mut self, deadline: Instant) -> impl Future<Output = ()> {
+        poll_fn(move |cx| self.poll_at(deadline, cx))
+    }
+
+    fn poll_at(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
             match &mut self.sleep {
+                Some(sleep) if sleep.deadline() <= deadline => {
+                    ready!(sleep.as_mut().poll(cx));
+                    if deadline <= Instant::now() {
+                        return Poll::Ready(());
+                    }
+                    sleep.as_mut().reset(deadline);
+                }
+                _ if deadline <= Instant::now() => return Poll::Ready(()),
                 Some(sleep) => sleep.as_mut().reset(deadline),
                 None => self.sleep = Some(Box::pin(sleep_until(deadline))),
             }
         }
-        let Some(sleep) = &mut self.sleep else { return };
-        poll_fn(|cx| {
-            while sleep.as_mut().poll(cx).is_ready() {
-                if deadline <= Instant::now() {
-                    return Poll::Ready(());
-                }
-                sleep.as_mut().reset(deadline);
-            }
-            Poll::Pending
-        })
-        .await;
     }
 }
 
@@ -64,7 +62,9 @@ mod tests {
         alarm.at(start).await;
         assert!(alarm.sleep.is_none(), "for what is due already");
         alarm.at(after(10)).await;
-        for (deadline, rings) in [(9, 10), (20, 20), (25, 25), (5, 25), (400, 400), (30, 400), (401, 401)] {
+        for (deadline, rings) in
+            [(9, 10), (20, 20), (25, 25), (5, 25), (400, 400), (30, 400), (401, 401)]
+        {
             alarm.at(after(deadline)).await;
             assert_eq!(Instant::now(), after(rings), "{deadline}");
         }
