@@ -94,7 +94,8 @@ impl Wire {
     /// A connection after a TLS handshake. Nothing of the time before it is left.
     #[must_use]
     pub fn tls(stream: TlsStream<Ahead>) -> Self {
-        Self::new(Transport::Tls(Box::new(stream)))
+        let dirty = stream.get_ref().0.is_holding();
+        Self { dirty, ..Self::new(Transport::Tls(Box::new(stream))) }
     }
 
     fn new(transport: Transport) -> Self {

@@ -87,7 +87,7 @@ impl Job<'_> {
                         Step::StartTls => self.starttls(live, &mut steps).await?,
                         Step::Restart => live.frames = Frames::new(&self.config.limits),
                         Step::Judge => {
-                            let verdict = self.judge(&live.machine, endpoint).await?;
+                            let verdict = self.judge_first(live, endpoint).await?;
                             live.silence = verdict.as_ref().err().and_then(Unproven::silence);
                             let verdict = verdict.map_err(|why| why.to_string());
                             live.machine.judged(verdict, &mut steps)?;
@@ -162,6 +162,23 @@ impl Job<'_> {
         live.wire = Wire::tls(stream);
         live.frames = Frames::new(&self.config.limits);
         Ok(())
+    }
+
+    /// Judges before the handshake's last words are written, so that our header goes with them, unless
+    /// that takes its time.
+    async fn judge_first(
+        &self,
+        live: &mut Live,
+        endpoint: Option<&Endpoint>,
+    ) -> Result<Result<Proof, Unproven>, Failure> {
+        let Live { machine, wire, .. } = live;
+        let mut judging = pin!(self.judge(machine, endpoint));
+        tokio::select! {
+            biased;
+            verdict = &mut judging => return verdict,
+            flushed = wire.flush() => flushed.map_err(|error| self.gate.broken(&error, "writing"))?,
+        }
+        judging.await
     }
 
     /// Whether the certificate of the endpoint proves the peer's domain; why not is final where
