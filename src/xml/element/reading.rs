@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr2};
+
 use super::{Attribute, Element, ElementError};
 use crate::{
     xml::{
@@ -154,7 +156,7 @@ impl<'a> Reader<'a> {
     /// Text up to the next tag.
     fn text(&mut self, text: &mut String) -> Result<(), ElementError> {
         loop {
-            let at = self.rest.find(['<', '&']).ok_or(ElementError::Malformed)?;
+            let at = memchr2(b'<', b'&', self.rest.as_bytes()).ok_or(ElementError::Malformed)?;
             let (plain, rest) = self.rest.split_at(at);
             push_lines(text, plain);
             let Some(reference) = rest.strip_prefix('&') else {
@@ -175,17 +177,23 @@ impl<'a> Reader<'a> {
         self.expect("=")?;
         self.space();
         let quote = if self.take("'") {
-            '\''
+            b'\''
         } else {
             self.expect("\"")?;
-            '"'
+            b'"'
         };
-        let (value, rest) = self.rest.split_once(quote).ok_or(ElementError::Malformed)?;
-        if value.contains('<') {
-            return Err(ElementError::Malformed);
+        match memchr2(quote, b'<', self.rest.as_bytes()) {
+            Some(end) => {
+                let (value, rest) = self.rest.split_at(end);
+                // a `<` is none
+                let Some(rest) = rest.strip_prefix(char::from(quote)) else {
+                    return Err(ElementError::Malformed);
+                };
+                self.rest = rest;
+                Ok((name, value))
+            }
+            None => Err(ElementError::Malformed),
         }
-        self.rest = rest;
-        Ok((name, value))
     }
 
     /// A name as written, prefix included.
@@ -244,13 +252,18 @@ fn ends_name(byte: u8) -> bool {
 
 /// The prefix of a name, which may be empty, and the rest.
 fn split(name: &str) -> (&str, &str) {
-    name.split_once(':').unwrap_or(("", name))
+    match name.bytes().position(|byte| byte == b':').map(|at| name.split_at(at)) {
+        Some((prefix, local)) => (prefix, local.get(1..).unwrap_or_default()),
+        None => ("", name),
+    }
 }
 
 /// Puts text behind `text` with its line ends as XML has them (XML 1.0 §2.11).
 fn push_lines(text: &mut String, raw: &str) {
     let mut rest = raw;
-    while let Some((line, after)) = rest.split_once('\r') {
+    while let Some(at) = memchr(b'\r', rest.as_bytes()) {
+        let (line, after) = rest.split_at(at);
+        let after = after.get(1..).unwrap_or_default();
         text.push_str(line);
         text.push('\n');
         rest = after.strip_prefix('\n').unwrap_or(after);
