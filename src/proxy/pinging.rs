@@ -74,15 +74,18 @@ impl Monitor {
             }
         };
         report.was_open = route.is_open();
-        let sent = route.try_send_telling(Routable::ping(&ping), Some(told));
-        if let Err(not_taken) = sent {
-            report.failure = Some(match not_taken {
-                NotTaken::Ended(_) => "the route ended just now: ping again".to_owned(),
-                NotTaken::Full(_, limit) => {
-                    format!("the queue is full (limits.{})", limit.as_str())
-                }
-            });
-            return Ok(report);
+        match route.try_send_telling(Routable::ping(&ping), Some(told)) {
+            // while the turn lasts nobody else runs the stream
+            Ok(turn) => turn.run(),
+            Err(not_taken) => {
+                report.failure = Some(match not_taken {
+                    NotTaken::Ended(_) => "the route ended just now: ping again".to_owned(),
+                    NotTaken::Full(_, limit) => {
+                        format!("the queue is full (limits.{})", limit.as_str())
+                    }
+                });
+                return Ok(report);
+            }
         }
         let followed = follow(&route, left_queue, answer, began, &mut report);
         if timeout_at(began + PATIENCE, followed).await.is_err() {
