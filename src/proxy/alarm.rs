@@ -13,14 +13,15 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// A timer for one task's deadlines.
 #[derive(Default, Debug)]
 pub(super) struct Alarm {
-    /// None before the first deadline that is not over yet.
-    sleep: Option<Pin<Box<Sleep>>>,
+    /// None before the first deadline that is not over yet. In the box, so that who has no alarm
+    /// needs no more room for that.
+    sleep: Pin<Box<Option<Sleep>>>,
 }
 
 impl Alarm {
     /// Set for `deadline`.
     pub(super) fn new(deadline: Instant) -> Self {
-        Self { sleep: Some(Box::pin(sleep_until(deadline))) }
+        Self { sleep: Box::pin(Some(sleep_until(deadline))) }
     }
 
     /// Waits until `deadline`. Cancel-safe.
@@ -30,17 +31,17 @@ impl Alarm {
 
     fn poll_at(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            match &mut self.sleep {
-                Some(sleep) if sleep.deadline() <= deadline => {
+            match self.sleep.as_mut().as_pin_mut() {
+                Some(mut sleep) if sleep.deadline() <= deadline => {
                     ready!(sleep.as_mut().poll(cx));
                     if deadline <= Instant::now() {
                         return Poll::Ready(());
                     }
-                    sleep.as_mut().reset(deadline);
+                    sleep.reset(deadline);
                 }
                 _ if deadline <= Instant::now() => return Poll::Ready(()),
-                Some(sleep) => sleep.as_mut().reset(deadline),
-                None => self.sleep = Some(Box::pin(sleep_until(deadline))),
+                Some(sleep) => sleep.reset(deadline),
+                None => self.sleep.set(Some(sleep_until(deadline))),
             }
         }
     }
