@@ -195,10 +195,10 @@ impl Job<'_> {
         let decision = self.decision();
         let errand = Errand::of(self.asker, self.deadline);
         let judged = self.gate.accept_endpoint(chain, &decision, remote, endpoint, errand).await;
-        self.steps.say(match &judged {
-            Ok(proof) => format!("proven by {}", proof.prooftype().as_str()),
-            Err(unproven) => format!("not proven: {unproven}"),
-        });
+        match &judged {
+            Ok(proof) => self.steps.proven(proof.prooftype()),
+            Err(unproven) => self.steps.say(format!("not proven: {unproven}")),
+        }
         let verdict = match judged {
             Ok(proof) => Ok(proof),
             Err(Unproven::Contradicted(why)) => {
