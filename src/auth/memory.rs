@@ -97,8 +97,7 @@ impl Shown {
         leaf: Option<&CertificateDer<'_>>,
         now: UnixTime,
     ) -> Self {
-        let certificate = leaf.and_then(|leaf| pkix::parse_outline(leaf).ok());
-        let digest = |raw: &[u8]| Sha256::digest(raw).into();
+        let certificate = leaf.and_then(pkix::Outline::of);
         Self {
             reached: Reached {
                 tls,
@@ -106,9 +105,8 @@ impl Shown {
                 strong: proof.and_then(Proof::strong),
                 at: now.as_secs(),
             },
-            key: certificate.as_ref().map(|leaf| digest(leaf.public_key().raw)),
-            is_self_signed: certificate
-                .is_some_and(|leaf| leaf.subject().as_raw() == leaf.issuer().as_raw()),
+            key: certificate.map(|leaf| Sha256::digest(leaf.public_key).into()),
+            is_self_signed: certificate.is_some_and(|leaf| leaf.subject == leaf.issuer),
         }
     }
 

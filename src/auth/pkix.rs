@@ -10,6 +10,7 @@
 mod constraints;
 mod error;
 mod identifiers;
+mod outline;
 mod summary;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -23,12 +24,15 @@ use webpki::{
 };
 use x509_parser::{certificate::X509CertificateParser, nom::Parser, prelude::X509Certificate};
 
-pub(crate) use self::identifiers::{Match, Presented};
 pub(super) use self::summary::bounded;
 pub(crate) use self::summary::{foreign_purposes, utc};
 pub use self::{
     error::{Link, PkixError},
     summary::{CertificateInfo, Fingerprint},
+};
+pub(crate) use self::{
+    identifiers::{Match, Presented},
+    outline::Outline,
 };
 use super::{Proof, Prooftype, proof::Evidence};
 use crate::xmpp::Domain;

@@ -1,5 +1,6 @@
 //! A socket that reads ahead: TLS asks for a few kilobytes at a time, each of which would be a call
-//! into the kernel.
+//! into the kernel. And one that can hold back the last that a TLS client says in its handshake, so that
+//! what it says next goes with it.
 
 use std::{
     io::{self, IoSlice},
@@ -28,13 +29,87 @@ pub struct Ahead {
     ahead: BytesMut,
     /// How much the next read may take.
     chunk: usize,
+    held: Option<Box<Held>>,
+}
+
+/// What is to be written together with what follows.
+#[derive(Default, Debug)]
+struct Held {
+    bytes: Vec<u8>,
+    /// Something was read: what was written before that was not held back.
+    has_read: bool,
+    /// The handshake is done: what is written next is what it waits for.
+    is_released: bool,
+    /// That is there.
+    is_joined: bool,
 }
 
 impl Ahead {
     /// Nothing was read yet.
     #[must_use]
     pub fn new(socket: TcpStream) -> Self {
-        Self { socket, ahead: BytesMut::new(), chunk: SMALL }
+        Self { socket, ahead: BytesMut::new(), chunk: SMALL, held: None }
+    }
+
+    /// The same for a TLS client: what it writes after it has read something waits until it reads
+    /// again, or until [`Self::release`].
+    #[must_use]
+    pub fn holding(socket: TcpStream) -> Self {
+        Self { held: Some(Box::default()), ..Self::new(socket) }
+    }
+
+    /// The handshake is done: what is held back goes with what is written next, or goes when somebody
+    /// flushes or reads.
+    pub fn release(&mut self) {
+        self.held = self.held.take().filter(|held| !held.bytes.is_empty());
+        if let Some(held) = &mut self.held {
+            held.is_released = true;
+        }
+    }
+
+    /// Whether something is held back.
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| !held.bytes.is_empty())
+    }
+
+    /// Writes what is held back.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(held) = &mut self.held
+            && !held.bytes.is_empty()
+        {
+            match ready!(Pin::new(&mut self.socket).poll_write(cx, &held.bytes))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => drop(held.bytes.drain(..written)),
+            }
+            if held.is_released && held.bytes.is_empty() {
+                self.held = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes the slices to what is held back, if they are to go with it; else they are the socket's.
+    fn poll_join(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<Option<usize>>> {
+        let Some(held) = &mut self.held else { return Poll::Ready(Ok(None)) };
+        let joins = held.is_released && !held.is_joined;
+        if !joins && (held.is_released || !held.has_read) {
+            ready!(self.poll_held(cx))?;
+            return Poll::Ready(Ok(None));
+        }
+        for slice in slices {
+            held.bytes.extend_from_slice(slice);
+        }
+        held.is_joined = joins;
+        // what cannot be written now is waited for by who flushes, or writes more
+        if joins && let Poll::Ready(Err(error)) = self.poll_held(cx) {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(Some(slices.iter().map(|slice| slice.len()).sum())))
     }
 
     /// The socket.
@@ -58,6 +133,8 @@ impl AsyncRead for Ahead {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.ahead.is_empty() {
+            // who waits for an answer has said all before
+            ready!(this.poll_held(cx))?;
             if buf.remaining() >= CHUNK {
                 return Pin::new(&mut this.socket).poll_read(cx, buf);
             }
@@ -72,6 +149,9 @@ impl AsyncRead for Ahead {
                 0..TINY => this.chunk = SMALL,
                 read if read >= this.chunk => this.chunk = CHUNK,
                 _ => {}
+            }
+            if let Some(held) = &mut this.held {
+                held.has_read = true;
             }
         }
         let len = this.ahead.len().min(buf.remaining());
@@ -90,7 +170,11 @@ impl AsyncWrite for Ahead {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+        let this = self.get_mut();
+        match ready!(this.poll_join(cx, &[IoSlice::new(buf)]))? {
+            Some(taken) => Poll::Ready(Ok(taken)),
+            None => Pin::new(&mut this.socket).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(
@@ -98,7 +182,11 @@ impl AsyncWrite for Ahead {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        match ready!(this.poll_join(cx, slices))? {
+            Some(taken) => Poll::Ready(Ok(taken)),
+            None => Pin::new(&mut this.socket).poll_write_vectored(cx, slices),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -106,11 +194,18 @@ impl AsyncWrite for Ahead {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+        let this = self.get_mut();
+        // in a handshake it is held back although it is flushed
+        if this.held.as_ref().is_some_and(|held| held.is_released) {
+            ready!(this.poll_held(cx))?;
+        }
+        Pin::new(&mut this.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(this.poll_held(cx))?;
+        Pin::new(&mut this.socket).poll_shutdown(cx)
     }
 }
 
@@ -182,5 +277,87 @@ mod tests {
             tokio::time::timeout(std::time::Duration::from_millis(50), ahead.read(&mut buf));
         assert!(waiting.await.is_err());
         assert_eq!(ahead.ahead.capacity(), 0);
+    }
+
+    /// A socket that holds something back, for it has read before.
+    async fn holding() -> (Ahead, TcpStream) {
+        let (ahead, mut other) = pair().await;
+        let mut ahead = Ahead::holding(ahead.socket);
+        ahead.write_all(b"hello").await.unwrap();
+        expect(&mut other, b"hello").await;
+        other.write_all(b"reply").await.unwrap();
+        ahead.read_exact(&mut [0; 5]).await.unwrap();
+        assert!(!ahead.is_holding());
+        ahead.write_all(b"last ").await.unwrap();
+        ahead.write_all(b"words").await.unwrap();
+        ahead.flush().await.unwrap();
+        assert!(ahead.is_holding());
+        assert!(!has_come(&other).await);
+        (ahead, other)
+    }
+
+    async fn has_come(other: &TcpStream) -> bool {
+        let wait = std::time::Duration::from_millis(50);
+        tokio::time::timeout(wait, other.peek(&mut [0; 1])).await.is_ok()
+    }
+
+    async fn expect(other: &mut TcpStream, text: &[u8]) {
+        let mut buf = vec![0; text.len()];
+        other.read_exact(&mut buf).await.unwrap();
+        assert!(buf == text);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_back_goes_with_what_follows() {
+        let (mut ahead, mut other) = holding().await;
+        ahead.release();
+        assert!(!has_come(&other).await);
+        ahead.write_all(b", first").await.unwrap();
+        assert!(ahead.held.is_none());
+        let mut buf = [0; 100];
+        // in one piece
+        let len = other.read(&mut buf).await.unwrap();
+        assert_eq!(&buf[..len], b"last words, first");
+        ahead.write_all(b"more").await.unwrap();
+        expect(&mut other, b"more").await;
+    }
+
+    #[tokio::test]
+    async fn what_is_held_back_goes_when_somebody_waits_or_flushes_or_ends() {
+        let (mut ahead, mut other) = holding().await;
+        let mut buf = [0; 1];
+        // a second turn of the handshake
+        let reading = ahead.read(&mut buf);
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(50), reading).await.is_err());
+        expect(&mut other, b"last words").await;
+        ahead.write_all(b"!").await.unwrap();
+        assert!(!has_come(&other).await);
+        ahead.release();
+        ahead.flush().await.unwrap();
+        expect(&mut other, b"!").await;
+        assert!(ahead.held.is_none());
+
+        let (mut ahead, mut other) = holding().await;
+        ahead.shutdown().await.unwrap();
+        expect(&mut other, b"last words").await;
+        assert_eq!(other.read(&mut buf).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn more_than_the_socket_takes_follows_whole() {
+        let (mut ahead, mut other) = holding().await;
+        let much: Vec<u8> = (0..8 << 20).map(|n: usize| (n / 7) as u8).collect();
+        let all = much.clone();
+        ahead.release();
+        let writer = tokio::spawn(async move {
+            ahead.write_all(&all).await.unwrap();
+            ahead.write_all(b"end").await.unwrap();
+            ahead.flush().await.unwrap();
+            assert!(ahead.held.is_none());
+        });
+        expect(&mut other, b"last words").await;
+        expect(&mut other, &much).await;
+        expect(&mut other, b"end").await;
+        writer.await.unwrap();
     }
 }

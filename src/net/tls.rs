@@ -167,6 +167,22 @@ impl TlsContext {
         how: Connect,
         certificate: ClientCertificate<'_>,
     ) -> Result<Secured, HandshakeError> {
+        let mut secured = self.connect_held(stream, peer, how, certificate).await?;
+        secured.stream.flush().await?;
+        Ok(secured)
+    }
+
+    /// The same, but what ends the handshake goes with what is written next, or with a flush.
+    ///
+    /// # Errors
+    /// [`HandshakeError`].
+    pub async fn connect_held(
+        &self,
+        stream: TcpStream,
+        peer: &Domain,
+        how: Connect,
+        certificate: ClientCertificate<'_>,
+    ) -> Result<Secured, HandshakeError> {
         let index = match certificate {
             ClientCertificate::For(domain) => Some(self.store.select_index(None, Some(domain))),
             ClientCertificate::Withheld => None,
@@ -179,8 +195,18 @@ impl TlsContext {
         let name = DnsName::try_from(peer.as_str())
             .map_err(|_| HandshakeError::UnknownName(peer.to_string()))?;
         let name = ServerName::DnsName(name.to_owned());
-        let stream =
-            TlsConnector::from(Arc::clone(config)).connect(name, Ahead::new(stream)).await?;
+        let socket = Ahead::holding(stream);
+        let connector = TlsConnector::from(Arc::clone(config));
+        let mut stream = match connector.connect(name, socket).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, mut socket)) => {
+                socket.release();
+                // best effort: the alert, if one is due
+                let _ = socket.flush().await;
+                return Err(error.into());
+            }
+        };
+        stream.get_mut().0.release();
         let facts =
             TlsFacts::of_client(stream.get_ref().1, peer.as_str()).ok_or(HandshakeError::Closed)?;
         Ok(Secured { stream: stream.into(), facts })

@@ -27,6 +27,8 @@ use super::ahead::Ahead;
 
 /// How much one read takes, in bytes.
 const READ_CHUNK: usize = 16 * 1024;
+/// The same where less came before.
+const READ_LITTLE: usize = 4 * 1024;
 /// How much comes in at most before it is looked at, in bytes.
 const READ_MOST: usize = 4 * READ_CHUNK;
 /// Above this many bytes waiting to be written, nothing more should be put.
@@ -68,6 +70,8 @@ pub struct Wire {
     expected: usize,
     /// What a read said when others had brought something just before.
     ended: Option<io::Result<Event>>,
+    /// The other end will send no more.
+    is_over: bool,
     /// When something was last put.
     put: Instant,
     /// The transport may hold bytes that are not on the wire yet.
@@ -94,7 +98,8 @@ impl Wire {
     /// A connection after a TLS handshake. Nothing of the time before it is left.
     #[must_use]
     pub fn tls(stream: TlsStream<Ahead>) -> Self {
-        Self::new(Transport::Tls(Box::new(stream)))
+        let dirty = stream.get_ref().0.is_holding();
+        Self { dirty, ..Self::new(Transport::Tls(Box::new(stream))) }
     }
 
     fn new(transport: Transport) -> Self {
@@ -108,8 +113,9 @@ impl Wire {
             doubtful: 0,
             read: 0,
             more: true,
-            expected: READ_CHUNK,
+            expected: READ_LITTLE,
             ended: None,
+            is_over: false,
             put: Instant::now(),
             dirty: false,
             progress: Instant::now(),
@@ -258,7 +264,9 @@ impl Wire {
         }
         let mut came = 0;
         loop {
-            self.input.reserve(self.expected.saturating_sub(came).max(READ_CHUNK));
+            let least = if came == 0 { READ_LITTLE } else { READ_CHUNK };
+            self.input.reserve(self.expected.saturating_sub(came).max(least));
+            let room = self.input.capacity() - self.input.len();
             let (read, rest) = match &mut self.transport {
                 Transport::Plain(socket) => {
                     (poll_read_buf(Pin::new(socket), cx, &mut self.input), false)
@@ -274,16 +282,23 @@ impl Wire {
                     self.more = false;
                     None
                 }
-                Poll::Ready(Ok(0)) => Some(Ok(Event::Eof)),
+                Poll::Ready(Ok(0)) => {
+                    self.is_over = true;
+                    Some(Ok(Event::Eof))
+                }
                 Poll::Ready(Ok(bytes)) => {
                     self.read += bytes as u64;
                     came += bytes;
-                    if came < READ_MOST && (rest || bytes >= READ_CHUNK) {
+                    if came < READ_MOST && (rest || bytes >= READ_CHUNK.min(room)) {
                         continue;
                     }
                     None
                 }
-                Poll::Ready(Err(error)) => Some(Err(error)),
+                Poll::Ready(Err(error)) => {
+                    // without close_notify
+                    self.is_over |= error.kind() == io::ErrorKind::UnexpectedEof;
+                    Some(Err(error))
+                }
             };
             return match (came, outcome) {
                 (0, None) => {
@@ -292,7 +307,11 @@ impl Wire {
                 }
                 (0, Some(outcome)) => Poll::Ready(outcome),
                 (_, outcome) => {
-                    self.expected = if came < READ_CHUNK { READ_CHUNK } else { READ_MOST };
+                    self.expected = match came {
+                        0..READ_LITTLE => READ_LITTLE,
+                        READ_LITTLE..READ_CHUNK => READ_CHUNK,
+                        _ => READ_MOST,
+                    };
                     self.ended = outcome;
                     Poll::Ready(Ok(Event::Read))
                 }
@@ -394,6 +413,12 @@ impl Wire {
         }
         let finish = async {
             match &mut self.transport {
+                // nobody is waited for, and FIN goes by itself
+                Transport::Plain(_) if self.is_over => return Ok(()),
+                Transport::Tls(stream) if self.is_over => {
+                    stream.get_mut().1.send_close_notify();
+                    return stream.flush().await;
+                }
                 Transport::Plain(socket) => socket.shutdown().await?,
                 Transport::Tls(stream) => stream.shutdown().await?,
                 Transport::Gone => return Ok(()),

@@ -282,7 +282,7 @@ impl Leg {
 
     async fn run(&mut self, generation: watch::Receiver<u64>, draining: CancellationToken) -> End {
         let mut signals = Signals::new(generation, self.live.end().clone(), draining);
-        let (mut alarm, mut look) = (Alarm::new(self.accepted), Alarm::new(self.accepted));
+        let (mut alarm, mut look) = (Alarm::default(), Alarm::default());
         loop {
             // What is decided may ask for more; who waits keeps no room for it.
             while !self.verdicts.is_empty() {

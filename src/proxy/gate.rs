@@ -371,7 +371,7 @@ impl Gate {
         self.no_certificate.insert(peer.clone(), Instant::now() + SUPPRESSION);
     }
 
-    /// The client's TLS handshake.
+    /// The client's TLS handshake, whose last words go with what is written next.
     pub(super) async fn connect_tls(
         &self,
         socket: TcpStream,
@@ -385,7 +385,7 @@ impl Gate {
         } else {
             ClientCertificate::Withheld
         };
-        let handshake = services.tls.connect(socket, &setup.pair.target, how, certificate);
+        let handshake = services.tls.connect_held(socket, &setup.pair.target, how, certificate);
         let outcome = timeout_at(deadline, handshake).await;
         let version = outcome.as_ref().ok().and_then(|done| done.as_ref().ok());
         self.metrics.handshake(Origin::Opened, version.map(|secured| secured.facts.version_str()));

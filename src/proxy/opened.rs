@@ -226,7 +226,7 @@ impl Opened {
         let mut config = gate.config();
         let closed = self.live.shown.as_ref().map(|shown| shown.end().clone()).unwrap_or_default();
         let mut signals = Signals::new(generation, closed, gate.stop_of(self.side));
-        let mut alarm = Alarm::new(self.check);
+        let mut alarm = Alarm::default();
         // The configuration may have changed while the stream was opened.
         self.judge();
         // Stanzas may stand right behind what opened it.

@@ -1,16 +1,21 @@
 //! What was done to open a stream, step by step, so that an operator can read why it failed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use crate::{
     auth::{
-        TlsFacts,
+        Prooftype, TlsFacts,
         pkix::{self, CertificateInfo},
     },
+    config::{model::Legacy, policy::Level},
     ops::report::Step,
+    xmpp::Direction,
 };
 
 /// Steps of one attempt that are kept.
@@ -30,14 +35,18 @@ struct Taken {
     what: What,
 }
 
+/// It is put in words for who wants to know, which is hardly anybody as long as all goes well.
 #[derive(Clone, Debug)]
 enum What {
     Said(String),
+    Needed(Direction, Level),
+    Reached(Arc<str>, SocketAddr),
+    ReachedLegacy(Arc<Legacy>),
     Secured(Box<Secured>),
+    Proven(Prooftype),
 }
 
-/// A TLS handshake. Its certificate is read for who wants to know, which is hardly anybody as long as
-/// all goes well.
+/// A TLS handshake.
 #[derive(Clone, Debug)]
 struct Secured {
     how: &'static str,
@@ -55,6 +64,26 @@ impl Steps {
     /// Something was done, or found.
     pub(super) fn say(&self, text: impl Into<String>) {
         self.take(What::Said(text.into()));
+    }
+
+    /// What stanzas that go this way need.
+    pub(super) fn needed(&self, way: Direction, level: Level) {
+        self.take(What::Needed(way, level));
+    }
+
+    /// There is a connection to a peer's host.
+    pub(super) fn reached(&self, host: &Arc<str>, address: SocketAddr) {
+        self.take(What::Reached(Arc::clone(host), address));
+    }
+
+    /// There is one to a legacy server.
+    pub(super) fn reached_legacy(&self, legacy: &Arc<Legacy>) {
+        self.take(What::ReachedLegacy(Arc::clone(legacy)));
+    }
+
+    /// The certificate proves the domain.
+    pub(super) fn proven(&self, by: Prooftype) {
+        self.take(What::Proven(by));
     }
 
     /// A TLS handshake is done.
@@ -93,6 +122,14 @@ impl What {
     fn into_text(self) -> String {
         let Secured { how, version, cipher, chain } = match self {
             Self::Said(text) => return text,
+            Self::Needed(way, level) => {
+                return format!("{} stanzas need the level {}", way.as_str(), level.as_str());
+            }
+            Self::Reached(host, address) => return format!("connected to {host} at {address}"),
+            Self::ReachedLegacy(legacy) => {
+                return format!("connected to {} at {}", legacy.name, legacy.address);
+            }
+            Self::Proven(by) => return format!("proven by {}", by.as_str()),
             Self::Secured(secured) => *secured,
         };
         let leaf = chain.first().and_then(|leaf| CertificateInfo::of(leaf).ok());

@@ -8,14 +8,16 @@ use std::{borrow::Cow, ops::ControlFlow};
 use quick_xml::{
     NsReader,
     events::{BytesStart, Event},
-    name::{Namespace, QName, ResolveResult},
+    name::{Namespace, PrefixDeclaration, QName, ResolveResult},
 };
 
 use super::{
-    element::{ElementError, declare},
+    element::ElementError,
     scan::reference,
-    token::Header,
+    token::{DefaultNamespace, Header},
+    writer,
 };
+use crate::xmpp::ns;
 
 /// An element inside a first-level one.
 #[derive(Clone, Debug)]
@@ -53,8 +55,7 @@ pub fn elements(
     header: &Header,
     mut visit: impl FnMut(&Inner<'_>) -> ControlFlow<()>,
 ) -> Result<(), ElementError> {
-    let malformed = |_| ElementError::Malformed;
-    let text = std::str::from_utf8(bytes).map_err(|_| ElementError::Malformed)?;
+    let text = std::str::from_utf8(bytes).map_err(malformed)?;
     let mut reader = NsReader::from_str(text);
     declare(&mut reader, header)?;
     let mut depth = 0_usize;
@@ -87,6 +88,29 @@ pub fn elements(
             depth += 1;
         }
     }
+}
+
+/// Puts the header's declarations in scope.
+fn declare(reader: &mut NsReader<&[u8]>, header: &Header) -> Result<(), ElementError> {
+    let default = match header.default_namespace {
+        DefaultNamespace::None => "",
+        DefaultNamespace::Server => ns::SERVER,
+        DefaultNamespace::Stream => ns::STREAM,
+    };
+    let resolver = reader.resolver_mut();
+    resolver.add(PrefixDeclaration::Default, Namespace(default)).map_err(malformed)?;
+    for (prefix, uri) in &header.prefixes {
+        // as written, like those that the reader finds by itself
+        let mut written = Vec::new();
+        writer::escape(&mut written, uri);
+        let written = String::from_utf8(written).map_err(malformed)?;
+        resolver.add(PrefixDeclaration::Named(prefix), Namespace(&written)).map_err(malformed)?;
+    }
+    Ok(())
+}
+
+fn malformed<E>(_: E) -> ElementError {
+    ElementError::Malformed
 }
 
 #[cfg(test)]

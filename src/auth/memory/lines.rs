@@ -69,7 +69,8 @@ impl Memory {
     /// All of it as text, in no order but for the first line.
     #[must_use]
     pub fn to_lines(&self) -> String {
-        let mut out = Vec::new();
+        // with room for a line of two sights and a key
+        let mut out = Vec::with_capacity(LINE * (self.records.len() + self.refused.len()));
         put(&mut out, &Head { format: FORMAT.to_owned(), version: VERSION });
         for (domain, direction, record) in self.records() {
             let line = Line {
@@ -195,6 +196,8 @@ fn digest(key: &str) -> Option<[u8; 32]> {
     bytes.try_into().ok()
 }
 
+/// What a line takes, about, in bytes.
+const LINE: usize = 384;
 const FORMAT: &str = "fedgate memory";
 const VERSION: u32 = 1;
 const VERSIONS: [TlsVersion; 2] = [TlsVersion::V1_2, TlsVersion::V1_3];

@@ -76,12 +76,14 @@ impl<'a> Job<'a> {
             Purpose::Send => direction(side),
             Purpose::Verify { .. } => Direction::Inbound,
         };
+        let stanzas = stanzas(pair, side, way);
+        let decision = decide(&config, &stanzas, way);
         let setup = Setup {
             side,
             pair: pair.clone(),
             purpose,
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
-            level: decide(&config, &stanzas(pair, side, way), way).level().max(Level::Verified),
+            level: decision.level().max(Level::Verified),
             external: false,
             bidi: (side == Side::Peer && may_return(&config, pair))
                 .then(|| taken(&config, &pair.reversed())),
@@ -95,14 +97,8 @@ impl<'a> Job<'a> {
             },
             lang,
         };
-        let patience =
-            decide(&config, &stanzas(pair, side, way), way).connect_limit(&config.limits);
-        let deadline = Instant::now() + patience;
-        steps.say(format!(
-            "{way} stanzas need the level {level}",
-            way = way.as_str(),
-            level = setup.level.as_str()
-        ));
+        let deadline = Instant::now() + decision.connect_limit(&config.limits);
+        steps.needed(way, setup.level);
         Ok(Self { gate, config, setup, way, deadline, asker: None, former: None, steps })
     }
 
@@ -129,7 +125,7 @@ impl<'a> Job<'a> {
                 let detail = format!("connect to {} at {}: {error}", legacy.name, legacy.address);
                 Failure::new(FailureKind::Unreachable, detail)
             })?;
-        self.steps.say(format!("connected to {} at {}", legacy.name, legacy.address));
+        self.steps.reached_legacy(&legacy);
         self.attempt(socket, None).await
     }
 
@@ -195,7 +191,7 @@ impl<'a> Job<'a> {
 
     pub(super) async fn target(&mut self, connected: Connected) -> Result<Outcome, Failure> {
         let Connected { stream, target, address, plan, security } = connected;
-        self.steps.say(format!("connected to {} at {address}", target.host));
+        self.steps.reached(&target.host, address);
         let endpoint = Endpoint { address, target, plan, security };
         self.setup.external = self.gate.offers_certificate(&self.setup.pair.target);
         match self.attempt(stream, Some(&endpoint)).await {

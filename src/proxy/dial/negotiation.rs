@@ -87,7 +87,7 @@ impl Job<'_> {
                         Step::StartTls => self.starttls(live, &mut steps).await?,
                         Step::Restart => live.frames = Frames::new(&self.config.limits),
                         Step::Judge => {
-                            let verdict = self.judge(&live.machine, endpoint).await?;
+                            let verdict = self.judge_first(live, endpoint).await?;
                             live.silence = verdict.as_ref().err().and_then(Unproven::silence);
                             let verdict = verdict.map_err(|why| why.to_string());
                             live.machine.judged(verdict, &mut steps)?;
@@ -164,6 +164,23 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// Judges before the handshake's last words are written, so that our header goes with them, unless
+    /// that takes its time.
+    async fn judge_first(
+        &self,
+        live: &mut Live,
+        endpoint: Option<&Endpoint>,
+    ) -> Result<Result<Proof, Unproven>, Failure> {
+        let Live { machine, wire, .. } = live;
+        let mut judging = pin!(self.judge(machine, endpoint));
+        tokio::select! {
+            biased;
+            verdict = &mut judging => return verdict,
+            flushed = wire.flush() => flushed.map_err(|error| self.gate.broken(&error, "writing"))?,
+        }
+        judging.await
+    }
+
     /// Whether the certificate of the endpoint proves the peer's domain; why not is final where
     /// the domain says that it has other certificates.
     async fn judge(
@@ -178,10 +195,10 @@ impl Job<'_> {
         let decision = self.decision();
         let errand = Errand::of(self.asker, self.deadline);
         let judged = self.gate.accept_endpoint(chain, &decision, remote, endpoint, errand).await;
-        self.steps.say(match &judged {
-            Ok(proof) => format!("proven by {}", proof.prooftype().as_str()),
-            Err(unproven) => format!("not proven: {unproven}"),
-        });
+        match &judged {
+            Ok(proof) => self.steps.proven(proof.prooftype()),
+            Err(unproven) => self.steps.say(format!("not proven: {unproven}")),
+        }
         let verdict = match judged {
             Ok(proof) => Ok(proof),
             Err(Unproven::Contradicted(why)) => {

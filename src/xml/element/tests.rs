@@ -1,9 +1,17 @@
 //! Trees of elements as they come, and of what should not come.
 
+use std::cell::Cell;
+
+use proptest::test_runner::{Config, TestRunner};
+
 use super::*;
-use crate::xml::{
-    TokenKind,
-    framer::tests::{HEADER, LIMITS, run},
+use crate::{
+    xml::{
+        TokenKind,
+        framer::tests::{HEADER, LIMITS, run},
+        oracle::{self, Part},
+    },
+    xmpp::ns,
 };
 
 fn parse_on(header: &str, xml: &str) -> Result<Element, ElementError> {
@@ -79,6 +87,21 @@ fn what_the_framer_would_not_pass_is_malformed() {
         "<!DOCTYPE a><a/>",
         "<a>&foo;</a>",
         "<a b='1' b='2'/>",
+        "<a b='1'c='2'/>",
+        "<a b='<'/>",
+        "<a b/>",
+        "<a b=1/>",
+        "<a b='1/>",
+        "<a / >",
+        "<a></a",
+        "<a></ a>",
+        "<a></ab>",
+        "<a><b></a></b>",
+        "<a><![CDATA[]]</a>",
+        "<![CDATA[]]><a/>",
+        "<a>&amp</a>",
+        "<:a/>",
+        "<a xmlns:='u:x'/>",
     ] {
         assert_eq!(parse(xml), Err(ElementError::Malformed), "{xml}");
     }
@@ -93,4 +116,56 @@ fn the_number_of_parts_is_limited() {
     assert!(parse(&elements(511)).is_ok());
     assert_eq!(parse(&elements(512)), Err(ElementError::TooLarge));
     assert_eq!(parse(&format!("<a>{}</a>", "<b c=''/>".repeat(256))), Err(ElementError::TooLarge));
+}
+
+/// Takes the content of an element from the parts behind its start tag.
+fn same_tree<'r>(element: &Element, start: &'r Part, rest: &mut impl Iterator<Item = &'r Part>) {
+    let Part::Start(namespace, name, attributes) = start else { panic!("{start:?}") };
+    assert!(element.is(namespace.as_str(), name.as_str()), "{element:?}\n{start:?}");
+    assert_eq!(element.attributes.len(), attributes.iter().count());
+    for ((namespace, name), value) in attributes {
+        assert_eq!(element.attr_ns(namespace.as_str(), name.as_str()), Some(value.as_str()));
+    }
+    let (mut text, mut children) = (String::new(), element.children().iter());
+    loop {
+        match rest.next().expect("an end") {
+            Part::End => break,
+            Part::Text(more) => text.push_str(more),
+            start @ Part::Start(..) => {
+                same_tree(children.next().expect("as many children"), start, rest);
+            }
+        }
+    }
+    assert!(children.next().is_none());
+    assert_eq!(element.text(), text);
+}
+
+#[test]
+fn the_tree_is_what_a_strict_parser_saw() {
+    let compared = Cell::new(0);
+    let config = Config { cases: 2000, failure_persistence: None, ..Config::default() };
+    let result = TestRunner::new(config).run(&oracle::damaged_streams(), |bytes| {
+        let theirs = oracle::read(&bytes);
+        if theirs.stumbled() {
+            return Ok(());
+        }
+        let mut header = None;
+        let mut theirs = theirs.elements.iter();
+        for (kind, bytes) in run(LIMITS, &bytes, []).0 {
+            match (kind, &header) {
+                (TokenKind::Header(found), _) => header = Some(found),
+                (TokenKind::Element(_), Some(header)) => {
+                    let element = Element::parse(&bytes, header).unwrap();
+                    let mut parts = theirs.next().expect("as many elements").content.iter();
+                    same_tree(&element, parts.next().expect("a start"), &mut parts);
+                    assert!(parts.next().is_none());
+                    compared.set(compared.get() + 1);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    });
+    result.unwrap();
+    assert!(compared.get() > 1000, "{}", compared.get());
 }
