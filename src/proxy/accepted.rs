@@ -6,16 +6,12 @@ mod ending;
 mod granting;
 mod managing;
 mod parked;
+mod proving;
 mod reading;
 mod returning;
 mod sighting;
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use rustls::pki_types::UnixTime;
@@ -42,7 +38,6 @@ use super::{
     intake::{Intake, Progress},
     live::LiveStream,
     places::Place,
-    prover::{self, Asker},
     sessions::Takeover,
     signals::{Signal, Signals},
 };
@@ -53,7 +48,7 @@ use crate::{
         wire::{Event, Wire},
     },
     ops::metrics::Origin,
-    stream::{Action, Challenge, Fault, Receiving, Verdict},
+    stream::{Action, Fault, Receiving, Verdict},
     xml::writer,
     xmpp::{Direction, Domain, Side, StreamCondition},
 };
@@ -284,22 +279,8 @@ impl Leg {
         let mut signals = Signals::new(generation, self.live.end().clone(), draining);
         let (mut alarm, mut look) = (Alarm::default(), Alarm::default());
         loop {
-            // What is decided may ask for more; who waits keeps no room for it.
-            while !self.verdicts.is_empty() {
-                for (trust, verdict) in std::mem::take(&mut self.verdicts) {
-                    let verdict = self.place(verdict);
-                    let mut actions = Vec::new();
-                    let mut outcome = self.machine.verdict(verdict, &mut actions);
-                    if trust != self.gate.trust() && outcome.is_ok() {
-                        outcome = self.machine.distrust(&mut actions);
-                    }
-                    if let Err(end) = self.act(actions).await {
-                        return end;
-                    }
-                    if let Err(fault) = outcome {
-                        return fault.into();
-                    }
-                }
+            if let Err(end) = self.tell_verdicts().await {
+                return end;
             }
             let (deadline, end) = match self.closing {
                 Some(until) => (until, Deadline::Closing),
@@ -447,28 +428,6 @@ impl Leg {
             }
         }
         Ok(())
-    }
-
-    /// Finds out what a challenge asks: at once if nobody has to be waited for, as with most
-    /// certificates, or else in a task of its own.
-    fn prove(&mut self, challenge: Challenge) {
-        let tls = self.machine.tls();
-        let asker = Asker {
-            side: self.side,
-            address: self.address.ip(),
-            tls: tls.map(TlsFacts::version),
-            chain: tls.map(|tls| Arc::clone(tls.peer_chain())).unwrap_or_default(),
-            lang: self.intake.lang().cloned(),
-        };
-        let (trust, gate) = (self.gate.trust(), Arc::clone(&self.gate));
-        let mut job = Box::pin(prover::prove(gate, asker, challenge));
-        match job.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(verdict) => self.verdicts.push((trust, verdict)),
-            // the task polls it again, and by that is woken
-            Poll::Pending => {
-                self.jobs.spawn(async move { (trust, job.await) });
-            }
-        }
     }
 
     /// Sets the time when proofs are to be looked at.
