@@ -6,7 +6,8 @@ mod acks;
 mod ending;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
     sync::{Arc, Weak},
 };
 
@@ -30,8 +31,26 @@ use crate::{
 };
 
 /// Names a lane of one stream.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct LaneId(u64);
+
+/// Spreads numbers that we count ourselves: nobody else has a say in them.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
 
 /// What routes want of a stream. What waits in the mailbox is bounded by the routes: each lets in
 /// only so many bytes.
@@ -97,7 +116,7 @@ pub(super) struct Lanes {
     calls: mpsc::UnboundedReceiver<Call>,
     /// Taken out of the mailbox and not looked at yet.
     boarding: VecDeque<Box<Boarding>>,
-    lanes: BTreeMap<LaneId, Box<Lane>>,
+    lanes: HashMap<LaneId, Box<Lane>, BuildHasherDefault<Spread>>,
     last: u64,
     /// When stanzas last went over any lane.
     used: Instant,
@@ -181,7 +200,7 @@ impl Lanes {
             handle: Mailbox { calls: sender, task: Weak::new() },
             calls,
             boarding: VecDeque::new(),
-            lanes: BTreeMap::new(),
+            lanes: HashMap::default(),
             last: 0,
             used: Instant::now(),
             asked: HashMap::new(),
