@@ -139,13 +139,6 @@ impl Wire {
         &mut self.input
     }
 
-    /// Whether so much comes that others should have their turn before more is read: those who write
-    /// it do so while it is in the processor's cache.
-    #[must_use]
-    pub fn is_bulk(&self) -> bool {
-        self.expected > READ_CHUNK
-    }
-
     /// Puts bytes behind those that wait to be written. Who does not take them is not read from any
     /// more at some point: they are taken for answers.
     pub fn put(&mut self, bytes: &[u8]) {
