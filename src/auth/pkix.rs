@@ -11,6 +11,7 @@ mod constraints;
 mod error;
 mod identifiers;
 mod outline;
+mod signatures;
 mod summary;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -174,7 +175,7 @@ pub(super) fn validate(
         .map_err(|error| PkixError::explain(error, chain, &leaf))?;
     let path = end_entity
         .verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
+            signatures::algorithms(),
             anchors,
             intermediates,
             now,
