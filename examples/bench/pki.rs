@@ -1,7 +1,14 @@
 //! Certificates for one run, and TLS as all sides of it do it: mutual, with rustls and aws-lc, no
 //! session resumption and no tickets, which is how fedgate does it.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use anyhow::Context;
 use rcgen::{
@@ -9,20 +16,28 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, RsaKeySize,
 };
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    client::Resumption,
+    ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
+    client::{ResolvesClientCert, Resumption},
+    crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier},
+    sign::CertifiedKey,
 };
 
 /// The CA's file in a directory.
 pub(crate) const CA: &str = "ca.pem";
 
-/// A certificate with its key, and the CA that everybody trusts.
+/// Certificates with their key, and the CA that everybody trusts.
 pub(crate) struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    shown: Arc<Shown>,
     roots: Arc<RootCertStore>,
+}
+
+/// Each handshake shows the next one of some certificates, as if it were another server's.
+#[derive(Debug)]
+struct Shown {
+    certificates: Vec<Arc<CertifiedKey>>,
+    next: AtomicUsize,
 }
 
 /// Who signs certificates.
@@ -35,12 +50,12 @@ pub(crate) enum Issuers {
     Public,
 }
 
-/// Makes certificates for these names, each in `NAME.crt` with what leads to the CA, and `NAME.key`
-/// under the first label that is no `*`.
+/// Makes certificates for these names, each in `NAME.crt` with what leads to the CA, and `NAME.key`;
+/// in `NAME.leaves` so many others for the same names and key.
 pub(crate) fn make(
     directory: &Path,
     issuers: Issuers,
-    identities: &[(&str, &[&str])],
+    identities: &[(&str, &[&str], u64)],
 ) -> anyhow::Result<()> {
     fs::create_dir(directory)?;
     let root_key = match issuers {
@@ -56,7 +71,7 @@ pub(crate) fn make(
             Some(CertifiedIssuer::signed_by(ca("Intermediate of the benchmark"), key, &root)?)
         }
     };
-    for (file, names) in identities {
+    for (file, names, others) in identities {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, *file);
@@ -65,7 +80,14 @@ pub(crate) fn make(
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate()?;
-        let mut chain = params.signed_by(&key, intermediate.as_ref().unwrap_or(&root))?.pem();
+        let issuer = intermediate.as_ref().unwrap_or(&root);
+        let mut leaves = String::new();
+        for number in 0..*others {
+            params.serial_number = Some(number.into());
+            leaves += &params.signed_by(&key, issuer)?.pem();
+        }
+        fs::write(directory.join(format!("{file}.leaves")), leaves)?;
+        let mut chain = params.signed_by(&key, issuer)?.pem();
         if let Some(intermediate) = &intermediate {
             chain += &intermediate.pem();
         }
@@ -84,22 +106,34 @@ fn ca(name: &str) -> CertificateParams {
 }
 
 impl Identity {
-    /// Reads what [`make`] wrote.
+    /// Reads what [`make`] wrote of that name.
     pub(crate) fn read(directory: &Path, name: &str) -> anyhow::Result<Self> {
         let at = |file: &str| directory.join(file);
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(at(CA)).context(CA)?)?;
-        let chain = CertificateDer::pem_file_iter(at(&format!("{name}.crt")))?;
-        let chain = chain.collect::<Result<_, _>>()?;
-        let key = PrivateKeyDer::from_pem_file(at(&format!("{name}.key")))?;
-        Ok(Self { chain, key, roots: Arc::new(roots) })
+        let read = |kind: &str| -> anyhow::Result<Vec<_>> {
+            let file = CertificateDer::pem_file_iter(at(&format!("{name}.{kind}")))?;
+            Ok(file.collect::<Result<_, _>>()?)
+        };
+        let mut chain = read("crt")?;
+        let key = any_supported_type(&PrivateKeyDer::from_pem_file(at(&format!("{name}.key")))?)?;
+        let mut certificates = Vec::new();
+        for leaf in read("leaves")? {
+            *chain.first_mut().context("no certificate")? = leaf;
+            certificates.push(Arc::new(CertifiedKey::new(chain.clone(), Arc::clone(&key))));
+        }
+        if certificates.is_empty() {
+            certificates.push(Arc::new(CertifiedKey::new(chain, key)));
+        }
+        let shown = Arc::new(Shown { certificates, next: AtomicUsize::new(0) });
+        Ok(Self { shown, roots: Arc::new(roots) })
     }
 
-    /// A client that shows the certificate.
+    /// A client that shows them.
     pub(crate) fn client(&self) -> anyhow::Result<Arc<ClientConfig>> {
         let mut config = ClientConfig::builder()
             .with_root_certificates(Arc::clone(&self.roots))
-            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
+            .with_client_cert_resolver(Arc::<Shown>::clone(&self.shown));
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }
@@ -109,9 +143,32 @@ impl Identity {
         let verifier = WebPkiClientVerifier::builder(Arc::clone(&self.roots)).build()?;
         let mut config = ServerConfig::builder()
             .with_client_cert_verifier(verifier)
-            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+            .with_cert_resolver(Arc::<Shown>::clone(&self.shown));
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
+    }
+}
+
+impl Shown {
+    fn next(&self) -> Option<Arc<CertifiedKey>> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.certificates.get(next % self.certificates.len()).cloned()
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.next()
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.next()
     }
 }

@@ -239,12 +239,15 @@ fn free_addresses() -> anyhow::Result<[SocketAddr; 2]> {
     Ok([one.local_addr()?, other.local_addr()?])
 }
 
+/// Certificates of peers, which show them in turns: more than a program may remember.
+const LEAVES: u64 = 2_000;
+
 /// Makes the certificates of all.
 pub(crate) fn make_certificates(directory: &Path, issuers: Issuers) -> anyhow::Result<()> {
-    let identities: [(_, &[_]); 3] = [
-        (LEGACY, &[LEGACY]),
-        (names::PEERS, &[names::PEERS_PATTERN, names::SHARED_PATTERN]),
-        (names::STRANGERS, &[names::STRANGERS]),
+    let identities: [(_, &[_], _); 3] = [
+        (LEGACY, &[LEGACY], 0),
+        (names::PEERS, &[names::PEERS_PATTERN, names::SHARED_PATTERN], LEAVES),
+        (names::STRANGERS, &[names::STRANGERS], 0),
     ];
     pki::make(directory, issuers, &identities)
 }
