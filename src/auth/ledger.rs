@@ -183,6 +183,17 @@ impl Ledger {
         revoked
     }
 
+    /// The same as [`admit`](Self::admit) for one with the same domains, spelled alike, as the last
+    /// that was admitted; none for all others. The addresses are parts of valid UTF-8.
+    #[must_use]
+    pub(crate) fn admit_again(&self, from: &[u8], to: &[u8]) -> Option<&AuthorizedPair> {
+        let last = self.last.as_ref()?;
+        let is = |jid: &[u8], domain: &str| {
+            jid::domainpart_of(jid).is_some_and(|part| jid.get(part) == Some(domain.as_bytes()))
+        };
+        (is(from, &last.from) && is(to, &last.to)).then_some(&last.grant)
+    }
+
     /// The authorized pair of a stanza with these addresses.
     ///
     /// # Errors
@@ -295,6 +306,8 @@ mod tests {
         ] {
             for _ in 0..2 {
                 assert_eq!(ledger.admit(from, to).map(|_| ()), outcome, "{from} {to}");
+                let again = ledger.admit_again(from.as_bytes(), to.as_bytes());
+                assert_eq!(again.is_some(), outcome.is_ok(), "{from} {to}");
             }
         }
     }
@@ -307,6 +320,7 @@ mod tests {
         ledger.admit("a.example", "l.example").unwrap();
         let gone = ledger.retain(|grant| grant.pair().sender.as_str() != "a.example");
         assert_eq!(gone, [pair("a.example", "l.example")]);
+        assert!(ledger.admit_again(b"a.example", b"l.example").is_none());
         assert_eq!(ledger.admit("a.example", "l.example").unwrap_err(), Inadmissible::Sender);
         assert!(ledger.admit("b.example", "l.example").is_ok());
     }

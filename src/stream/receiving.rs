@@ -278,6 +278,13 @@ impl Receiving {
         }
     }
 
+    /// A stanza came: which pair is it of, if that is the pair of the one before, spelled alike?
+    /// The addresses are parts of valid UTF-8.
+    #[must_use]
+    pub fn stanza_again(&self, from: &[u8], to: &[u8]) -> Option<&AuthorizedPair> {
+        self.ledger.admit_again(from, to).filter(|_| matches!(self.stage, Stage::Open(_)))
+    }
+
     /// A stanza came: which pair is it of?
     ///
     /// # Errors

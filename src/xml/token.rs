@@ -282,6 +282,12 @@ impl Span {
         Cow::Owned(self.text(element).into_owned().into_bytes())
     }
 
+    /// The value as bytes, if it stands there as it is.
+    #[must_use]
+    pub fn plain(self, element: &[u8]) -> Option<&[u8]> {
+        (!self.escaped).then(|| self.raw(element))
+    }
+
     /// The bytes of the value as written.
     fn raw(self, element: &[u8]) -> &[u8] {
         element.get(self.start as usize..self.end as usize).unwrap_or_default()

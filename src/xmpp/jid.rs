@@ -1,7 +1,7 @@
 //! Addresses, split only as far as routing needs: the domainpart exact, the rest opaque but to
 //! those who compare localparts.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use icu_normalizer::uts46::Uts46MapperBorrowed;
 
@@ -12,16 +12,22 @@ const PART_MAX: usize = 1023;
 /// the first `/` goes, then what is before the first `@`. `None` for what is not an address.
 #[must_use]
 pub fn domainpart(jid: &str) -> Option<&str> {
-    let (bare, resource) = match memchr::memchr(b'/', jid.as_bytes()) {
-        Some(at) => (&jid[..at], Some(&jid[at + 1..])),
-        None => (jid, None),
-    };
-    let (local, domain) = match memchr::memchr(b'@', bare.as_bytes()) {
-        Some(at) => (Some(&bare[..at]), &bare[at + 1..]),
-        None => (None, bare),
-    };
-    let fits = |part: &str| !part.is_empty() && part.len() <= PART_MAX;
-    (fits(domain) && local.is_none_or(fits) && resource.is_none_or(fits)).then_some(domain)
+    let domain = domainpart_of(jid.as_bytes())?;
+    jid.get(domain)
+}
+
+/// Where the domainpart of an address stands, whose bytes need not be looked at as text for that.
+#[must_use]
+pub fn domainpart_of(jid: &[u8]) -> Option<Range<usize>> {
+    let slash = memchr::memchr(b'/', jid);
+    let end = slash.unwrap_or(jid.len());
+    let at = memchr::memchr(b'@', jid.get(..end)?);
+    let start = at.map_or(0, |at| at + 1);
+    let fits = |len: usize| (1..=PART_MAX).contains(&len);
+    let is_address = fits(end - start)
+        && at.is_none_or(fits)
+        && slash.is_none_or(|slash| fits(jid.len() - slash - 1));
+    is_address.then_some(start..end)
 }
 
 /// The localpart of an address, as it is written; none if it has none.

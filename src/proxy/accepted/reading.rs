@@ -63,16 +63,21 @@ impl Leg {
     /// Admits the stanza that stands at `at` of the input.
     fn stanza(&mut self, tag: &Tag, at: usize, len: usize) -> Result<(), End> {
         let bytes = self.wire.input().get(at..at + len).unwrap_or_default();
+        let plain = |span: Option<Span>| span.and_then(|span| span.plain(bytes));
         let text = |span: Option<Span>| span.map(|span| span.text(bytes)).unwrap_or_default();
-        let (from, to) = (text(tag.from), text(tag.to));
         // The framer holds the largest limit of all pairs, so that only those between are looked at.
         if len > self.stanza_least && self.side == Side::Peer {
-            let pair = self.machine.stanza(&from, &to)?.pair().clone();
+            let pair = self.machine.stanza(&text(tag.from), &text(tag.to))?.pair().clone();
             if len > self.machine.stanza_limit_of(&pair) {
                 return Err(too_large(&pair, len));
             }
         }
-        let grant = self.machine.stanza(&from, &to)?;
+        let again = plain(tag.from).zip(plain(tag.to));
+        let again = again.and_then(|(from, to)| self.machine.stanza_again(from, to));
+        let grant = match again {
+            Some(grant) => grant,
+            None => self.machine.stanza(&text(tag.from), &text(tag.to))?,
+        };
         let Some(header) = self.frames.framer().header() else {
             return Err(End::Broken("stanza without a stream header".into()));
         };
