@@ -24,7 +24,7 @@ use anyhow::Context;
 use clap::Parser;
 use fedgate::{
     config,
-    proxy::{Addresses, App},
+    proxy::{Addresses, App, Workers},
 };
 use tokio::time::timeout;
 use tracing_subscriber::{
@@ -177,7 +177,7 @@ impl World<'_> {
         let file = self.configuration(domain, server.address());
         fs::write(home.join("fedgate.yaml"), &file)?;
         let loaded = config::load(&home).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        let fedgate = App::start(loaded.config)?;
+        let fedgate = App::start(loaded.config, Workers::new(Vec::new()))?;
 
         let Addresses { public, local, .. } = fedgate.addresses();
         let public = *public.first().context("no public listener")?;

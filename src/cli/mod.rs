@@ -11,6 +11,7 @@ mod run;
 mod selfcheck;
 mod shell;
 mod steer;
+mod threads;
 
 use std::{
     io::{self, IsTerminal, Write},

@@ -20,7 +20,7 @@ use fedgate::{
         log::{self, LogHandle},
         report::Done,
     },
-    proxy::App,
+    proxy::{App, Workers},
 };
 use sd_notify::NotifyState;
 use tikv_jemalloc_ctl::background_thread;
@@ -33,6 +33,8 @@ use tracing::{error, info, warn};
 use super::{
     ConfigDir, EXIT_USAGE,
     privileges::{self, Account, Left},
+    runtime,
+    threads::Threads,
 };
 
 /// The clock may be set, or the machine sleep, so it is read this often at least.
@@ -49,7 +51,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "USER[:GROUP]", env = "FEDGATE_USER")]
     user: Option<Account>,
     /// Threads that carry streams; by default as many as there are processors. Fewer cost less for the
-    /// same stanzas; with one, who floods fedgate delays others more.
+    /// same streams and leave more to the server beside it; with one, who floods fedgate delays others
+    /// more.
     #[arg(long, value_name = "COUNT", env = "FEDGATE_WORKERS")]
     workers: Option<NonZeroUsize>,
 }
@@ -80,18 +83,16 @@ fn run(dir: &Path, left: Left, workers: Option<NonZeroUsize>) -> anyhow::Result<
     if left == Left::Root {
         warn!("runs as root, which it does not need: name another user by --user");
     }
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(workers) = workers {
-        runtime.worker_threads(workers.get());
-    }
-    let runtime = runtime.enable_all().build().context("start the runtime")?;
-    runtime.block_on(serve(dir, loaded.config, watcher, &log))?;
+    let threads = Threads::start(workers).context("start threads")?;
+    let workers = Workers::new(threads.runtimes());
+    runtime()?.block_on(serve(dir, loaded.config, workers, watcher, &log))?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(
     dir: &Path,
     config: Config,
+    workers: Workers,
     mut watcher: Watcher,
     log: &LogHandle,
 ) -> anyhow::Result<()> {
@@ -101,7 +102,7 @@ async fn serve(
     watcher.set_files(config.files());
     let expiry = Expiry::next(&config);
     let admin_config = config.admin.clone();
-    let app = App::start(config)?;
+    let app = App::start(config, workers)?;
     let (control, mut orders) = Control::new();
     let mut admin = Server::new(app.monitor().clone(), control);
     let bound = bind(&admin, &admin_config)?;
@@ -197,13 +198,9 @@ impl Process<'_> {
         }
     }
 
-    /// Files are read: other streams must not wait for it.
+    /// All or nothing: with any error everything runs on as before. Files are read, which streams do
+    /// not wait for: they are on other threads.
     fn reload(&mut self) -> Done {
-        tokio::task::block_in_place(|| self.load_and_replace())
-    }
-
-    /// All or nothing: with any error everything runs on as before.
-    fn load_and_replace(&mut self) -> Done {
         let loaded = match config::load(self.dir) {
             Ok(loaded) => loaded,
             Err(problems) => {

@@ -16,6 +16,7 @@ use super::{
     monitor::Monitor,
     remembering,
     services::{Services, ServicesError},
+    workers::Workers,
 };
 use crate::{
     config::model::Config,
@@ -64,17 +65,18 @@ pub struct Addresses {
 }
 
 impl App {
-    /// Binds all sockets and begins to serve.
+    /// Binds all sockets and begins to serve; `workers` carry the streams, the caller's runtime does
+    /// what else there is to do.
     ///
     /// # Errors
     /// [`AppError`]; nothing is left running then.
-    pub fn start(config: Config) -> Result<Self, AppError> {
+    pub fn start(config: Config, workers: Workers) -> Result<Self, AppError> {
         let keys = secret::dialback_keys(config.dialback_secret.as_deref(), &config.state_dir)?;
         let config = Arc::new(config);
         let services = Services::new(Arc::clone(&config))?;
         let mut listeners = Listeners::default();
-        let bound = listeners.bind(&config)?;
-        let gate = Gate::new(services, keys);
+        let bound = listeners.bind(&config, workers.first())?;
+        let gate = Gate::new(services, keys, workers);
         let legs = TaskTracker::new();
         listeners.serve(&gate, &legs, bound);
         gate.tracker().spawn(lists::refresh(Arc::clone(&gate)));
@@ -106,7 +108,7 @@ impl App {
         }
         let config = Arc::new(config);
         let services = Services::new(Arc::clone(&config))?;
-        let bound = self.listeners.bind(&config)?;
+        let bound = self.listeners.bind(&config, self.gate.workers().first())?;
         self.gate.replace(services);
         self.listeners.serve(&self.gate, &self.legs, bound);
         self.gate.set_listening(self.listeners.report());

@@ -2,12 +2,14 @@
 //! at its configured address; until stanzas may flow, or a dialback question is answered.
 
 mod again;
+mod asking;
 mod fixed;
 mod job;
 mod negotiation;
 mod telling;
 
 pub(super) use again::prove_again;
+pub(super) use asking::{Kept, ask};
 use job::Job;
 
 use std::{
@@ -41,7 +43,6 @@ use crate::{
         Authentication, Failure, FailureKind, Former, Initiating, Purpose, Resumed, Step,
         VerifyOutcome,
     },
-    xml::writer,
     xmpp::{Direction, DomainPair, Side},
 };
 
@@ -69,19 +70,6 @@ pub(super) enum Way {
     Own(Box<Live>),
     /// Onto one that was open.
     Joined,
-}
-
-/// What came of a dialback question.
-#[derive(Debug)]
-pub(super) struct Asked {
-    /// What the authoritative server says.
-    pub(super) outcome: VerifyOutcome,
-    /// What proves that it is the authoritative server.
-    pub(super) proof: Option<Proof>,
-    /// Whether DNSSEC-secure records led to it.
-    pub(super) found_securely: bool,
-    /// Whose answer is missing, by which more might be proven.
-    pub(super) silence: Option<Silence>,
 }
 
 /// Where a peer is reached, and what DNS says of it.
@@ -221,32 +209,6 @@ fn announce(
 /// Where the legacy server of a pair's target is.
 fn legacy_address(gate: &Gate, pair: &DomainPair) -> Option<String> {
     gate.config().local_domains.get(&pair.target).map(|legacy| legacy.address.to_string())
-}
-
-/// Asks the server that is authoritative for the pair's target whether it made `key` for the
-/// stream `id` (XEP-0220 §2.1.2), since whoever is at the address `asker` wants it to be asked.
-pub(super) async fn ask(
-    gate: &Arc<Gate>,
-    (side, asker): (Side, IpAddr),
-    pair: &DomainPair,
-    id: String,
-    key: String,
-) -> Result<Asked, Failure> {
-    let steps = Steps::new();
-    let mut job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None, &steps)?;
-    job.asker = (side == Side::Peer).then_some(asker);
-    let Outcome::Reached(mut live, reached) = job.run(None).await? else {
-        return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
-    };
-    let (proof, silence) = (live.proof.take(), live.silence);
-    let found_securely =
-        live.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_found_securely());
-    live.wire.put(writer::FOOTER.as_bytes());
-    gate.tracker().spawn(live.wire.close(FAREWELL));
-    match reached {
-        Reached::Verified(outcome) => Ok(Asked { outcome, proof, found_securely, silence }),
-        Reached::Opened(_) => Err(Failure::new(FailureKind::Stream, "opened in place of verified")),
-    }
 }
 
 /// Which way stanzas go on streams that we open on that side.

@@ -26,6 +26,7 @@ use super::{
     admission::Admission,
     backlog::Backlog,
     checking::Checking,
+    dial::Kept,
     events::Events,
     failures::{Failures, Key},
     features::Refusals,
@@ -40,6 +41,7 @@ use super::{
     services::Services,
     sessions::Sessions,
     sharing::Sharing,
+    workers::Workers,
 };
 use crate::{
     auth::dialback_key::DialbackKeys,
@@ -78,6 +80,7 @@ pub(super) struct Gate {
     events: Events,
     refusals: Refusals,
     questions: Arc<Questions>,
+    kept: Kept,
     lookups: Arc<Questions>,
     places: Arc<Places>,
     rates: Rates,
@@ -89,6 +92,7 @@ pub(super) struct Gate {
     started: u64,
     config_state: Mutex<ConfigState>,
     listening: ArcSwap<Vec<report::Listener>>,
+    workers: Workers,
     tracker: TaskTracker,
     routes_to: BySide<TaskTracker>,
     draining: CancellationToken,
@@ -114,7 +118,7 @@ impl<T> BySide<T> {
 
 impl Gate {
     /// A gate that runs on these services.
-    pub(super) fn new(services: Services, keys: DialbackKeys) -> Arc<Self> {
+    pub(super) fn new(services: Services, keys: DialbackKeys, workers: Workers) -> Arc<Self> {
         let backlog = Backlog::new(services.config.limits.queue_total);
         let memory = Remembering::new(&services.config.state_dir);
         Arc::new(Self {
@@ -134,6 +138,7 @@ impl Gate {
             events: Events::new(),
             refusals: Refusals::default(),
             questions: Questions::new(),
+            kept: Kept::default(),
             lookups: Questions::new(),
             places: Arc::default(),
             rates: Rates::default(),
@@ -149,6 +154,7 @@ impl Gate {
                 error: None,
             }),
             listening: ArcSwap::default(),
+            workers,
             tracker: TaskTracker::new(),
             routes_to: BySide::default(),
             draining: CancellationToken::new(),
@@ -273,6 +279,11 @@ impl Gate {
         &self.refusals
     }
 
+    /// Who carries the streams.
+    pub(super) fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
     /// The owner of all tasks but accepted streams and routes.
     pub(super) fn tracker(&self) -> &TaskTracker {
         &self.tracker
@@ -324,6 +335,11 @@ impl Gate {
     /// The dialback questions under way.
     pub(super) fn questions(&self) -> &Arc<Questions> {
         &self.questions
+    }
+
+    /// Streams for the next questions.
+    pub(super) fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// The client certificates that are being judged.

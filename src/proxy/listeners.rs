@@ -4,6 +4,7 @@ mod balanced;
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -14,7 +15,9 @@ use arc_swap::ArcSwap;
 use socket2::{Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::Semaphore,
+    task::yield_now,
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,6 +41,9 @@ use crate::{
 
 /// Connections that the kernel holds ready.
 const BACKLOG: i32 = 1024;
+/// Connections that are accepted before those that are in have their turn: a crowd waits in the
+/// kernel, not in front of them.
+const IN_A_ROW: u32 = 4;
 /// Connections to the local listener that are refused with a word at once; more are just cut off.
 const REFUSALS: usize = 64;
 /// How long accepting rests after an error such as having no file descriptor left.
@@ -86,8 +92,9 @@ pub(super) struct Bound {
 type Steering = (Arc<ArcSwap<dns::Settings>>, dns::Settings);
 
 impl Listeners {
-    /// Binds what `config` wants and is not bound yet. Changes nothing.
-    pub(super) fn bind(&self, config: &Config) -> Result<Bound, ListenError> {
+    /// Binds what `config` wants and is not bound yet, for `runtime`. Changes nothing.
+    pub(super) fn bind(&self, config: &Config, runtime: &Handle) -> Result<Bound, ListenError> {
+        let _there = runtime.enter();
         let listen = &config.listen;
         let mut streams = Vec::new();
         for (entry, address) in wanted(listen) {
@@ -137,7 +144,8 @@ impl Listeners {
                 refusals: Arc::new(Semaphore::new(REFUSALS)),
                 headers: Arc::new(Semaphore::new(BACKLOG as usize)),
             };
-            gate.tracker().spawn(Arc::new(acceptor).run(listener));
+            let run = Arc::new(acceptor).run(listener);
+            gate.tracker().spawn_on(run, gate.workers().first());
             self.streams.insert((entry, address), Listening { local, stop });
         }
         self.dns.retain(|address, listening| {
@@ -156,7 +164,7 @@ impl Listeners {
             let local = local.unwrap_or(address);
             info!(addr = %local, entry = "dns", "listening");
             let stop = CancellationToken::new();
-            gate.tracker().spawn(responder.run(stop.clone()));
+            gate.tracker().spawn_on(responder.run(stop.clone()), gate.workers().first());
             self.dns.insert(address, Listening { local, stop });
         }
     }
@@ -270,9 +278,16 @@ struct Acceptor {
 impl Acceptor {
     async fn run(self: Arc<Self>, listener: TcpListener) {
         let mut told = Seldom::default();
+        let mut in_a_row = 0;
         loop {
+            let mut waited = false;
+            let accepted = poll_fn(|cx| {
+                let polled = listener.poll_accept(cx);
+                waited |= polled.is_pending();
+                polled
+            });
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = accepted => accepted,
                 () = self.stop.cancelled() => return,
             };
             match accepted {
@@ -281,6 +296,11 @@ impl Acceptor {
                         self.unwrap(socket, address);
                     } else {
                         self.admit(socket, address);
+                    }
+                    in_a_row = if waited { 1 } else { in_a_row + 1 };
+                    if in_a_row == IN_A_ROW {
+                        in_a_row = 0;
+                        yield_now().await;
                     }
                 }
                 Err(error) => {
@@ -362,7 +382,11 @@ impl Acceptor {
         }
         let gate = Arc::clone(&self.gate);
         let (owner, end) = self.owner();
-        owner.spawn(accepted::serve(gate, socket, address, self.entry, permit, end));
+        let entry = self.entry;
+        let serve = |socket| accepted::serve(gate, socket, address, entry, permit, end);
+        if let Err(error) = self.gate.workers().serve(socket, owner, serve) {
+            warn!(%error, addr = %ip, "connection cut off");
+        }
     }
 
     /// COMPAT(jabberd2): a connection that just closes is opened again at once, over and over; a

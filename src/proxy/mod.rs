@@ -45,9 +45,11 @@ mod shared_task;
 mod sharing;
 mod signals;
 mod steps;
+mod workers;
 
 pub use app::{Addresses, App, AppError};
 pub use listeners::ListenError;
 pub use monitor::Monitor;
 pub use pinging::PingRefused;
 pub use services::ServicesError;
+pub use workers::Workers;

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::{runtime::Handle, sync::broadcast};
+use tokio::sync::broadcast;
 
 use self::{history::Sampler, ready::Probes};
 use super::{
@@ -192,7 +192,7 @@ impl Monitor {
             config_loaded: state.loaded as f64,
             config_good: state.error.is_none(),
             draining: self.gate.draining().is_cancelled(),
-            tasks: i64::try_from(Handle::current().metrics().num_alive_tasks()).unwrap_or(i64::MAX),
+            tasks: i64::try_from(self.gate.workers().tasks()).unwrap_or(i64::MAX),
             streams: streams.into_iter().collect(),
             pairs: vec![(Direction::Inbound, pairs[0]), (Direction::Outbound, pairs[1])],
             queues: queues.to_vec(),

@@ -117,7 +117,7 @@ impl Route {
         let backlog = Arc::clone(gate.backlog());
         let route = Arc::new(Self::new(side, pair, lang, capacity, backlog));
         let task = Task::new(Arc::clone(gate), id, Arc::clone(&route));
-        gate.routes_to(side).spawn(task.run());
+        gate.routes_to(side).spawn_on(task.run(), gate.workers().near());
         route
     }
 

@@ -582,6 +582,14 @@ impl Opening {
         self.done(out, outcome)
     }
 
+    /// None if it may not be asked.
+    pub(super) fn ask_again(&mut self, setup: &Setup) -> Option<String> {
+        let mut out = Vec::new();
+        let asked = self.machine.ask_again(setup, &mut out);
+        let events = self.done(out, Ok(()));
+        asked.then(|| words(&events))
+    }
+
     pub(super) fn take(&mut self, piece: &Piece) -> Vec<Event> {
         let mut out = Vec::new();
         let mut admitted = None;

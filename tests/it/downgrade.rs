@@ -3,7 +3,10 @@
 
 use std::{fs, process::Command};
 
-use fedgate::{proxy::App, xmpp::Domain};
+use fedgate::{
+    proxy::{App, Workers},
+    xmpp::Domain,
+};
 use serde_json::{Value, json};
 
 use crate::world::{
@@ -245,7 +248,7 @@ async fn a_restart_forgets_nothing_and_a_broken_file_is_put_aside() {
     let mut world = world.restarted().await;
     fs::write(&file, "nonsense").unwrap();
     let aside = file.with_extension("jsonl.broken");
-    let other = App::start(world.config()).unwrap();
+    let other = App::start(world.config(), Workers::new(Vec::new())).unwrap();
     let app = std::mem::replace(&mut world.app, other);
     assert_eq!(fs::read_to_string(aside).unwrap(), "nonsense");
     app.shutdown().await;

@@ -16,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fedgate::{config, proxy::App};
+use fedgate::{
+    config,
+    proxy::{App, Workers},
+};
 use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
@@ -82,7 +85,7 @@ limits:
         fs::create_dir_all(at("conf.d")).unwrap();
         fs::write(at("conf.d/10.yaml"), text).unwrap();
         let loaded = config::load(&at("conf.d")).unwrap_or_else(|problems| panic!("{problems}"));
-        let app = App::start(loaded.config).unwrap();
+        let app = App::start(loaded.config, Workers::new(Vec::new())).unwrap();
         legacy.steer(app.addresses().local[0]);
         Self { app, legacy, domain, _home: home }
     }

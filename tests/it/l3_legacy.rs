@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::world::{
     BOUNCE, Conn, FOOTER, Manner, Plan, STARTTLS, Style, World, assert_error, attribute, header,
-    header_with,
+    header_with, soon,
 };
 
 /// A stream on the local listener, without a version as old servers open it.
@@ -291,4 +291,42 @@ async fn an_impostor_learns_nothing_while_the_legacy_server_is_down() {
     world.legacy.behave(Manner::Honest);
     assert!(!world.dns.was_asked("good.test"));
     world.is_alive().await;
+}
+
+#[tokio::test]
+async fn one_stream_is_enough_for_the_questions_of_a_crowd() {
+    // XEP-0220 §2.1.2: it can reuse an existing stream
+    let mut world = World::with(BOUNCE).await;
+    let mut streams = Vec::new();
+    for n in 0..5 {
+        streams.push(world.legacy.open(&format!("p{n}.test")).await);
+    }
+    assert_eq!(world.legacy.headers().len(), 1, "{:?}", world.legacy.headers());
+    // a key is good for its own stream and pair alone, on that stream too
+    let (mut conn, _) = old_style(&world).await;
+    conn.say("<db:result from='old.test' to='good.test'>guess</db:result>").await;
+    assert!(conn.rest().await.contains("type='invalid'"));
+    // another configuration may be about another server
+    world.reload("").unwrap();
+    let asked = world.legacy.headers().len();
+    streams.push(world.legacy.open("p6.test").await);
+    assert_eq!(world.legacy.headers().len(), asked + 1);
+    world.is_alive().await;
+    let World { app, .. } = world;
+    soon("the end", app.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_server_that_answers_one_question_only_has_a_stream_for_each() {
+    for manner in [Manner::ClosesOnAnswer, Manner::MuteOnSecond, Manner::InvalidOnSecond] {
+        let mut world = World::with(BOUNCE).await;
+        world.legacy.behave(manner);
+        let mut streams = Vec::new();
+        for n in 0..3 {
+            streams.push(world.legacy.open(&format!("p{n}.test")).await);
+        }
+        assert_eq!(world.legacy.headers().len(), 3, "{manner:?}");
+        world.legacy.behave(Manner::Honest);
+        world.is_alive().await;
+    }
 }

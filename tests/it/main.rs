@@ -38,4 +38,5 @@ mod rules;
 mod secrets;
 mod selfcheck;
 mod sharing;
+mod workers;
 mod world;

@@ -69,7 +69,7 @@ impl Job<'_> {
         }
     }
 
-    async fn negotiate(
+    pub(super) async fn negotiate(
         &self,
         live: &mut Live,
         endpoint: Option<&Endpoint>,

@@ -1,7 +1,7 @@
 //! The dialback request that a stream of ours is for, and its answer (XEP-0220 §2.1; protocol
 //! rules DB-4 to DB-8, DB-14).
 
-use super::{Initiating, Outcome, Purpose, State, Step, fail, say};
+use super::{Initiating, Outcome, Purpose, Setup, State, Step, fail, say};
 use crate::{
     auth::Proof,
     stream::{
@@ -32,6 +32,17 @@ impl Initiating {
                 self.state = State::Verify;
             }
         }
+    }
+
+    /// Asks the question of `setup` on a stream on which the last one is answered (XEP-0220 §2.1.2).
+    /// False, and nothing is done, on any other stream or for another purpose.
+    pub fn ask_again(&mut self, setup: &Setup, out: &mut Vec<Step>) -> bool {
+        let may = self.state == State::Done && matches!(setup.purpose, Purpose::Verify { .. });
+        if may {
+            self.setup.clone_from(setup);
+            self.ask(out);
+        }
+        may
     }
 
     /// Asks for one more pair on the open stream (XEP-0220 §2.6, RFC 7712 §4.4);

@@ -303,6 +303,28 @@ fn answers_that_were_not_asked_for_are_ignored() {
 }
 
 #[test]
+fn a_further_question_has_an_answer_of_its_own() {
+    let other = "other.example";
+    let again = |purpose| setup(Side::Legacy, other, US, purpose);
+    let question = again(Purpose::Verify { id: "id2".into(), key: "key2".into() });
+    let answer = |to: &str, id: &str| {
+        format!("<db:verify from='montague.example' to='{to}' id='{id}' type='valid'/>")
+    };
+    // not while the last one is open, nor on a stream for stanzas, nor for those
+    let waiting = "waiting for the answer to our request";
+    assert_eq!(to_legacy(&verify(), waiting).ask_again(&question), None);
+    assert_eq!(to_legacy(&Purpose::Send, "open").ask_again(&question), None);
+    let mut end = to_legacy(&verify(), "done");
+    assert_eq!(end.ask_again(&again(Purpose::Send)), None);
+    assert_eq!(end.ask_again(&question).as_deref(), Some("db:verify"));
+    assert_eq!(end.ask_again(&question), None);
+    for (to, id) in [(PEER, "id"), (PEER, "id2"), (other, "id")] {
+        assert_eq!(end.xml(&answer(to, id)), "-", "{to} {id}");
+    }
+    assert_eq!(end.xml(&answer(other, "id2")), "verified(valid)");
+}
+
+#[test]
 fn an_answer_in_another_spelling_is_one() {
     let mut end = to_peer(&Purpose::Send, "waiting for the answer to our request");
     // COMPAT(Prosody): the key and the id come back.

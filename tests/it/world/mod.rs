@@ -19,7 +19,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fedgate::{config, proxy::App};
+use fedgate::{
+    config,
+    proxy::{App, Workers},
+};
 use tempfile::TempDir;
 
 pub(crate) use self::{
@@ -74,6 +77,11 @@ impl World {
     }
 
     pub(crate) async fn with(plan: Plan) -> Self {
+        Self::on(Workers::new(Vec::new()), plan).await
+    }
+
+    /// A gate whose streams these carry; after a restart the test's own runtime does.
+    pub(crate) async fn on(workers: Workers, plan: Plan) -> Self {
         let directory = TempDir::new().unwrap();
         let authority = Authority::new();
         let at = |name: &str| directory.path().join(name);
@@ -91,7 +99,7 @@ impl World {
         dns.publish("good.test", Service::StartTls, &[good.address]);
         let path = write(directory.path(), &plan, legacy.address, dns.address);
         let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        let app = App::start(loaded.config).unwrap();
+        let app = App::start(loaded.config, workers).unwrap();
         legacy.steer(app.addresses().local[0]);
         good.steer(app.addresses().public[0]);
         Self { app, legacy, good, dns, authority, directory, honest: 0 }
@@ -110,7 +118,8 @@ impl World {
         let Self { app, legacy, good, dns, authority, directory, honest } = self;
         soon("the end", app.shutdown()).await;
         let path = directory.path().join("conf.d");
-        let app = App::start(config::load(&path).unwrap().config).unwrap();
+        let app =
+            App::start(config::load(&path).unwrap().config, Workers::new(Vec::new())).unwrap();
         legacy.steer(app.addresses().local[0]);
         good.steer(app.addresses().public[0]);
         Self { app, legacy, good, dns, authority, directory, honest }

@@ -42,6 +42,12 @@ pub(crate) enum Manner {
     Mute,
     /// Answers headers and nothing more.
     MuteOnRequest,
+    /// Closes when it has answered a dialback question.
+    ClosesOnAnswer,
+    /// Answers one dialback question a stream, and others never.
+    MuteOnSecond,
+    /// Calls all keys invalid but the first that a stream asks about.
+    InvalidOnSecond,
     /// Calls the gate's keys valid, and no stanza is delivered: the stream ends with an error.
     ErrorOnStanza,
 }
@@ -251,6 +257,7 @@ impl Inner {
         }
         let mut allowed = HashSet::new();
         let mut own = None;
+        let mut is_first = true;
         loop {
             match stream.next().await? {
                 Item::Header(_) => return None,
@@ -296,10 +303,18 @@ impl Inner {
                     let (from, to) = addresses(&element)?;
                     let id = element.attr("id")?;
                     let known = self.keys.lock().unwrap().get(id).cloned();
-                    let valid = known.as_deref() == Some(element.text().trim());
+                    let is_second = !std::mem::take(&mut is_first);
+                    if is_second && self.manner() == Manner::MuteOnSecond {
+                        continue;
+                    }
+                    let valid = known.as_deref() == Some(element.text().trim())
+                        && !(is_second && self.manner() == Manner::InvalidOnSecond);
                     let kind = if valid { "valid" } else { "invalid" };
                     let id = format!(" id='{id}'");
                     stream.say(&typed("verify", &to, &from, &id, kind)).await;
+                    if self.manner() == Manner::ClosesOnAnswer {
+                        return None;
+                    }
                 }
                 Item::Element(..) => {}
                 Item::Stanza(_) if self.manner() == Manner::ErrorOnStanza => {

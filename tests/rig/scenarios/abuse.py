@@ -90,8 +90,10 @@ async def xml(scene: Scene) -> str:
     done = crowd["answered"] + crowd["cut off"]
     if done != HOSTILE * TURNS:
         raise Failed(f"not all of {HOSTILE * TURNS} were refused as they should: {crowd.counts}")
-    # each may have one element of a stranger in a buffer that has been doubled
-    used = ground.bounded(before, ANYWAY_BYTES + HOSTILE * 2 * STRANGER_BYTES, HOSTILE + SOME)
+    # each may have one element of a stranger in a buffer that has been doubled, and be on its next
+    # stream before the last one is closed
+    memory = ANYWAY_BYTES + HOSTILE * 2 * STRANGER_BYTES
+    used = ground.bounded(before, memory, 2 * HOSTILE + SOME)
     await ground.back("opened by hostile senders", before.descriptors + SOME)
     return (
         f"{done} hostile streams, {crowd['bytes'] / MIB:.1f} MiB sent: {used};"
