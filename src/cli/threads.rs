@@ -34,7 +34,8 @@ impl Threads {
     /// # Errors
     /// A thread or a runtime cannot be had.
     pub(super) fn start(count: Option<NonZeroUsize>) -> io::Result<Self> {
-        let count = count.map_or_else(thread::available_parallelism, Ok)?.get();
+        let count = count.or_else(|| thread::available_parallelism().ok());
+        let count = count.map_or(1, NonZeroUsize::get);
         let mut all = Self::default();
         for n in 0..count {
             let runtime =

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 /// So many tasks more, those of a few streams, are no reason to hand a connection over: one thread that
 /// is awake carries them sooner than two that wake each other.
-const SLACK: usize = 16;
+const SLACK: usize = 6;
 
 /// The runtimes that carry streams, at least one.
 #[derive(Clone, Debug)]
