@@ -1,6 +1,5 @@
 //! The threads that carry streams. Each has a runtime of its own, where an accepted stream stays with
-//! all that is done for it: nothing is handed from thread to thread, and none wakes another to share
-//! work.
+//! all that is done for it, wherever the connection was accepted: none wakes another to share work.
 
 use std::{
     future::Future,

@@ -13,6 +13,7 @@ use tokio::{
     runtime::{Handle, Id},
     time::{Instant, sleep_until, timeout},
 };
+use tracing::debug;
 
 use super::{FAREWELL, Job, Live, Outcome, Reached};
 use crate::{
@@ -85,12 +86,13 @@ pub(in crate::proxy) async fn ask(
     let legacy = legacy.cloned();
     let kept = legacy.as_ref().and_then(|legacy| gate.kept().take(legacy));
     let was_kept = kept.is_some();
-    if let (Some(mut live), Some(legacy)) = (kept, &legacy)
-        && job.is_valid_again(&mut live).await
-    {
-        gate.keep(live, Arc::clone(legacy));
-        let outcome = VerifyOutcome::Valid;
-        return Ok(Asked { outcome, proof: None, found_securely: false, silence: None });
+    if let (Some(mut live), Some(legacy)) = (kept, &legacy) {
+        if job.is_valid_again(&mut live).await {
+            gate.keep(live, Arc::clone(legacy));
+            let outcome = VerifyOutcome::Valid;
+            return Ok(Asked { outcome, proof: None, found_securely: false, silence: None });
+        }
+        gate.let_go(live);
     }
     let Outcome::Reached(mut live, reached) = job.run(None).await? else {
         return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
@@ -181,6 +183,10 @@ impl Kept {
 
     /// The server has answered a question only on a stream of its own.
     fn give_up(&self, legacy: &Legacy) {
+        debug!(
+            legacy = legacy.name,
+            "a second dialback question was answered on another stream only"
+        );
         self.state().unwilling.insert(legacy.name.clone(), Instant::now() + UNWILLING);
     }
 
