@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // As many threads as fedgate has.
     let workers = match env::var("FEDGATE_WORKERS") {
         Ok(count) => count.parse().context("FEDGATE_WORKERS")?,
-        Err(_) => thread::available_parallelism()?.get(),
+        Err(_) => thread::available_parallelism()?.get().div_ceil(2),
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;

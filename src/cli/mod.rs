@@ -3,6 +3,7 @@
 mod admin;
 mod check;
 mod check_config;
+mod descriptors;
 mod health;
 mod policy;
 mod privileges;

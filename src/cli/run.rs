@@ -31,7 +31,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    ConfigDir, EXIT_USAGE,
+    ConfigDir, EXIT_USAGE, descriptors,
     privileges::{self, Account, Left},
     runtime,
     threads::Threads,
@@ -50,9 +50,8 @@ pub(super) struct Run {
     /// privileges one is kept: to listen on ports below 1024.
     #[arg(long, value_name = "USER[:GROUP]", env = "FEDGATE_USER")]
     user: Option<Account>,
-    /// Threads that carry streams; by default as many as there are processors. Fewer cost less for the
-    /// same streams and leave more to the server beside it; with one, who floods fedgate delays others
-    /// more.
+    /// Threads that carry streams; by default one for two processors. More carry more, cost more for the
+    /// same streams, and leave less to the server beside it.
     #[arg(long, value_name = "COUNT", env = "FEDGATE_WORKERS")]
     workers: Option<NonZeroUsize>,
 }
@@ -66,6 +65,7 @@ impl Run {
 }
 
 fn run(dir: &Path, left: Left, workers: Option<NonZeroUsize>) -> anyhow::Result<ExitCode> {
+    let room = descriptors::make_room();
     let watcher = Watcher::new(dir, []);
     let loaded = match config::load(dir) {
         Ok(loaded) => loaded,
@@ -78,6 +78,9 @@ fn run(dir: &Path, left: Left, workers: Option<NonZeroUsize>) -> anyhow::Result<
     // A thread of its own, so not before privileges were given up.
     if let Err(error) = background_thread::write(true) {
         warn!(%error, "memory is given back only while something happens");
+    }
+    if let Err(error) = room {
+        warn!(%error, "streams may pause when many more connections come");
     }
     warn_of(&loaded.warnings);
     if left == Left::Root {

@@ -29,13 +29,16 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// Starts as many, or else as many as there are processors.
+    /// Starts as many, or else one for each two processors: the other half is the legacy server's, also
+    /// when strangers keep all threads busy.
     ///
     /// # Errors
     /// A thread or a runtime cannot be had.
     pub(super) fn start(count: Option<NonZeroUsize>) -> io::Result<Self> {
-        let count = count.or_else(|| thread::available_parallelism().ok());
-        let count = count.map_or(1, NonZeroUsize::get);
+        let count = count.map_or_else(
+            || thread::available_parallelism().map_or(1, |all| all.get().div_ceil(2)),
+            NonZeroUsize::get,
+        );
         let mut all = Self::default();
         for n in 0..count {
             let runtime =
