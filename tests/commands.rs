@@ -10,10 +10,11 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    thread::sleep,
+    thread::{available_parallelism, sleep},
     time::{Duration, Instant},
 };
 
+use rustix::process::{Resource, getrlimit};
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fedgate");
@@ -26,6 +27,11 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these options.
+    fn with(options: &[&str]) -> Self {
         let home = TempDir::new().unwrap();
         let config = home.path().join("conf.d");
         fs::create_dir(&config).unwrap();
@@ -43,6 +49,7 @@ resolver: {{ servers: ['{nobody}'], timeout: 300ms }}
         let child = Command::new(BINARY)
             .args(["run", "--config"])
             .arg(&config)
+            .args(options)
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -318,5 +325,25 @@ fn nobody_carries_streams_with_no_thread_at_all() {
         let (code, said) = told(&["run", "--workers", wrong], home.path());
         assert_eq!(code, Some(64), "{said}");
         assert!(said.contains(wrong) && said.contains("--workers <COUNT>"), "{said}");
+    }
+}
+
+#[test]
+fn as_many_threads_carry_streams_as_are_asked_for_or_else_one_for_two_processors() {
+    let carrying = |running: &Running| {
+        let names = threads(running.child.id(), "Name:");
+        names.iter().filter(|name| name.starts_with("streams-")).count()
+    };
+    let half = available_parallelism().unwrap().get().div_ceil(2);
+    assert_eq!(carrying(&Running::start()), half);
+    assert_eq!(carrying(&Running::with(&["--workers", "3"])), 3);
+}
+
+#[test]
+fn there_is_room_for_descriptors_before_they_are_needed() {
+    let running = Running::start();
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(65_536).min(65_536);
+    for size in threads(running.child.id(), "FDSize:") {
+        assert!(size.parse::<u64>().unwrap() >= limit, "{size} of {limit}");
     }
 }

@@ -23,19 +23,3 @@ pub(super) fn make_room() -> io::Result<()> {
     fcntl_dupfd_cloexec(io::stderr(), last)?;
     Ok(())
 }
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn the_table_is_as_large_as_the_limit() {
-        make_room().unwrap();
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(MOST).min(MOST);
-        assert!(size.trim().parse::<u64>().unwrap() >= limit, "{size}");
-    }
-}
