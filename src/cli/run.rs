@@ -65,6 +65,7 @@ impl Run {
 }
 
 fn run(dir: &Path, left: Left, workers: Option<NonZeroUsize>) -> anyhow::Result<ExitCode> {
+    // Before there is a second thread.
     let room = descriptors::make_room();
     let watcher = Watcher::new(dir, []);
     let loaded = match config::load(dir) {
