@@ -202,7 +202,7 @@ pub(super) const fn key(name: &[u8]) -> u64 {
 
 /// An offset in the element; limits keep it below 4 GiB.
 pub(super) fn offset(pos: usize) -> u32 {
-    u32::try_from(pos).unwrap_or(u32::MAX)
+    pos as u32
 }
 
 /// Bytes of a name, prefix included (protocol rule XML-5).

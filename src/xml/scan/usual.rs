@@ -2,9 +2,11 @@
 //! attribute, and values without references; and the text between them. They are read in one go. All
 //! others, and whatever may be a fault, are left to the careful way, from the beginning of the tag.
 
+use fearless_simd::{Level, dispatch, prelude::*};
+
 use super::{
     super::token::{DefaultNamespace, ElementName, Span, Tag},
-    Context, Found, Open, Place, Scanner, State, Step, chars,
+    Context, Found, Open, Place, Scanner, State, Step,
     name::{Name, key, mark, mask, offset},
     namespaces::Declaration,
     window::{Window, is_plain_uri},
@@ -45,44 +47,77 @@ impl Scanner {
     /// Reads on from text, or from behind a `<`, as long as all is as usual. `Step::Next`: the
     /// careful way goes on from there.
     pub(super) fn usual(&mut self, buf: &[u8], context: Context<'_>) -> Step {
-        let mut window = Window::new(buf, self.pos);
-        let mut in_text = self.state == State::Text;
-        loop {
-            if in_text {
-                self.pos = window.text_end(self.pos);
-                let b = buf.get(self.pos);
-                if b != Some(&b'<') {
-                    self.state = State::Text;
-                    return if b.is_some() { Step::Next } else { Step::Starved };
-                }
-                self.pos = self.pos.wrapping_add(1);
-            }
-            let read = match buf.get(self.pos) {
-                Some(b'/') => self.usual_end(buf),
-                _ if self.open.len() >= context.limits.depth => None,
-                _ => self.usual_tag(&mut window, buf, context),
-            };
-            if read.is_none() {
-                self.state = State::Markup;
-                return Step::Next;
-            }
-            if self.open.is_empty() {
-                return Step::Done(Found::Element);
-            }
-            in_text = true;
-        }
+        dispatch!(Level::new(), simd => self.usual_with(simd, buf, context))
     }
 
-    /// Reads the start tag whose name begins here. `None` if it is not whole or not as usual;
-    /// nothing has changed then.
-    #[inline]
-    fn usual_tag(
+    #[inline(always)]
+    fn usual_with<S: Simd>(&mut self, simd: S, buf: &[u8], context: Context<'_>) -> Step {
+        let mut pos = self.pos;
+        let mut window = Window::new(simd, buf, pos);
+        let mut in_text = self.state == State::Text;
+        // The innermost element, as long as nothing was opened inside it: most hold text only, and
+        // are never among the others.
+        let mut leaf: Option<Open> = None;
+        let state = loop {
+            if in_text {
+                if buf.get(pos) != Some(&b'<') {
+                    pos = text_end(&mut window, buf, pos);
+                    if buf.get(pos) != Some(&b'<') {
+                        break State::Text;
+                    }
+                }
+                pos = pos.wrapping_add(1);
+            }
+            in_text = true;
+            if buf.get(pos) == Some(&b'/') {
+                if let Some(open) = &leaf {
+                    let Some(end) = open.end_tag(buf, pos) else { break State::Markup };
+                    pos = end;
+                    self.declarations.truncate(open.declarations);
+                    leaf = None;
+                } else {
+                    let Some(open) = self.open.last() else { break State::Markup };
+                    let Some(end) = open.end_tag(buf, pos) else { break State::Markup };
+                    pos = end;
+                    self.declarations.truncate(open.declarations);
+                    self.open.pop();
+                }
+            } else {
+                if let Some(open) = leaf.take() {
+                    self.open.push(open);
+                }
+                if self.open.len() >= context.limits.depth {
+                    break State::Markup;
+                }
+                let tag = self.usual_tag(&mut window, buf, context, pos);
+                let Some(tag) = tag else { break State::Markup };
+                (pos, leaf) = tag;
+                if leaf.is_some() {
+                    continue;
+                }
+            }
+            if self.open.is_empty() {
+                self.pos = pos;
+                return Step::Done(Found::Element);
+            }
+        };
+        self.open.extend(leaf);
+        self.pos = pos;
+        self.state = state;
+        if state == State::Text && pos >= buf.len() { Step::Starved } else { Step::Next }
+    }
+
+    /// Reads the start tag whose name begins at `pos`: where it ends, and the element that it opens.
+    /// `None` if it is not whole or not as usual; nothing has changed then.
+    #[inline(always)]
+    fn usual_tag<S: Simd>(
         &mut self,
-        window: &mut Window<'_>,
+        window: &mut Window<'_, S>,
         buf: &[u8],
         context: Context<'_>,
-    ) -> Option<()> {
-        let name = Short::read(window, buf, self.pos)?;
+        pos: usize,
+    ) -> Option<(usize, Option<Open>)> {
+        let name = Short::read(window, buf, pos)?;
         if !self.open.is_empty() {
             return self.inner_tag(window, buf, context, name);
         }
@@ -94,34 +129,15 @@ impl Scanner {
         }
     }
 
-    /// Reads the end tag at whose `/` the scanner is, of a first-level element or one inside it.
-    /// `None` as above.
-    #[inline]
-    fn usual_end(&mut self, buf: &[u8]) -> Option<()> {
-        let open = *self.open.last()?;
-        let rest = buf.get(self.pos.wrapping_add(1)..)?;
-        let len = open.name.len() as usize;
-        let differ = u64::from_le_bytes(*rest.first_chunk()?) ^ open.key;
-        let same = differ & mask(len) == 0
-            && (len <= 8 || rest.get(8..len) == open.name.bytes(buf).get(8..));
-        if !same || rest.get(len) != Some(&b'>') {
-            return None;
-        }
-        self.pos = self.pos.wrapping_add(len).wrapping_add(2);
-        self.open.pop();
-        self.declarations.truncate(open.declarations);
-        Some(())
-    }
-
     /// The start tag of an element inside another one.
-    #[inline]
-    fn inner_tag(
+    #[inline(always)]
+    fn inner_tag<S: Simd>(
         &mut self,
-        window: &mut Window<'_>,
+        window: &mut Window<'_, S>,
         buf: &[u8],
         context: Context<'_>,
         name: Short,
-    ) -> Option<()> {
+    ) -> Option<(usize, Option<Open>)> {
         let mut declaration = None;
         let end = attributes(window, buf, context, name, |attribute| {
             if attribute.name.is(XMLNS) {
@@ -139,22 +155,19 @@ impl Scanner {
                 self.declarations.push(declaration);
             }
         }
-        if !end.empty {
-            self.open.push(Open { name: name.name(), key: name.key, declarations });
-        }
-        self.pos = end.pos;
-        Some(())
+        let open = Open { name: name.name(), key: name.key, declarations };
+        Some((end.pos, (!end.empty).then_some(open)))
     }
 
     /// The start tag of a first-level element in the content namespace.
-    #[inline]
-    fn first_tag(
+    #[inline(always)]
+    fn first_tag<S: Simd>(
         &mut self,
-        window: &mut Window<'_>,
+        window: &mut Window<'_, S>,
         buf: &[u8],
         context: Context<'_>,
         name: Short,
-    ) -> Option<()> {
+    ) -> Option<(usize, Option<Open>)> {
         let mut tag = Tag::new(ElementName::content(name.name().bytes(buf)));
         let mut declares = false;
         let end = attributes(window, buf, context, name, |attribute| {
@@ -175,21 +188,37 @@ impl Scanner {
         tag.insert_at = name.name().end;
         tag.empty = end.empty;
         self.first = tag;
-        self.pos = end.pos;
-        if !end.empty {
-            self.open.push(Open { name: name.name(), key: name.key, declarations: 0 });
-        }
-        Some(())
+        let open = Open { name: name.name(), key: name.key, declarations: 0 };
+        Some((end.pos, (!end.empty).then_some(open)))
+    }
+}
+
+impl Open {
+    /// Where the end tag ends at whose `/` is `pos`. `None` as above, and if it has another name.
+    #[inline(always)]
+    fn end_tag(&self, buf: &[u8], pos: usize) -> Option<usize> {
+        let rest = buf.get(pos.wrapping_add(1)..)?;
+        let len = self.name.len() as usize;
+        let differ = u64::from_le_bytes(*rest.first_chunk()?) ^ self.key;
+        let same = if len < 8 {
+            (differ ^ u64::from(b'>') << (8 * len)) & mask(len + 1) == 0
+        } else {
+            differ == 0
+                && rest.get(8..len) == self.name.bytes(buf).get(8..)
+                && rest.get(len) == Some(&b'>')
+        };
+        same.then(|| pos.wrapping_add(len).wrapping_add(2))
     }
 }
 
 impl Short {
     /// The name at `pos`, if it is as usual.
-    #[inline]
-    fn read(window: &mut Window<'_>, buf: &[u8], pos: usize) -> Option<Self> {
+    #[inline(always)]
+    fn read<S: Simd>(window: &mut Window<'_, S>, buf: &[u8], pos: usize) -> Option<Self> {
         let len = window.name_len(pos);
         let key = u64::from_le_bytes(*buf.get(pos..)?.first_chunk()?) & mask(len);
-        let is_name = len < NAME_MAX && chars::is(key as u8, chars::NAME_START);
+        // of what may stand in a name, digits, `-` and `.` may not begin one
+        let is_name = (1..NAME_MAX).contains(&len) && key as u8 >= b'A';
         is_name.then_some(Self { start: pos, len, key })
     }
 
@@ -209,9 +238,9 @@ impl Attribute {
 }
 
 /// Gives all attributes behind the tag's name to `take`.
-#[inline]
-fn attributes(
-    window: &mut Window<'_>,
+#[inline(always)]
+fn attributes<S: Simd>(
+    window: &mut Window<'_, S>,
     buf: &[u8],
     context: Context<'_>,
     name: Short,
@@ -264,24 +293,44 @@ const TO: (u64, usize) = (key(b"to"), 2);
 const TYPE: (u64, usize) = (key(b"type"), 4);
 const XMLNS: (u64, usize) = (key(b"xmlns"), 5);
 
+/// Where the text from `pos` on ends; references to XML's own entities are part of it.
+#[inline(always)]
+fn text_end<S: Simd>(window: &mut Window<'_, S>, buf: &[u8], mut pos: usize) -> usize {
+    loop {
+        pos = window.text_end(pos);
+        let len = match buf.get(pos..).unwrap_or_default() {
+            [b'&', b'l' | b'g', b't', b';', ..] => 4,
+            [b'&', b'a', b'm', b'p', b';', ..] => 5,
+            [b'&', b'q', b'u', b'o', b't', b';', ..] => 6,
+            [b'&', b'a', b'p', b'o', b's', b';', ..] => 6,
+            _ => return pos,
+        };
+        pos = pos.wrapping_add(len);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{
         super::{super::Limits, Place},
         *,
     };
-    use crate::xml::Framer;
+    use crate::xml::{Framer, Header};
 
-    const LIMITS: Limits = Limits { header: 1000, element: 1000, depth: 9, attributes: 4 };
+    const LIMITS: Limits = Limits { header: 1000, element: 1000, depth: 3, attributes: 4 };
 
-    /// Whether the start tag behind the first `<` is read in one go, at the first level or inside.
-    fn is_usual(text: &str, inside: bool) -> bool {
+    fn header() -> std::sync::Arc<Header> {
         let mut framer = Framer::new(LIMITS);
         let header = "<stream:stream xmlns='jabber:server' \
             xmlns:stream='http://etherx.jabber.org/streams' from='a.example' version='1.0'>";
         framer.next(header.as_bytes()).unwrap().unwrap();
-        let header = framer.header().unwrap();
-        let context = Context { limits: &LIMITS, place: Place::Open(header) };
+        framer.header().unwrap().clone()
+    }
+
+    /// Whether the start tag behind the first `<` is read in one go, at the first level or inside.
+    fn is_usual(text: &str, inside: bool) -> bool {
+        let header = header();
+        let context = Context { limits: &LIMITS, place: Place::Open(&header) };
         let text = format!("{}{text}{}", if inside { "<a>" } else { "" }, " ".repeat(16));
         let mut scanner = Scanner::new();
         if inside {
@@ -289,8 +338,10 @@ mod tests {
         }
         scanner.pos = if inside { 4 } else { 1 };
         let before = (scanner.pos, scanner.open.len(), scanner.declarations.len());
-        let mut window = Window::new(text.as_bytes(), scanner.pos);
-        let read = scanner.usual_tag(&mut window, text.as_bytes(), context);
+        let (buf, pos) = (text.as_bytes(), scanner.pos);
+        let read = dispatch!(Level::new(), simd => {
+            scanner.usual_tag(&mut Window::new(simd, buf, pos), buf, context, pos)
+        });
         if read.is_none() {
             let after = (scanner.pos, scanner.open.len(), scanner.declarations.len());
             assert_eq!(after, before, "{text}");
@@ -323,6 +374,65 @@ mod tests {
             ("<x /", false, false),
         ] {
             assert_eq!((is_usual(text, false), is_usual(text, true)), (first, inner), "{text}");
+        }
+    }
+
+    /// What is left for the careful way, and what elements are open then. `None` if all was read.
+    fn left(text: &str) -> Option<(&str, Vec<&str>)> {
+        let (header, mut scanner) = (header(), Scanner::new());
+        let context = Context { limits: &LIMITS, place: Place::Open(&header) };
+        (scanner.state, scanner.pos) = (State::Markup, 1);
+        // tags are read in one go when something is behind them
+        let padded = format!("{text}        ");
+        match scanner.usual(padded.as_bytes(), context) {
+            Step::Done(Found::Element) => {
+                assert_eq!((scanner.pos, scanner.open.len()), (text.len(), 0), "{text}");
+                None
+            }
+            _ => {
+                let open = scanner.open.iter().map(|open| open.name.bytes(text.as_bytes()));
+                let open = open.map(|name| std::str::from_utf8(name).unwrap()).collect();
+                Some((text.get(scanner.pos..).unwrap_or_default(), open))
+            }
+        }
+    }
+
+    #[test]
+    fn elements_as_most_are_go_the_short_way() {
+        for text in [
+            "<message/>",
+            "<message></message>",
+            "<message to='a'><body>a &lt;b&gt; &amp; &quot;c&quot; &apos;d&apos;</body></message>",
+            "<message>a<b><c>d</c></b>e<f/>g<h>i</h>&lt;j</message>",
+            "<message><seven-7>x</seven-7><eight--8>x</eight--8><fifteen-------/></message>",
+        ] {
+            assert_eq!(left(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_as_usual_is_left_with_all_that_is_open() {
+        for (text, rest, open) in [
+            ("<message><body>&#60;", "&#60;", &["message", "body"][..]),
+            ("<message>&amp", "&amp", &["message"]),
+            ("<message>&ampx;", "&ampx;", &["message"]),
+            ("<message><a>b</a>&lo;", "&lo;", &["message"]),
+            ("<message><a>b", "", &["message", "a"]),
+            ("<message><a>b]]>", ">", &["message", "a"]),
+            ("<message><a></b></message>", "/b></message>", &["message", "a"]),
+            ("<message><a></ab></message>", "/ab></message>", &["message", "a"]),
+            ("<message><a></a ></message>", "/a ></message>", &["message", "a"]),
+            ("<message><a><b/></c></message>", "/c></message>", &["message", "a"]),
+            ("<message><eight--8></eight--9>", "/eight--9>", &["message", "eight--8"]),
+            (
+                "<message><sixteen---------></sixteen--------->",
+                "sixteen---------></sixteen--------->",
+                &["message"],
+            ),
+            ("<message><a><b><c>", "c>", &["message", "a", "b"]),
+            ("<message><a></a", "/a", &["message", "a"]),
+        ] {
+            assert_eq!(left(text), Some((rest, open.to_vec())), "{text}");
         }
     }
 }

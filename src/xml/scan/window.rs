@@ -2,7 +2,7 @@
 //! text, values and names may end.
 //!
 //! Functions with a `simd` are inlined into `dispatch`, which makes a copy of them for each kind of
-//! vectors.
+//! vectors: all that looks at a window, too, or each look would be a call.
 
 use fearless_simd::{Level, dispatch, prelude::*, u8x64};
 
@@ -25,27 +25,40 @@ struct Marks {
 /// The bytes around the place that a scanner has come to, which only moves forward. Where they begin
 /// depends on that place as seldom as can be, so that the processor can look at them before it is
 /// known. Behind the end of the buffer all bytes end every run.
-pub(super) struct Window<'a> {
-    level: Level,
+pub(super) struct Window<'a, S> {
+    simd: S,
     buf: &'a [u8],
     /// Where it begins in the buffer.
     base: usize,
     near: Marks,
     /// Those behind them.
     next: Marks,
+    /// What is behind both.
+    ahead: &'a [u8],
 }
 
-impl<'a> Window<'a> {
+impl<'a, S: Simd> Window<'a, S> {
     /// What follows `pos`.
-    pub(super) fn new(buf: &'a [u8], pos: usize) -> Self {
-        let level = Level::new();
-        let near = marks_at(level, buf, pos);
-        let next = marks_at(level, buf, pos.wrapping_add(WIDTH));
-        Self { level, buf, base: pos, near, next }
+    #[inline(always)]
+    pub(super) fn new(simd: S, buf: &'a [u8], pos: usize) -> Self {
+        let mut ahead = buf.get(pos..).unwrap_or_default();
+        let near = take_marks(simd, &mut ahead);
+        let next = take_marks(simd, &mut ahead);
+        Self { simd, buf, base: pos, near, next, ahead }
+    }
+
+    /// The same, for what is seldom.
+    #[cold]
+    #[inline(never)]
+    fn anew(simd: S, buf: &'a [u8], pos: usize) -> Self {
+        simd.vectorize(
+            #[inline(always)]
+            || Self::new(simd, buf, pos),
+        )
     }
 
     /// Has `pos` in the first half; its place there.
-    #[inline]
+    #[inline(always)]
     fn reach(&mut self, pos: usize) -> usize {
         let at = pos.wrapping_sub(self.base);
         if at < WIDTH {
@@ -54,21 +67,21 @@ impl<'a> Window<'a> {
         if at < 2 * WIDTH {
             self.slide();
         } else {
-            *self = Self::new(self.buf, pos);
+            *self = Self::anew(self.simd, self.buf, pos);
         }
         pos.wrapping_sub(self.base)
     }
 
     /// Moves on by one half.
-    #[inline]
+    #[inline(always)]
     fn slide(&mut self) {
         self.base = self.base.wrapping_add(WIDTH);
         self.near = self.next;
-        self.next = marks_at(self.level, self.buf, self.base.wrapping_add(WIDTH));
+        self.next = take_marks(self.simd, &mut self.ahead);
     }
 
     /// How many bytes from `pos` on may stand in a name; no more than the window has are counted.
-    #[inline]
+    #[inline(always)]
     pub(super) fn name_len(&mut self, pos: usize) -> usize {
         let at = self.reach(pos);
         match self.near.no_name >> at {
@@ -79,7 +92,7 @@ impl<'a> Window<'a> {
 
     /// Where the value in `quote` that begins at `pos` ends. `None` if something is in it that has to
     /// be looked at.
-    #[inline]
+    #[inline(always)]
     pub(super) fn value_end(&mut self, pos: usize, quote: u8) -> Option<usize> {
         let mut pos = pos;
         let at = self.reach(pos);
@@ -99,12 +112,12 @@ impl<'a> Window<'a> {
     }
 
     /// The first byte at or behind `pos` that text cannot run over unseen, or the end.
-    #[inline]
+    #[inline(always)]
     pub(super) fn text_end(&mut self, pos: usize) -> usize {
-        let from = pos;
         let mut pos = pos;
         let at = self.reach(pos);
         let mut specials = self.near.special >> at;
+        let near = pos.wrapping_add(LONG);
         loop {
             while specials != 0 {
                 let end = pos.wrapping_add(specials.trailing_zeros() as usize);
@@ -115,11 +128,11 @@ impl<'a> Window<'a> {
                     Some(_) => specials &= specials.wrapping_sub(1),
                 }
             }
-            if pos.wrapping_sub(from) < LONG {
+            if pos < near {
                 self.slide();
             } else {
                 let far = far::<IN_TEXT>(self.buf, self.base.wrapping_add(WIDTH), 0);
-                *self = Self::new(self.buf, far);
+                *self = Self::anew(self.simd, self.buf, far);
             }
             (pos, specials) = (self.base, self.near.special);
         }
@@ -180,19 +193,22 @@ fn no_uri<S: Simd>(simd: S, bytes: &[u8; WIDTH]) -> u64 {
 /// The last of the control characters at the beginning of ASCII.
 const CONTROL: u8 = b' ' - 1;
 
-/// The marks of what is at `pos`.
-#[inline(never)]
-fn marks_at(level: Level, buf: &[u8], pos: usize) -> Marks {
-    match buf.get(pos..).and_then(|rest| rest.first_chunk()) {
-        Some(bytes) => dispatch!(level, simd => marks(simd, bytes)),
-        None => last_marks(level, buf, pos),
+/// The marks of the first bytes of `ahead`, which are taken off it.
+#[inline(always)]
+fn take_marks<S: Simd>(simd: S, ahead: &mut &[u8]) -> Marks {
+    match ahead.split_first_chunk() {
+        Some((bytes, rest)) => {
+            *ahead = rest;
+            marks(simd, bytes)
+        }
+        None => last_marks(simd.level(), std::mem::take(ahead)),
     }
 }
 
-/// The same where the buffer ends before sixty-four bytes.
+/// The same where there are fewer than sixty-four.
 #[cold]
-fn last_marks(level: Level, buf: &[u8], pos: usize) -> Marks {
-    let rest = buf.get(pos..).unwrap_or_default();
+#[inline(never)]
+fn last_marks(level: Level, rest: &[u8]) -> Marks {
     let mut bytes = [0; WIDTH];
     if let Some(to) = bytes.get_mut(..rest.len()) {
         to.copy_from_slice(rest);
@@ -336,7 +352,7 @@ mod tests {
                 for at in 0..WIDTH {
                     let mut bytes = [b'x'; WIDTH];
                     bytes[at] = b;
-                    let marks = marks_at(level, &bytes, 0);
+                    let marks = dispatch!(level, simd => marks(simd, &bytes));
                     let bit = |is: bool| u64::from(is) << at;
                     let special = b < b' ' || b"\"&'<>\xef".contains(&b);
                     assert_eq!(marks.no_name, bit(!chars::is(b, NAME)), "{level:?} {b:#x} {at}");
@@ -391,7 +407,9 @@ mod tests {
                         let found = find::<CLASS>(&buf, pos, quote);
                         assert_eq!(found, expected, "{len} {at} {pos} {b}");
                         if CLASS == IN_TEXT {
-                            let found = Window::new(&buf, pos / 2).text_end(pos);
+                            let found = dispatch!(Level::new(), simd => {
+                                Window::new(simd, &buf, pos / 2).text_end(pos)
+                            });
                             assert_eq!(found, expected, "{len} {at} {pos} {b}");
                         }
                     }
@@ -417,25 +435,37 @@ mod tests {
         ) {
             let buf: Vec<u8> =
                 runs.iter().flat_map(|(b, len)| [*b].into_iter().chain(vec![b'y'; *len])).collect();
-            let mut pos = from.min(buf.len());
-            let mut window = Window::new(&buf, pos);
-            for (what, step) in steps {
-                pos = (pos + step).min(buf.len());
-                match what {
-                    0 => {
-                        let len = buf[pos..].iter().position(|&b| !chars::is(b, NAME));
-                        let len = len.unwrap_or(buf.len() - pos).min(64);
-                        prop_assert_eq!(window.name_len(pos).min(64), len);
-                    }
-                    1 => prop_assert_eq!(window.text_end(pos), end::<IN_TEXT>(&buf, pos, 0)),
-                    _ => {
-                        let quote = if step % 2 == 0 { b'\'' } else { b'"' };
-                        let end = end::<IN_VALUE>(&buf, pos, quote);
-                        let end = Some(end).filter(|&end| buf.get(end) == Some(&quote));
-                        prop_assert_eq!(window.value_end(pos, quote), end);
-                    }
+            for level in levels() {
+                dispatch!(level, simd => walk(simd, &buf, from, &steps))?;
+            }
+        }
+    }
+
+    fn walk<S: Simd>(
+        simd: S,
+        buf: &[u8],
+        from: usize,
+        steps: &[(i32, usize)],
+    ) -> Result<(), TestCaseError> {
+        let mut pos = from.min(buf.len());
+        let mut window = Window::new(simd, buf, pos);
+        for (what, step) in steps {
+            pos = (pos + step).min(buf.len());
+            match what {
+                0 => {
+                    let len = buf[pos..].iter().position(|&b| !chars::is(b, NAME));
+                    let len = len.unwrap_or(buf.len() - pos).min(64);
+                    prop_assert_eq!(window.name_len(pos).min(64), len);
+                }
+                1 => prop_assert_eq!(window.text_end(pos), end::<IN_TEXT>(buf, pos, 0)),
+                _ => {
+                    let quote = if step % 2 == 0 { b'\'' } else { b'"' };
+                    let end = end::<IN_VALUE>(buf, pos, quote);
+                    let end = Some(end).filter(|&end| buf.get(end) == Some(&quote));
+                    prop_assert_eq!(window.value_end(pos, quote), end);
                 }
             }
         }
+        Ok(())
     }
 }
