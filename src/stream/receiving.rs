@@ -22,6 +22,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -142,6 +143,8 @@ pub struct Receiving {
     header_sent: bool,
     tls: Option<TlsFacts>,
     names: Names,
+    /// What policy says of these: after how long without stanzas the stream is closed.
+    idle: Duration,
     /// The certificate proves `names.from`.
     certificate: Option<Proof>,
     /// Proven by SASL EXTERNAL.
@@ -174,6 +177,7 @@ impl Receiving {
     pub fn new(side: Side, config: Arc<Config>, keys: Arc<DialbackKeys>, ids: StreamIds) -> Self {
         Self {
             side,
+            idle: config.limits.idle,
             config,
             keys,
             address: None,

@@ -35,6 +35,7 @@ impl Receiving {
         if let Some(Ok(from)) = &from {
             self.names.from = Some(from.clone());
         }
+        self.decide_idle_limit();
         out.push(say(|out| self.response_header(modern, out)));
         self.header_sent = true;
         match self.side {

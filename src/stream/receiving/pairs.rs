@@ -164,6 +164,7 @@ impl Receiving {
     /// A [`Fault`] when nothing is left that the stream may do.
     pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<Vec<DomainPair>, Fault> {
         self.config = config;
+        self.decide_idle_limit();
         let mut rule = None;
         let mut ledger = std::mem::take(&mut self.ledger);
         let before = ledger.len();

@@ -62,9 +62,15 @@ impl Receiving {
     /// After how long without stanzas the stream is closed.
     #[must_use]
     pub fn idle_limit(&self) -> Duration {
+        self.idle
+    }
+
+    /// Asks policy for it; it is looked at too often for that.
+    pub(super) fn decide_idle_limit(&mut self) {
         let (limits, to) = (&self.config.limits, self.names.to.as_ref());
         let of = |from| self.decision(to, from).idle_limit(limits);
-        self.names.from.as_ref().map_or(limits.idle, of)
+        let from = self.names.from.as_ref().filter(|_| self.side == Side::Peer);
+        self.idle = from.map_or(limits.idle, of);
     }
 
     /// Bytes of the largest stanza of the domain in the stream's header.

@@ -554,6 +554,25 @@ fn a_new_configuration_withdraws_pairs() {
 }
 
 #[test]
+fn how_long_a_stream_may_be_silent_is_what_policy_says_of_its_domain_now() {
+    let hours = |count: u64| std::time::Duration::from_secs(count * 3600);
+    let with = |domain: &str| {
+        let rule = format!("rules:\n  - {{ match: {domain}, limits: {{ idle: 2h }} }}\n");
+        config(&CONFIG.replace("rules:\n", &rule))
+    };
+    let (ours, other) = (with(A), with(B));
+    let mut end = Accepting::new(Side::Peer);
+    end.machine.reconfigure(Arc::clone(&ours)).unwrap();
+    assert_eq!(end.machine.idle_limit(), ours.limits.idle, "nobody is named");
+    end.header(&format!("from='{A}' to='{L}' version='1.0'"));
+    assert_eq!(end.machine.idle_limit(), hours(2));
+    end.machine.reconfigure(Arc::clone(&other)).unwrap();
+    assert_eq!(end.machine.idle_limit(), other.limits.idle);
+    end.machine.reconfigure(ours).unwrap();
+    assert_eq!(end.machine.idle_limit(), hours(2));
+}
+
+#[test]
 fn domains_that_change_hands_take_their_pairs_with_them() {
     let ours = config(&CONFIG.replace("verona.example", "verona.example, capulet.example"));
     let less = config(&CONFIG.replace("montague.example, rooms.", "rooms."));
