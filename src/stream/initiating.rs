@@ -150,7 +150,7 @@ pub struct Initiating {
     /// On a bidirectional stream: the pairs of the stanzas that come.
     inbound: Option<Ledger>,
     /// Bytes of the largest stanza that the other end takes, if it says so (XEP-0478).
-    largest: Option<usize>,
+    largest: Option<u32>,
     management: Management,
     ignored: u32,
 }
@@ -410,7 +410,7 @@ impl Initiating {
     /// Bytes of the largest stanza that the other end takes, if it said so (XEP-0478).
     #[must_use]
     pub fn largest_stanza(&self) -> Option<usize> {
-        self.largest
+        self.largest.map(|bytes| bytes as usize)
     }
 
     /// The other end ended the stream.

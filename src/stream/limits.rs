@@ -3,14 +3,14 @@
 use crate::{xml::Element, xmpp::ns};
 
 /// No server may take less of a stanza, in bytes (RFC 6120 §13.12 item 4).
-const LEAST: usize = 10_000;
+const LEAST: u32 = 10_000;
 
 /// Bytes of the largest stanza that the other end takes, as it says in the features of a stream or
 /// in its request for a bidirectional one. None if it does not say.
-pub(super) fn largest_stanza(announcement: &Element) -> Option<usize> {
+pub(super) fn largest_stanza(announcement: &Element) -> Option<u32> {
     let limits = announcement.child(ns::LIMITS, "limits")?;
     let bytes: u32 = limits.child(ns::LIMITS, "max-bytes")?.text().trim().parse().ok()?;
-    Some(LEAST.max(bytes as usize))
+    Some(bytes.max(LEAST))
 }
 
 #[cfg(test)]
@@ -18,7 +18,7 @@ mod tests {
     use super::*;
     use crate::xml::{Framer, Limits, writer};
 
-    fn largest(content: &str) -> Option<usize> {
+    fn largest(content: &str) -> Option<u32> {
         let mut text = Vec::new();
         writer::StreamHeader::default().write(&mut text);
         let mut framer =

@@ -139,7 +139,7 @@ pub struct Receiving {
     stage: Stage,
     /// Stream ids, one for each header that we will send on the connection.
     ids: StreamIds,
-    id: String,
+    id: Box<str>,
     header_sent: bool,
     tls: Option<TlsFacts>,
     names: Names,
@@ -153,7 +153,7 @@ pub struct Receiving {
     /// The peer wants stanzas in the other direction too (XEP-0288).
     bidi: bool,
     /// Bytes of the largest stanza that it takes then, if it says so (XEP-0478).
-    largest: Option<usize>,
+    largest: Option<u32>,
     /// Stanzas are acknowledged (XEP-0198).
     managed: bool,
     pending: BTreeSet<DomainPair>,
@@ -183,7 +183,7 @@ impl Receiving {
             address: None,
             stage: Stage::Header(Layer::Clear),
             ids,
-            id: String::new(),
+            id: Box::default(),
             header_sent: false,
             tls: None,
             names: Names::default(),
@@ -207,7 +207,7 @@ impl Receiving {
     pub fn tls_up(&mut self, facts: TlsFacts) {
         self.stage = Stage::Header(Layer::Tls);
         self.names = Names::default();
-        self.id.clear();
+        self.id = Box::default();
         self.pending.clear();
         self.ledger = Ledger::default();
         self.header_sent = false;
@@ -320,7 +320,7 @@ impl Receiving {
     pub fn farewell(&mut self, fault: &Fault) -> Vec<u8> {
         let mut text = Vec::new();
         if matches!(self.stage, Stage::Header(_)) && !self.header_sent {
-            self.id = (self.ids)();
+            self.id = (self.ids)().into();
             self.response_header(self.side == Side::Peer, &mut text);
         }
         writer::stream_error(&mut text, fault.condition(), None, fault.application());
@@ -343,7 +343,7 @@ impl Receiving {
     /// Bytes of the largest stanza that may be sent on it, if the peer said so (XEP-0478).
     #[must_use]
     pub fn largest_stanza(&self) -> Option<usize> {
-        self.largest
+        self.largest.map(|bytes| bytes as usize)
     }
 
     /// The pairs that it may carry.
@@ -388,7 +388,7 @@ impl Receiving {
     }
 
     fn challenge(&self, question: Question) -> Action {
-        Action::Prove(Challenge::new(question, self.id.clone()))
+        Action::Prove(Challenge::new(question, self.id.to_string()))
     }
 
     fn grant(

@@ -21,7 +21,7 @@ impl Receiving {
         let Stage::Header(layer) = self.stage else {
             return Err(Fault::remote(StreamCondition::BadFormat, "second stream header"));
         };
-        self.id = (self.ids)();
+        self.id = (self.ids)().into();
         // The answer names nobody before the names are known to be good.
         self.names = Names::default();
         let to = header.to.as_deref().map(Domain::parse);

@@ -105,7 +105,7 @@ impl Receiving {
             out.push(answer(&request, outcome));
         } else {
             self.pending.insert(pair.clone());
-            let question = Question::Pair { pair, key: request.key, id: self.id.clone() };
+            let question = Question::Pair { pair, key: request.key, id: self.id.to_string() };
             out.push(self.challenge(question));
         }
         Ok(())
@@ -117,7 +117,7 @@ impl Receiving {
     /// The [`Fault`] that ends the stream.
     pub fn verdict(&mut self, verdict: Verdict, out: &mut Vec<Action>) -> Outcome {
         // Of a stream that was restarted meanwhile, or of another one, it is void.
-        if verdict.stream != self.id {
+        if *verdict.stream != *self.id {
             return Ok(());
         }
         match verdict.question {

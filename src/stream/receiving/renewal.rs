@@ -67,7 +67,7 @@ impl Receiving {
                 continue;
             }
             let key = self.dialback_keys.get(&pair).cloned();
-            let dialback = key.map(|key| (key, self.id.clone()));
+            let dialback = key.map(|key| (key, self.id.to_string()));
             out.push(self.challenge(Question::Renewal { pair, before, dialback }));
         }
     }

@@ -59,7 +59,7 @@ impl Receiving {
         self.external = Some(proof);
         self.header_sent = false;
         // The stream that the id, the requests and the pairs belonged to is over.
-        self.id.clear();
+        self.id = Box::default();
         self.pending.clear();
         self.dialback_keys.clear();
         self.renewing.clear();
