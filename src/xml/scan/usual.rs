@@ -1,6 +1,7 @@
 //! Tags as most are written: whole, with names of ASCII below sixteen bytes, one space before each
-//! attribute, and values without references; and the text between them. They are read in one go. All
-//! others, and whatever may be a fault, are left to the careful way, from the beginning of the tag.
+//! attribute, and values without references; and the text between them, with XML's own entities. They
+//! are read in one go. All others, and whatever may be a fault, are left to the careful way, from the
+//! beginning of the tag or of the reference.
 
 use fearless_simd::{Level, dispatch, prelude::*};
 
