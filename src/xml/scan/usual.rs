@@ -71,6 +71,7 @@ impl Scanner {
             }
             in_text = true;
             if buf.get(pos) == Some(&b'/') {
+                // twice, for one way for both takes longer
                 if let Some(open) = &leaf {
                     let Some(end) = open.end_tag(buf, pos) else { break State::Markup };
                     pos = end;
