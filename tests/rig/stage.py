@@ -22,6 +22,7 @@ WITHDRAWN_SECONDS = 2 * TTL + 5
 DELIVERY_SECONDS = 20
 DAY_SECONDS = 24 * 60 * 60
 BOTH = (OUTBOUND, INBOUND)
+EXPIRED = "EXTERNAL: not-authorized"  # the proof of the certificate, since EXTERNAL was offered
 
 
 @dataclass
@@ -138,21 +139,29 @@ class Stage:
         deadline = time.monotonic() + DELIVERY_SECONDS
         while True:
             out, into = f"again-out-{time.monotonic()}", f"again-in-{time.monotonic()}"
-            refused = len(self.peer.seen("refused", self.domain, LEGACY))
+            before = len(self.peer.seen("refused", self.domain, LEGACY))
             self.send_out(out)
             self.send_in(into)
 
-            def decided(out: str = out, into: str = into, refused: int = refused) -> bool:
-                there = out in self.peer.stanzas or f"error {out}" in self.legacy.stanzas
-                now = len(self.peer.seen("refused", self.domain, LEGACY))
-                return there and (into in self.legacy.stanzas or now > refused)
+            def decided(out: str = out, into: str = into, before: int = before) -> bool:
+                if f"error {out}" in self.legacy.stanzas:
+                    return True
+                back = into in self.legacy.stanzas or bool(self._refused(before))
+                return out in self.peer.stanzas and back
 
             await until(decided, DELIVERY_SECONDS, "an answer, and a message back")
             if out in self.peer.stanzas and into in self.legacy.stanzas:
                 return
+            if out in self.peer.stanzas and (why := set(self._refused(before)) - {EXPIRED}):
+                raise Failed(f"the peer's new stream was refused: {why}")
             if time.monotonic() > deadline:
                 raise Failed("messages still bounce")
             await asyncio.sleep(1)
+
+    def _refused(self, before: int) -> list[str]:
+        """Why streams of the peer were refused, but for the first ones."""
+        events = self.peer.seen("refused", self.domain, LEGACY)[before:]
+        return [str(event["why"]) for event in events]
 
     def why(self, log: GateLog) -> str:
         """What the log says when a pair is withdrawn."""

@@ -51,6 +51,7 @@ impl Scanner {
         dispatch!(Level::new(), simd => self.usual_with(simd, buf, context))
     }
 
+    /// The same with such vectors.
     #[inline(always)]
     fn usual_with<S: Simd>(&mut self, simd: S, buf: &[u8], context: Context<'_>) -> Step {
         let mut pos = self.pos;
@@ -196,7 +197,8 @@ impl Scanner {
 }
 
 impl Open {
-    /// Where the end tag ends at whose `/` is `pos`. `None` as above, and if it has another name.
+    /// Where the end tag ends at whose `/` is `pos`. `None` if it is not whole, not as usual, or has
+    /// another name.
     #[inline(always)]
     fn end_tag(&self, buf: &[u8], pos: usize) -> Option<usize> {
         let rest = buf.get(pos.wrapping_add(1)..)?;
@@ -295,7 +297,8 @@ const TO: (u64, usize) = (key(b"to"), 2);
 const TYPE: (u64, usize) = (key(b"type"), 4);
 const XMLNS: (u64, usize) = (key(b"xmlns"), 5);
 
-/// Where the text from `pos` on ends; references to XML's own entities are part of it.
+/// Where the text from `pos` on ends; references to XML's own entities are part of it. All others, and
+/// what is not whole, `reference` judges.
 #[inline(always)]
 fn text_end<S: Simd>(window: &mut Window<'_, S>, buf: &[u8], mut pos: usize) -> usize {
     loop {

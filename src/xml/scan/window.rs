@@ -117,7 +117,7 @@ impl<'a, S: Simd> Window<'a, S> {
         let mut pos = pos;
         let at = self.reach(pos);
         let mut specials = self.near.special >> at;
-        let near = pos.wrapping_add(LONG);
+        let long = pos.wrapping_add(LONG);
         loop {
             while specials != 0 {
                 let end = pos.wrapping_add(specials.trailing_zeros() as usize);
@@ -128,7 +128,7 @@ impl<'a, S: Simd> Window<'a, S> {
                     Some(_) => specials &= specials.wrapping_sub(1),
                 }
             }
-            if pos < near {
+            if pos < long {
                 self.slide();
             } else {
                 let far = far::<IN_TEXT>(self.buf, self.base.wrapping_add(WIDTH), 0);
