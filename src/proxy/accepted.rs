@@ -132,7 +132,7 @@ struct Leg {
     returning: Option<Box<Returning>>,
     /// What there is of stream management.
     managing: Option<Managing>,
-    /// Until when the peer may ask for it before anything goes back to it.
+    /// Until when the peer, which says nothing yet, may ask for it before anything goes back to it.
     quiet: Option<Instant>,
     accepted: Instant,
     /// When something meaningful last came.

@@ -13,8 +13,9 @@ use crate::world::{
 const BIDI: &str = "<bidi xmlns='urn:xmpp:bidi'/>";
 const FEATURE: &str = "<bidi xmlns='urn:xmpp:features:bidi'/>";
 
-/// A stream of a peer that carries stanzas both ways, by SASL EXTERNAL.
-async fn from_peer(world: &World, from: &str) -> Conn {
+/// A stream of a peer that carries stanzas both ways, by SASL EXTERNAL, and has carried the message that
+/// the peer opened it for.
+async fn from_peer(world: &mut World, from: &str) -> Conn {
     let mut conn = world.secured(Some(&world.authority.issue(&[from]))).await;
     conn.say(header(from, "old.test")).await;
     let offered = conn.until(FEATURES_END).await;
@@ -25,7 +26,14 @@ async fn from_peer(world: &World, from: &str) -> Conn {
     conn.say(header(from, "old.test")).await;
     let offered = conn.until(FEATURES_END).await;
     assert!(!offered.contains(FEATURE), "too late for it: {offered}");
+    speak(world, &mut conn, from).await;
     conn
+}
+
+/// A message of the peer arrives: nothing goes back on its stream before.
+async fn speak(world: &mut World, conn: &mut Conn, from: &str) {
+    conn.say(message_from(from)).await;
+    assert_eq!(world.legacy.arrival().await, message_from(from));
 }
 
 /// A stream of ours to a peer that carries stanzas both ways, and one message already.
@@ -57,7 +65,7 @@ fn numbered(from: &str, to: &str, count: u32, size: usize) -> String {
 async fn what_the_legacy_server_answers_goes_back_on_the_peers_stream() {
     // nothing in DNS says where the peer is
     let mut world = World::start().await;
-    let mut conn = from_peer(&world, "evil.test").await;
+    let mut conn = from_peer(&mut world, "evil.test").await;
     for _ in 0..2 {
         conn.say(message_from("evil.test")).await;
         assert_eq!(world.legacy.arrival().await, message_from("evil.test"));
@@ -83,6 +91,7 @@ async fn dialback_opens_the_way_back_too() {
     let id = attribute(&question, "id");
     asked.say(format!("<db:verify from='evil.test' to='old.test' id='{id}' type='valid'/>")).await;
     conn.until("type='valid'/>").await;
+    speak(&mut world, &mut conn, "evil.test").await;
     let _stream = world.sends("evil.test").await;
     assert_eq!(conn.until("</message>").await, message_to("evil.test"));
     world.is_alive().await;
@@ -93,7 +102,7 @@ async fn a_peer_that_could_not_be_reached_is_as_soon_as_it_comes() {
     let mut world = World::with(BOUNCE).await;
     let _stream = world.sends("evil.test").await;
     world.bounced("evil.test", "remote-server-not-found").await;
-    let mut conn = from_peer(&world, "evil.test").await;
+    let mut conn = from_peer(&mut world, "evil.test").await;
     let _stream = world.sends("evil.test").await;
     assert_eq!(conn.until("</message>").await, message_to("evil.test"));
     world.is_alive().await;
@@ -109,6 +118,7 @@ async fn a_stream_that_begins_anew_by_external_carries_nothing_meanwhile() {
     conn.say(BIDI).await;
     conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
     conn.until("type='valid'/>").await;
+    speak(&mut world, &mut conn, "evil.test").await;
     let mut stream = world.sends("evil.test").await;
     assert_eq!(conn.until("</message>").await, message_to("evil.test"));
     conn.say(EXTERNAL).await;
@@ -119,6 +129,7 @@ async fn a_stream_that_begins_anew_by_external_carries_nothing_meanwhile() {
     conn.say(header("evil.test", "old.test")).await;
     let text = conn.until(FEATURES_END).await;
     assert!(!text.contains("<message"), "{text}");
+    speak(&mut world, &mut conn, "evil.test").await;
     stream.say(&message_to("evil.test")).await;
     assert_eq!(conn.until("</message>").await, message_to("evil.test"));
     world.is_alive().await;
@@ -128,7 +139,7 @@ async fn a_stream_that_begins_anew_by_external_carries_nothing_meanwhile() {
 async fn a_pair_that_was_not_granted_is_not_sent_on_the_peers_stream() {
     // BI-2
     let mut world = World::with(BOUNCE).await;
-    let mut conn = from_peer(&world, "evil.test").await;
+    let mut conn = from_peer(&mut world, "evil.test").await;
     let mut stream = world.legacy.open_as("rooms.old.test", "evil.test").await;
     stream.say("<message from='r@rooms.old.test' to='m@evil.test' id='1'/>").await;
     let bounce = world.legacy.arrival().await;
@@ -161,7 +172,7 @@ async fn a_peer_that_closes_its_stream_gets_the_next_stanza_on_one_of_ours() {
     let mut world = World::with(BOUNCE).await;
     let host = world.host("evil.test").await;
     for polite in [true, false] {
-        let mut conn = from_peer(&world, "evil.test").await;
+        let mut conn = from_peer(&mut world, "evil.test").await;
         let _stream = world.sends("evil.test").await;
         assert_eq!(conn.until("</message>").await, message_to("evil.test"));
         if polite {
@@ -186,7 +197,7 @@ async fn what_a_peers_broken_stream_did_not_take_goes_over_one_of_ours_in_order(
     let plan = Plan { config: "limits: { queue: 32MiB, stanza: 64KiB }", ..BOUNCE };
     let mut world = World::with(plan).await;
     let host = world.host("evil.test").await;
-    let mut conn = from_peer(&world, "evil.test").await;
+    let mut conn = from_peer(&mut world, "evil.test").await;
     let mut stream = world.legacy.open("evil.test").await;
     stream.say(&numbered("bob@old.test", "m@evil.test", 12_000, 1000)).await;
     conn.until("</message>").await;
@@ -213,7 +224,7 @@ async fn what_a_peers_broken_stream_did_not_take_goes_over_one_of_ours_in_order(
 #[tokio::test]
 async fn policy_ends_the_way_back_and_not_the_way_in() {
     let mut world = World::with(BOUNCE).await;
-    let mut conn = from_peer(&world, "evil.test").await;
+    let mut conn = from_peer(&mut world, "evil.test").await;
     let mut stream = world.sends("evil.test").await;
     assert_eq!(conn.until("</message>").await, message_to("evil.test"));
     world.reload("rules: [{ match: evil.test, allow: inbound }]").unwrap();
@@ -230,7 +241,7 @@ async fn policy_ends_the_way_back_and_not_the_way_in() {
 async fn much_goes_both_ways_on_a_peers_stream() {
     let plan = Plan { config: "limits: { queue: 32MiB }", ..BOUNCE };
     let mut world = World::with(plan).await;
-    let conn = from_peer(&world, "evil.test").await;
+    let conn = from_peer(&mut world, "evil.test").await;
     both_ways(&mut world, conn).await;
 }
 

@@ -172,6 +172,32 @@ async fn what_goes_back_on_a_peers_stream_is_acknowledged_or_bounces() {
 }
 
 #[tokio::test]
+async fn nothing_goes_back_to_a_peer_that_was_not_heard_yet() {
+    let mut world = World::with(BOUNCE).await;
+    for by_dialback in [false, true] {
+        let mut conn = world.proven("evil.test").await;
+        conn.say(BIDI).await;
+        if by_dialback {
+            conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
+            conn.until("type='valid'/>").await;
+        } else {
+            conn.say(EXTERNAL).await;
+            conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+            conn.say(header("evil.test", "old.test")).await;
+            conn.until(FEATURES_END).await;
+        }
+        let _stream = world.sends("evil.test").await;
+        // as where packets vanish: what was written before it asks would be lost with the connection
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        conn.say(ENABLE).await;
+        assert_eq!(conn.until(R).await, ENABLED.to_owned() + &message_to("evil.test") + R);
+        drop(conn);
+        world.bounced("evil.test", "remote-server-timeout").await;
+    }
+    adds_up(&world).await;
+}
+
+#[tokio::test]
 async fn a_stream_by_dialback_is_managed_too() {
     let mut world = World::start().await;
     let mut conn = world.secured(Some(&world.authority.issue(&["evil.test"]))).await;

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Leg, managing::ASKS_WITHIN};
+use super::{Leg, managing::SPEAKS_WITHIN};
 use crate::{
     auth::{TlsFacts, ledger::AuthorizedPair},
     config::policy::Level,
@@ -26,7 +26,8 @@ impl Leg {
         let proof = grant.proof().prooftype().as_str();
         let metrics = self.gate.metrics();
         metrics.authorized(self.side, proof);
-        if !self.live.was_authorized() {
+        let is_first = !self.live.was_authorized();
+        if is_first {
             let seconds = self.accepted.elapsed().as_secs_f64();
             metrics.negotiated(self.side, Origin::Accepted, seconds);
         }
@@ -66,8 +67,9 @@ impl Leg {
             // there is opened before the first stanza comes.
             let lang = self.intake.lang();
             drop(self.gate.routes().get(&self.gate, self.intake.onward(), grant.pair(), lang));
-            if how == Authentication::External && self.machine.may_be_managed() {
-                self.quiet = Some(Instant::now() + ASKS_WITHIN);
+            let is_new = is_first || how == Authentication::External;
+            if is_new && self.machine.may_be_managed() {
+                self.quiet = Some(Instant::now() + SPEAKS_WITHIN);
             }
             self.offer_return(grant);
         }

@@ -19,9 +19,11 @@ use crate::{
     xmpp::Side,
 };
 
-/// How long a peer may take, behind the last features, to ask for stream management: what goes back
-/// to it before is not acknowledged, and would come in between where it resumes a stream.
-pub(super) const ASKS_WITHIN: Duration = Duration::from_millis(500);
+/// How long a peer that can ask for stream management may say nothing behind the last features before
+/// anything goes back to it. What does is not acknowledged, so it would be lost if the peer is silent
+/// because no packets come any more, and it would come in between where a stream is resumed. Who
+/// opened a stream has something to say, so that nobody waits as long on a connection that works.
+pub(super) const SPEAKS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Stream management on an accepted stream.
 pub(super) struct Managing {
