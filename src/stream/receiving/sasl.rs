@@ -7,7 +7,7 @@ use crate::{
     auth::ledger::Ledger,
     stream::Fault,
     xml::{Element, writer},
-    xmpp::{Domain, Side, StreamCondition},
+    xmpp::{Domain, DomainPair, Side, StreamCondition},
 };
 
 /// Failed SASL attempts before the stream ends (RFC 6120 §6.4.5: 2 to 5).
@@ -21,7 +21,7 @@ impl Receiving {
         out: &mut Vec<Action>,
     ) -> Outcome {
         if self.side == Side::Legacy || layer == Layer::Clear {
-            return self.sasl_failure("encryption-required", out);
+            return self.sasl_refused("encryption-required", "it comes before TLS", out);
         }
         if layer == Layer::Sasl {
             return Err(Fault::remote(StreamCondition::PolicyViolation, "second authentication"));
@@ -32,7 +32,7 @@ impl Receiving {
             return Err(Fault::remote(StreamCondition::PolicyViolation, reason));
         }
         if element.attr("mechanism") != Some("EXTERNAL") {
-            return self.sasl_failure("invalid-mechanism", out);
+            return self.sasl_refused("invalid-mechanism", "it is not EXTERNAL", out);
         }
         // RFC 6120 §13.9.1: white space is no base64 either.
         let authzid = match element.text() {
@@ -40,18 +40,23 @@ impl Receiving {
             encoded => {
                 match STANDARD.decode(encoded).ok().and_then(|b| String::from_utf8(b).ok()) {
                     Some(authzid) => Some(authzid),
-                    None => return self.sasl_failure("incorrect-encoding", out),
+                    None => {
+                        let why = "its identity is no UTF-8 in Base64";
+                        return self.sasl_refused("incorrect-encoding", why, out);
+                    }
                 }
             }
         };
         let Some(proof) = self.certificate.clone() else {
-            return self.sasl_failure("not-authorized", out);
+            let why = "no certificate proves the domain, or its proof has just expired";
+            return self.sasl_refused("not-authorized", why, out);
         };
         // Protocol EX-3: an authorization identity may only repeat the header's from.
         if let Some(authzid) = authzid
             && Domain::parse(&authzid).ok().as_ref() != Some(proof.domain())
         {
-            return self.sasl_failure("invalid-authzid", out);
+            let why = "its identity is not the domain of the stream header";
+            return self.sasl_refused("invalid-authzid", why, out);
         }
         self.allow(proof.domain())?;
         out.push(say(writer::sasl_success));
@@ -66,6 +71,20 @@ impl Receiving {
         self.ledger = Ledger::default();
         self.stage = Stage::Header(Layer::Sasl);
         Ok(())
+    }
+
+    /// A failure that the operator is to know of.
+    fn sasl_refused(
+        &mut self,
+        condition: &'static str,
+        why: &'static str,
+        out: &mut Vec<Action>,
+    ) -> Outcome {
+        if let (Some(from), Some(to)) = (&self.names.from, &self.names.to) {
+            let detail = format!("SASL {condition}: {why}");
+            out.push(Action::Refused(DomainPair::new(from.clone(), to.clone()), detail));
+        }
+        self.sasl_failure(condition, out)
     }
 
     pub(super) fn sasl_failure(

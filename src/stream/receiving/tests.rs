@@ -347,7 +347,7 @@ in the clear
     db:verify=valid
         → -
     auth
-        → sasl:failure(encryption-required)
+        → refused(capulet.example→montague.example) sasl:failure(encryption-required)
     abort
         → sasl:failure(aborted)
     db:result
@@ -424,7 +424,7 @@ behind TLS, not proven
     enabled, sm:failed, resumed, r, a, other, foo, db:result=valid, db:verify=valid
         → -
     auth
-        → sasl:failure(not-authorized)
+        → refused(capulet.example→montague.example) sasl:failure(not-authorized)
     abort
         → sasl:failure(aborted)
     db:result
@@ -448,7 +448,7 @@ dialback pending
     bidi, enabled, sm:failed, resumed, r, a, other, foo, db:result=valid, db:verify=valid
         → -
     auth
-        → sasl:failure(not-authorized)
+        → refused(capulet.example→montague.example) sasl:failure(not-authorized)
     abort
         → sasl:failure(aborted)
     db:verify
@@ -476,7 +476,7 @@ authorized by dialback
     enabled, sm:failed, resumed, r, a, other, foo, db:result=valid, db:verify=valid
         → -
     auth
-        → sasl:failure(not-authorized)
+        → refused(capulet.example→montague.example) sasl:failure(not-authorized)
     abort
         → sasl:failure(aborted)
     db:result
@@ -549,7 +549,7 @@ open
     db:verify=valid
         → -
     auth
-        → sasl:failure(encryption-required)
+        → refused(montague.example→capulet.example) sasl:failure(encryption-required)
     abort
         → sasl:failure(aborted)
     db:result
@@ -572,7 +572,7 @@ dialback pending
     db:verify=valid
         → -
     auth
-        → sasl:failure(encryption-required)
+        → refused(montague.example→capulet.example) sasl:failure(encryption-required)
     abort
         → sasl:failure(aborted)
     db:verify
@@ -599,7 +599,7 @@ authorized
     db:verify=valid
         → -
     auth
-        → sasl:failure(encryption-required)
+        → refused(montague.example→capulet.example) sasl:failure(encryption-required)
     abort
         → sasl:failure(aborted)
     db:result
@@ -719,12 +719,12 @@ const AUTH_TABLE: &str = "
     no authzid, equals sign, from, from, other spelling
         → success restart
     another domain of the certificate, a domain of ours, a user, NUL
-        → sasl:failure(invalid-authzid)
+        → refused(capulet.example→montague.example) sasl:failure(invalid-authzid)
     another mechanism, lower case, no mechanism
-        → sasl:failure(invalid-mechanism)
+        → refused(capulet.example→montague.example) sasl:failure(invalid-mechanism)
     not padded, padding inside, white space, only white space, no base64, no UTF-8,
     bits left over
-        → sasl:failure(incorrect-encoding)
+        → refused(capulet.example→montague.example) sasl:failure(incorrect-encoding)
 ";
 const KEY_TABLE: &str = "
 a peer asks
