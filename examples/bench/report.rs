@@ -15,7 +15,7 @@ pub(crate) struct Measured {
     pub(crate) bytes: u64,
     /// Resident memory at the end, in bytes.
     pub(crate) rss: u64,
-    /// 50th and 99th percentile of the time that one took.
+    /// 50th and 99th percentile of the time that one took; of several starts the means.
     pub(crate) latency: Option<(Duration, Duration)>,
 }
 
@@ -41,6 +41,24 @@ pub(crate) struct Figure {
 type Judged = fn(&Measured) -> f64;
 
 impl Measured {
+    /// Several starts as one run.
+    pub(crate) fn together(starts: &[Self]) -> Self {
+        let number = u32::try_from(starts.len().max(1)).unwrap_or(u32::MAX);
+        let latencies: Option<Vec<_>> = starts.iter().map(|start| start.latency).collect();
+        let mean = |times: Vec<Duration>| times.iter().sum::<Duration>() / number;
+        Self {
+            cpu: starts.iter().map(|start| start.cpu).sum(),
+            wall: starts.iter().map(|start| start.wall).sum(),
+            stanzas: starts.iter().map(|start| start.stanzas).sum(),
+            bytes: starts.iter().map(|start| start.bytes).sum(),
+            rss: starts.iter().map(|start| start.rss).max().unwrap_or_default(),
+            latency: latencies.map(|latencies| {
+                let (p50, p99) = latencies.into_iter().unzip();
+                (mean(p50), mean(p99))
+            }),
+        }
+    }
+
     /// CPU seconds for a million; microseconds for one.
     pub(crate) fn cpu_per_million(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / count(self.stanzas.max(1))

@@ -49,6 +49,9 @@ pub(crate) struct Plan<'a> {
     pub(crate) public: &'a Path,
 }
 
+/// Starts of each subject in a run.
+const STARTS: u64 = 4;
+
 /// A subject, and what its runs gave.
 type Runs<'a> = (&'a Subject, Vec<Measured>);
 
@@ -171,20 +174,16 @@ impl Scenario {
     }
 
     async fn bulk(&self, load: Load, plan: &Plan<'_>) -> anyhow::Result<Vec<Row>> {
-        let count = (load.count / plan.less).max(load.streams as u64);
+        // A thousand streams take their time to have the memory that they need.
+        let (starts, warm_up) = if load.streams < 1000 { (STARTS, 4) } else { (1, 1) };
+        let count = (load.count / starts / plan.less).max(load.streams as u64);
         let subjects = plan.with(&[Subject::TlsRelay, Subject::TcpRelay]);
-        let mut flows = Vec::new();
-        for subject in &subjects {
+        let measure = async |subject: &Subject| {
             let flow = Flow::open(subject, load, plan.directory, &Extra::default()).await?;
-            // The warm-up.
-            flow.run(count / 4).await?;
-            flows.push((subject, flow, Vec::new()));
-        }
-        for _ in 0..plan.runs {
-            for (_, flow, runs) in &mut flows {
-                runs.push(flow.run(count).await?);
-            }
-        }
+            flow.run(count / warm_up).await?;
+            flow.run(count).await
+        };
+        let runs = plan.in_turns(&subjects, starts, measure).await?;
         let target = match (load.form, load.packing) {
             (Form::TEXT, Packing::Many) => Some(3.0),
             (Form::TEXT, Packing::Single) => Some(1.7),
@@ -192,27 +191,20 @@ impl Scenario {
             (Form::PICTURE, _) => Some(1.2),
             _ => None,
         };
-        let runs = flows.into_iter().map(|(subject, _, runs)| (subject, runs)).collect();
         Ok(self.rows(runs, &Subject::TlsRelay, |row, base| {
             row.compare("CPU", Measured::cpu_per_million, base, target);
         }))
     }
 
     async fn ping_pong(&self, form: Form, plan: &Plan<'_>) -> anyhow::Result<Vec<Row>> {
-        let count = 20_000 / plan.less;
+        let count = 20_000 / STARTS / plan.less;
         let subjects = plan.with(&[Subject::TlsRelay, Subject::TcpRelay]);
-        let mut games = Vec::new();
-        for subject in &subjects {
+        let measure = async |subject: &Subject| {
             let mut game = PingPong::open(subject, form, plan.directory).await?;
             game.run(count / 4).await?;
-            games.push((subject, game, Vec::new()));
-        }
-        for _ in 0..plan.runs {
-            for (_, game, runs) in &mut games {
-                runs.push(game.run(count).await?);
-            }
-        }
-        let runs = games.into_iter().map(|(subject, _, runs)| (subject, runs)).collect();
+            game.run(count).await
+        };
+        let runs = plan.in_turns(&subjects, STARTS, measure).await?;
         Ok(self.rows(runs, &Subject::TlsRelay, |row, base| {
             row.compare("p50", Measured::p50, base, Some(1.2));
             row.compare("p99", Measured::p99, base, Some(1.2));
@@ -226,25 +218,19 @@ impl Scenario {
         issuers: Issuers,
         plan: &Plan<'_>,
     ) -> anyhow::Result<Vec<Row>> {
-        let count = 400 / plan.less;
+        let count = 1_600 / STARTS / plan.less;
         let directory = match issuers {
             Issuers::Own => plan.directory,
             Issuers::Public => plan.public,
         };
         let subjects = plan.with(&[Subject::TlsRelay, Subject::TlsAccept]);
-        let mut all = Vec::new();
-        for subject in &subjects {
+        let measure = async |subject: &Subject| {
             let mut set_up = SetUp::open(subject, direction, proof, directory).await?;
             set_up.run(count / 4).await?;
-            all.push((subject, set_up, Vec::new()));
-        }
-        for _ in 0..plan.runs {
-            for (_, set_up, runs) in &mut all {
-                runs.push(set_up.run(count).await?);
-            }
-        }
+            set_up.run(count).await
+        };
+        let runs = plan.in_turns(&subjects, STARTS, measure).await?;
         let target = (proof == Proof::External).then_some(1.5);
-        let runs: Vec<_> = all.into_iter().map(|(subject, _, runs)| (subject, runs)).collect();
         let relay = runs.iter().find(|(subject, _)| **subject == Subject::TlsRelay);
         let relay = relay.map(|(_, runs)| runs.clone()).unwrap_or_default();
         Ok(self.rows(runs, &Subject::TlsAccept, |row, bare| {
@@ -277,6 +263,33 @@ impl Plan<'_> {
     /// The fedgates and these.
     fn with(&self, baselines: &[Subject]) -> Vec<Subject> {
         self.fedgates.iter().chain(baselines).cloned().collect()
+    }
+
+    /// As many rounds as there are runs. In each, every subject is started anew so many times and
+    /// warmed up, since figures change with where a process happens to run. They take turns, forwards
+    /// and backwards.
+    async fn in_turns<'a>(
+        &self,
+        subjects: &'a [Subject],
+        starts: u64,
+        measure: impl AsyncFn(&Subject) -> anyhow::Result<Measured>,
+    ) -> anyhow::Result<Vec<Runs<'a>>> {
+        let mut all: Vec<Runs<'a>> = subjects.iter().map(|subject| (subject, Vec::new())).collect();
+        let mut is_forwards = false;
+        for _ in 0..self.runs {
+            let mut measured = vec![Vec::new(); all.len()];
+            for _ in 0..starts {
+                is_forwards = !is_forwards;
+                for turn in 0..all.len() {
+                    let place = if is_forwards { turn } else { all.len() - 1 - turn };
+                    measured[place].push(measure(all[place].0).await?);
+                }
+            }
+            for ((_, runs), starts) in all.iter_mut().zip(measured) {
+                runs.push(Measured::together(&starts));
+            }
+        }
+        Ok(all)
     }
 
     /// So many, or less.
