@@ -67,8 +67,7 @@ async fn what_the_legacy_server_answers_goes_back_on_the_peers_stream() {
     let mut world = World::start().await;
     let mut conn = from_peer(&mut world, "evil.test").await;
     for _ in 0..2 {
-        conn.say(message_from("evil.test")).await;
-        assert_eq!(world.legacy.arrival().await, message_from("evil.test"));
+        speak(&mut world, &mut conn, "evil.test").await;
         let _stream = world.sends("evil.test").await;
         assert_eq!(conn.until("</message>").await, message_to("evil.test"));
     }
