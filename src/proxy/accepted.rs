@@ -359,7 +359,8 @@ impl Leg {
 
     /// fedgate ends: says the last words, and reads on for a moment.
     async fn drain(&mut self) {
-        if let Some(returning) = &mut self.returning {
+        // Who was not heard yet gets nothing: what waits for that finds another way, or goes back.
+        if let (Some(returning), None) = (&mut self.returning, self.quiet) {
             let large = returning.lanes.fill_up(&mut self.wire);
             self.gate.too_large(self.side, &large);
         }

@@ -33,6 +33,17 @@ async fn to_peer(host: &Host) -> Conn {
     conn
 }
 
+/// A peer's stream for both directions, by EXTERNAL; nothing was said on it yet.
+async fn both_ways(world: &World) -> Conn {
+    let mut conn = world.proven("evil.test").await;
+    conn.say(BIDI).await;
+    conn.say(EXTERNAL).await;
+    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn
+}
+
 /// What was taken is written, bounced, dropped or refused, and nothing is left inside.
 async fn adds_up(world: &World) {
     let mut last = None;
@@ -147,12 +158,7 @@ async fn nobody_acknowledges_what_was_not_sent() {
 async fn what_goes_back_on_a_peers_stream_is_acknowledged_or_bounces() {
     let mut world = World::with(BOUNCE).await;
     for acknowledged in [true, false] {
-        let mut conn = world.proven("evil.test").await;
-        conn.say(BIDI).await;
-        conn.say(EXTERNAL).await;
-        conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
-        conn.say(header("evil.test", "old.test")).await;
-        conn.until(FEATURES_END).await;
+        let mut conn = both_ways(&world).await;
         conn.say(ENABLE).await;
         conn.until(ENABLED).await;
         let _stream = world.sends("evil.test").await;
@@ -175,17 +181,15 @@ async fn what_goes_back_on_a_peers_stream_is_acknowledged_or_bounces() {
 async fn nothing_goes_back_to_a_peer_that_was_not_heard_yet() {
     let mut world = World::with(BOUNCE).await;
     for by_dialback in [false, true] {
-        let mut conn = world.proven("evil.test").await;
-        conn.say(BIDI).await;
-        if by_dialback {
+        let mut conn = if by_dialback {
+            let mut conn = world.proven("evil.test").await;
+            conn.say(BIDI).await;
             conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
             conn.until("type='valid'/>").await;
+            conn
         } else {
-            conn.say(EXTERNAL).await;
-            conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
-            conn.say(header("evil.test", "old.test")).await;
-            conn.until(FEATURES_END).await;
-        }
+            both_ways(&world).await
+        };
         let _stream = world.sends("evil.test").await;
         // as where packets vanish: what was written before it asks would be lost with the connection
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -195,6 +199,22 @@ async fn nothing_goes_back_to_a_peer_that_was_not_heard_yet() {
         world.bounced("evil.test", "remote-server-timeout").await;
     }
     adds_up(&world).await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_peer_to_speak_comes_back_at_the_end() {
+    let world = World::with(BOUNCE).await;
+    let mut conn = both_ways(&world).await;
+    let _stream = world.sends("evil.test").await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let World { app, mut legacy, .. } = world;
+    let end = tokio::spawn(app.shutdown());
+    // nothing else leads to the peer
+    let bounce = legacy.arrival().await;
+    assert!(bounce.contains("<remote-server-not-found "), "{bounce}");
+    let text = conn.rest().await;
+    assert!(!text.contains("<message"), "{text}");
+    end.await.unwrap();
 }
 
 #[tokio::test]
