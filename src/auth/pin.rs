@@ -33,7 +33,7 @@ pub fn verify(
     let leaf = chain.first().ok_or(PinError::NoCertificate)?;
     let fingerprint = pkix::Fingerprint::of(leaf);
     let key: Option<[u8; 32]> =
-        pkix::parse_outline(leaf).ok().map(|leaf| Sha256::digest(leaf.public_key().raw).into());
+        pkix::Outline::of(leaf).map(|leaf| Sha256::digest(leaf.public_key).into());
     let matches = |pin: &Pin| match pin {
         Pin::Certificate(digest) => digest == fingerprint.as_bytes(),
         Pin::Key(digest) => Some(*digest) == key,

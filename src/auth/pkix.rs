@@ -23,7 +23,7 @@ use webpki::{
     EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage,
     RequiredEkuNotFoundContext, VerifiedPath,
 };
-use x509_parser::{certificate::X509CertificateParser, nom::Parser, prelude::X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub(super) use self::summary::bounded;
 pub(crate) use self::summary::{foreign_purposes, utc};
@@ -330,22 +330,7 @@ pub(super) fn same_key(a: &TrustAnchor<'_>, b: &TrustAnchor<'_>) -> bool {
 
 /// Reads one certificate with nothing behind it.
 pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PkixError> {
-    read(der, X509CertificateParser::new())
-}
-
-/// The same without a look into its extensions, of which there are many: for who wants its key or its
-/// names.
-pub(crate) fn parse_outline<'a>(
-    der: &'a CertificateDer<'_>,
-) -> Result<X509Certificate<'a>, PkixError> {
-    read(der, X509CertificateParser::new().with_deep_parse_extensions(false))
-}
-
-fn read<'a>(
-    der: &'a CertificateDer<'_>,
-    mut parser: X509CertificateParser,
-) -> Result<X509Certificate<'a>, PkixError> {
-    match parser.parse(der.as_ref()) {
+    match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         _ => Err(PkixError::Malformed),
     }

@@ -1,5 +1,5 @@
-//! The parts of a certificate that say whose it is, found without a look at the others: for
-//! certificates that came through a handshake, where all of them were read.
+//! The parts of a certificate that say whose it is, found without a look at the others: for who
+//! wants to know its key or its names, and believes nothing else that it says.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Any, Class, FromDer, Tag};

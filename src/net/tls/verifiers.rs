@@ -65,8 +65,8 @@ impl RecordingVerifier {
 fn public_key<'a>(
     certificate: &'a CertificateDer<'_>,
 ) -> Result<SubjectPublicKeyInfoDer<'a>, Error> {
-    let certificate = pkix::parse_outline(certificate).map_err(|_| unreadable())?;
-    Ok(certificate.tbs_certificate.subject_pki.raw.into())
+    let outline = pkix::Outline::of(certificate).ok_or_else(unreadable)?;
+    Ok(outline.public_key.into())
 }
 
 fn unreadable() -> Error {
