@@ -170,10 +170,16 @@ async fn no_certificate_is_no_obstacle_and_neither_is_a_bad_one() {
         extension.set_criticality(true);
         p.custom_extensions.push(extension);
     });
+    // the month of a date is no number
+    let dateless = self_signed(&[San::Dns("a.example")], |_| {});
+    let mut der = dateless.certificate.to_vec();
+    let date = der.windows(2).position(|tag| tag == [0x17, 13]).unwrap();
+    der[date + 4] = b'x';
     let roots = Ca::new("Root").roots();
     for version in BOTH {
         for (key, reason) in [
             (None, "no-certificate"),
+            (Some(Arc::new(certified_as(der.clone().into(), &dateless))), "malformed"),
             (Some(certified(&self_signed(&[San::Dns("a.example")], |_| {}))), "self-signed"),
             (Some(certified(&critical)), "invalid"),
         ] {
