@@ -6,11 +6,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::world::{
-    BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Host, Plan, World, attribute, features, header,
-    message_to,
+    BIDI, BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Host, Plan, World, attribute, features,
+    header, message_to,
 };
 
-const BIDI: &str = "<bidi xmlns='urn:xmpp:bidi'/>";
 const FEATURE: &str = "<bidi xmlns='urn:xmpp:features:bidi'/>";
 
 /// A stream of a peer that carries stanzas both ways, by SASL EXTERNAL, and has carried the message that

@@ -1,11 +1,8 @@
 //! A peer that owns one authorized pair tries every way to send for another (invariants I1 to I3;
 //! attack rows ): nothing arrives, the stream ends, and others are unharmed.
 
-use crate::world::{
-    BOUNCE, Conn, EXTERNAL, FEATURES_END, Host, World, features, header, message_to,
-};
+use crate::world::{BIDI, BOUNCE, Conn, FEATURES_END, Host, World, features, header, message_to};
 
-const BIDI: &str = "<bidi xmlns='urn:xmpp:bidi'/>";
 const OWN: &str = "<message from='m@evil.test' to='bob@old.test'><body>own</body></message>";
 const SPOOFED: &str = "<message from='ann@good.test' to='bob@old.test'><body>no</body></message>";
 const ROOMS: &str = "<message from='m@evil.test' to='r@rooms.old.test'><body>no</body></message>";
@@ -79,16 +76,10 @@ async fn on_a_stream_of_its_own() {
     let mut other = world.authenticated("other.test").await;
     for bidi in [false, true] {
         for (way, before, stanza) in WAYS {
-            let mut conn = world.secured(Some(&world.authority.issue(&["evil.test"]))).await;
-            conn.say(header("evil.test", "old.test")).await;
-            conn.until(FEATURES_END).await;
-            if bidi {
-                conn.say(BIDI).await;
-            }
-            conn.say(EXTERNAL).await;
-            conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
-            conn.say(header("evil.test", "old.test")).await;
-            conn.until(FEATURES_END).await;
+            let mut conn = match bidi {
+                true => world.authenticated_both_ways("evil.test").await,
+                false => world.authenticated("evil.test").await,
+            };
             conn.say(OWN).await;
             assert_eq!(world.legacy.arrival().await, OWN, "{way}");
             conn.say(before).await;

@@ -1,9 +1,7 @@
 //! Stanzas that rules refuse for what they carry, on all streams on which stanzas come: what is
 //! refused is not forwarded, its sender gets one error, and all else goes on in order.
 
-use crate::world::{
-    BOUNCE, Conn, EXTERNAL, FEATURES_END, Plan, World, attribute, features, header, message_to,
-};
+use crate::world::{BOUNCE, Conn, Plan, World, attribute, features, message_to};
 
 const DENY: &str = "rules: [{ match: '*', features: { muc: deny, file_transfer: deny, \
     subscriptions: deny, pubsub: deny, payloads: { 'urn:secret:*': deny } } }]";
@@ -136,17 +134,10 @@ async fn both_ways(world: &mut World, conn: &mut Conn) {
     assert_eq!(world.legacy.arrival().await, chat);
 }
 
-const BIDI: &str = "<bidi xmlns='urn:xmpp:bidi'/>";
-
 #[tokio::test]
 async fn on_a_bidirectional_stream_of_a_peer_errors_go_back_on_it() {
     let mut world = World::with(Plan { config: DENY, ..Plan::DEFAULT }).await;
-    let mut conn = world.proven("evil.test").await;
-    conn.say(BIDI).await;
-    conn.say(EXTERNAL).await;
-    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
-    conn.say(header("evil.test", "old.test")).await;
-    conn.until(FEATURES_END).await;
+    let mut conn = world.authenticated_both_ways("evil.test").await;
     both_ways(&mut world, &mut conn).await;
     world.is_alive().await;
 }

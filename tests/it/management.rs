@@ -2,13 +2,13 @@
 //! and both directions, and that what was taken is accounted for.
 
 use crate::world::{
-    BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Host, Manner, Plan, World, header, message_to,
+    BIDI, BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Host, Manner, Plan, World, header,
+    message_to,
 };
 
 const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3'/>";
 const ENABLED: &str = "<enabled xmlns='urn:xmpp:sm:3'/>";
 const FEATURE: &str = "<sm xmlns='urn:xmpp:sm:3'/>";
-const BIDI: &str = "<bidi xmlns='urn:xmpp:bidi'/>";
 const R: &str = "<r xmlns='urn:xmpp:sm:3'/>";
 const UNEXPECTED: &str = "<failed xmlns='urn:xmpp:sm:3'><unexpected-request \
     xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>";
@@ -30,17 +30,6 @@ async fn to_peer(host: &Host) -> Conn {
     conn.say(format!("<stream:features>{FEATURE}</stream:features>")).await;
     conn.until("<enable xmlns='urn:xmpp:sm:3' resume='true'/>").await;
     conn.say(ENABLED).await;
-    conn
-}
-
-/// A peer's stream for both directions, by EXTERNAL; nothing was said on it yet.
-async fn both_ways(world: &World) -> Conn {
-    let mut conn = world.proven("evil.test").await;
-    conn.say(BIDI).await;
-    conn.say(EXTERNAL).await;
-    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
-    conn.say(header("evil.test", "old.test")).await;
-    conn.until(FEATURES_END).await;
     conn
 }
 
@@ -158,7 +147,7 @@ async fn nobody_acknowledges_what_was_not_sent() {
 async fn what_goes_back_on_a_peers_stream_is_acknowledged_or_bounces() {
     let mut world = World::with(BOUNCE).await;
     for acknowledged in [true, false] {
-        let mut conn = both_ways(&world).await;
+        let mut conn = world.authenticated_both_ways("evil.test").await;
         conn.say(ENABLE).await;
         conn.until(ENABLED).await;
         let _stream = world.sends("evil.test").await;
@@ -188,7 +177,7 @@ async fn nothing_goes_back_to_a_peer_that_was_not_heard_yet() {
             conn.until("type='valid'/>").await;
             conn
         } else {
-            both_ways(&world).await
+            world.authenticated_both_ways("evil.test").await
         };
         let _stream = world.sends("evil.test").await;
         // as where packets vanish: what was written before it asks would be lost with the connection
@@ -204,7 +193,7 @@ async fn nothing_goes_back_to_a_peer_that_was_not_heard_yet() {
 #[tokio::test]
 async fn what_waits_for_a_peer_to_speak_comes_back_at_the_end() {
     let world = World::with(BOUNCE).await;
-    let mut conn = both_ways(&world).await;
+    let mut conn = world.authenticated_both_ways("evil.test").await;
     let _stream = world.sends("evil.test").await;
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     let World { app, mut legacy, .. } = world;

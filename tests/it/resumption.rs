@@ -1,12 +1,9 @@
 //! Streams that go on over another connection (XEP-0198 §5; SM-6, SM-7; attack row A-23).
 
-use crate::world::{
-    BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Host, Plan, World, attribute, header, message_to,
-};
+use crate::world::{BOUNCE, Conn, FOOTER, Host, Plan, World, attribute, header, message_to};
 
 const RESUMABLE: &str = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
 const FEATURE: &str = "<sm xmlns='urn:xmpp:sm:3'/>";
-const BIDI: &str = "<bidi xmlns='urn:xmpp:bidi'/>";
 const R: &str = "<r xmlns='urn:xmpp:sm:3'/>";
 const NOT_FOUND: &str = "<failed xmlns='urn:xmpp:sm:3'><item-not-found \
     xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>";
@@ -33,14 +30,10 @@ fn to_peer(number: u32) -> String {
 
 /// A peer's stream that can be resumed, and its SM-ID.
 async fn resumable(world: &World, from: &str, bidi: bool) -> (Conn, String) {
-    let mut conn = world.proven(from).await;
-    if bidi {
-        conn.say(BIDI).await;
-    }
-    conn.say(EXTERNAL).await;
-    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
-    conn.say(header(from, "old.test")).await;
-    conn.until(FEATURES_END).await;
+    let mut conn = match bidi {
+        true => world.authenticated_both_ways(from).await,
+        false => world.authenticated(from).await,
+    };
     conn.say(RESUMABLE).await;
     let enabled = conn.until("/>").await;
     assert!(enabled.contains(" resume='true' max='120'/>"), "{enabled}");
@@ -202,12 +195,7 @@ async fn what_goes_back_on_a_peers_stream_is_sent_again_where_it_resumes() {
     drop(conn);
     // also what came meanwhile
     stream.say(&to_peer(3)).await;
-    let mut conn = world.proven("evil.test").await;
-    conn.say(BIDI).await;
-    conn.say(EXTERNAL).await;
-    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
-    conn.say(header("evil.test", "old.test")).await;
-    conn.until(FEATURES_END).await;
+    let mut conn = world.authenticated_both_ways("evil.test").await;
     // it has got one of them
     conn.say(resume(&id, 1)).await;
     assert_eq!(conn.until("/>").await, resumed(&id, 0));

@@ -449,12 +449,15 @@ fn no_damaged_certificate_proves_anything_or_panics() {
             let bad = CertificateDer::from(bad);
             let _ = CertificateInfo::of(&bad);
             // the key that signs the handshake is the one that CAs vouch for
-            let outline = Outline::of(&bad).map(|outline| outline.public_key);
+            let outline = Outline::of(&bad);
             if let Ok(whole) = EndEntityCert::try_from(&bad) {
-                assert_eq!(outline, Some(&*whole.subject_public_key_info()));
+                let outline = outline.unwrap();
+                assert_eq!(outline.public_key, &*whole.subject_public_key_info());
+                assert_eq!(&outline.subject[2..], whole.subject());
+                assert_eq!(&outline.issuer[2..], whole.issuer());
             }
-            if let (Some(key), Ok(whole)) = (outline, parse(&bad)) {
-                assert_eq!(key, whole.public_key().raw);
+            if let (Some(outline), Ok(whole)) = (outline, parse(&bad)) {
+                assert_eq!(outline.public_key, whole.public_key().raw);
             }
             assert!(judge(&[&bad], &roots, "a.example").is_err(), "byte {i} xor {bits:#x}");
         }

@@ -31,7 +31,9 @@ pub(crate) use self::{
     conn::{Conn, FOOTER, assert_error, attribute, has_xml, soon},
     cutter::{Cut, Cutter},
     dns::{Dns, Service},
-    peer::{EXTERNAL, FEATURES_END, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with},
+    peer::{
+        BIDI, EXTERNAL, FEATURES_END, Host, MECHANISMS, PROCEED, STARTTLS, header, header_with,
+    },
     sending::{BOUNCE, message_to},
     serving::features,
     station::{Manner, PeerTls, Station, Style},

@@ -24,6 +24,7 @@ pub(crate) const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-
 pub(crate) const PROCEED: &str = "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 pub(crate) const EXTERNAL: &str =
     "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>";
+pub(crate) const BIDI: &str = "<bidi xmlns='urn:xmpp:bidi'/>";
 pub(crate) const FEATURES_END: &str = "</stream:features>";
 
 impl World {
@@ -81,10 +82,16 @@ impl World {
     /// The same with this header after authentication.
     pub(crate) async fn authenticated_with(&self, header: &str, from: &str) -> Conn {
         let mut conn = self.proven(from).await;
-        conn.say(EXTERNAL).await;
-        conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
-        conn.say(header).await;
-        conn.until(FEATURES_END).await;
+        authenticate(&mut conn, header).await;
+        conn
+    }
+
+    /// A stream that may carry stanzas from `from` to `old.test` and back (XEP-0288), by SASL EXTERNAL.
+    /// Nothing was said on it yet.
+    pub(crate) async fn authenticated_both_ways(&self, from: &str) -> Conn {
+        let mut conn = self.proven(from).await;
+        conn.say(BIDI).await;
+        authenticate(&mut conn, &header(from, "old.test")).await;
         conn
     }
 
@@ -94,6 +101,14 @@ impl World {
         self.dns.publish(domain, Service::StartTls, &[host.address]);
         host
     }
+}
+
+/// By SASL EXTERNAL, with this header after it; features taken.
+async fn authenticate(conn: &mut Conn, header: &str) {
+    conn.say(EXTERNAL).await;
+    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    conn.say(header).await;
+    conn.until(FEATURES_END).await;
 }
 
 /// A peer's server, in the hands of a test.
