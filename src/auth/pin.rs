@@ -70,6 +70,11 @@ mod tests {
             assert!(proof.is_strong() && !proof.rests_on_dnssec());
             assert_eq!(proof.expires(), None);
         }
+        // its dates need not even be readable
+        let mut damaged = leaf.to_vec();
+        let date = damaged.windows(2).position(|tag| tag == [0x17, 13]).unwrap();
+        damaged[date + 4] = b'x';
+        verify(&[Pin::Key(key)], &[damaged.into()], &domain).unwrap();
         let mismatch = Some(PinError::Mismatch);
         let certificate_by_key = [Pin::Certificate(key)];
         assert_eq!(
