@@ -18,7 +18,7 @@ use super::{
 use crate::{
     auth::{Proof, dane::DanePlan, pin},
     config::{
-        model::{Config, TlsVersion},
+        model::{Config, Limits, TlsVersion},
         policy::{Decision, Missing, Mode, Query},
     },
     net::targets::Target,
@@ -58,11 +58,15 @@ pub(super) fn allowed(
     pair: &DomainPair,
     direction: Direction,
 ) -> Result<(), Failure> {
-    let decision = decide(config, pair, direction);
     let remote = match direction {
         Direction::Inbound => &pair.sender,
         Direction::Outbound => &pair.target,
     };
+    is_open(&decide(config, pair, direction), remote)
+}
+
+/// The same of what the rules come to for a pair with that remote domain.
+pub(super) fn is_open(decision: &Decision<'_>, remote: &Domain) -> Result<(), Failure> {
     match decision.denied() {
         None => Ok(()),
         Some(denied) => Err(reasons::denied(remote, &denied, decision.error())),
@@ -92,19 +96,18 @@ pub(super) fn sufficient(
     })
 }
 
-/// Whether a stream that we open for a pair may carry its answers too (XEP-0288).
-pub(super) fn may_return(config: &Config, pair: &DomainPair) -> bool {
-    let back = decide(config, &pair.reversed(), Direction::Inbound);
-    back.denied().is_none() && back.bidi() && decide(config, pair, Direction::Outbound).bidi()
-}
-
-/// What we take of a pair's stanzas that come in on a stream that we opened (XEP-0478).
-pub(super) fn taken(config: &Config, pair: &DomainPair) -> StreamLimits {
-    let decision = decide(config, pair, Direction::Inbound);
-    StreamLimits {
-        max_bytes: Some(decision.stanza_limit(&config.limits) as u64),
-        idle_seconds: Some(decision.idle_limit(&config.limits).as_secs()),
-    }
+/// What we take on a stream that we open for a pair, if that may carry its answers too (XEP-0288,
+/// XEP-0478). The rules are asked for the pair and, the other way, for its answers.
+pub(super) fn returning(
+    out: &Decision<'_>,
+    back: &Decision<'_>,
+    limits: &Limits,
+) -> Option<StreamLimits> {
+    let may_return = back.denied().is_none() && back.bidi() && out.bidi();
+    may_return.then(|| StreamLimits {
+        max_bytes: Some(back.stanza_limit(limits) as u64),
+        idle_seconds: Some(back.idle_limit(limits).as_secs()),
+    })
 }
 
 /// Bytes of the largest stanza of a pair that goes to a peer: what the peer takes, if it says so,

@@ -146,11 +146,11 @@ impl Leg {
 
     fn may_return(&self, pair: &DomainPair, proof: &Proof) -> Result<(), Failure> {
         let config = self.gate.config();
-        rules::allowed(&config, pair, Direction::Outbound)?;
+        let decision = decide(&config, pair, Direction::Outbound);
+        rules::is_open(&decision, &pair.target)?;
         rules::address_allowed(&config, self.address.ip().to_canonical())?;
         let tls = self.machine.tls().map(TlsFacts::version);
         let proof = Some(proof).filter(|proof| proof.is_strong());
-        let decision = decide(&config, pair, Direction::Outbound);
         if !decision.bidi() {
             return Err(Failure::new(FailureKind::Denied, "bidi is off for the peer"));
         }

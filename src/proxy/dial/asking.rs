@@ -94,7 +94,8 @@ pub(in crate::proxy) async fn ask(
         }
         gate.let_go(live);
     }
-    let Outcome::Reached(mut live, reached) = job.run(None).await? else {
+    // what a new stream takes, those that are kept need not
+    let Outcome::Reached(mut live, reached) = Box::pin(job.run(None)).await? else {
         return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
     };
     let (proof, silence) = (live.proof.take(), live.silence);

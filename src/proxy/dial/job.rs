@@ -23,7 +23,7 @@ use crate::{
     },
     proxy::{
         gate::Gate,
-        rules::{allowed, decide, may_return, stanzas, taken},
+        rules::{decide, is_open, returning, stanzas},
         services::Services,
         sharing::Join,
         steps::Steps,
@@ -76,8 +76,16 @@ impl<'a> Job<'a> {
             Purpose::Send => direction(side),
             Purpose::Verify { .. } => Direction::Inbound,
         };
-        let stanzas = stanzas(pair, side, way);
-        let decision = decide(&config, &stanzas, way);
+        let (decision, bidi, management) = match side {
+            Side::Legacy => (decide(&config, pair, way), None, false),
+            Side::Peer => {
+                let out = decide(&config, pair, Direction::Outbound);
+                let back = decide(&config, &pair.reversed(), Direction::Inbound);
+                let bidi = returning(&out, &back, &config.limits);
+                let management = out.stream_management();
+                (if way == Direction::Outbound { out } else { back }, bidi, management)
+            }
+        };
         let setup = Setup {
             side,
             pair: pair.clone(),
@@ -85,10 +93,8 @@ impl<'a> Job<'a> {
             version: side == Side::Peer || legacy.header == HeaderVersion::V1,
             level: decision.level().max(Level::Verified),
             external: false,
-            bidi: (side == Side::Peer && may_return(&config, pair))
-                .then(|| taken(&config, &pair.reversed())),
-            management: side == Side::Peer
-                && decide(&config, pair, Direction::Outbound).stream_management(),
+            bidi,
+            management,
             resumption: config.limits.resumption.is_some(),
             former: None,
             secret: match side {
@@ -132,10 +138,14 @@ impl<'a> Job<'a> {
     async fn peer(&mut self, mut join: Option<&mut Join>) -> Result<Outcome, Failure> {
         let remote = self.setup.pair.target.clone();
         let config = Arc::clone(&self.config);
-        let stanzas = stanzas(&self.setup.pair, Side::Peer, self.way);
-        allowed(&config, &stanzas, self.way)
-            .inspect_err(|_| self.gate.memory().refused(&remote, self.way))?;
-        if let Some(connect) = decide(&config, &stanzas, self.way).connect() {
+        let connect = {
+            let stanzas = stanzas(&self.setup.pair, Side::Peer, self.way);
+            let decision = decide(&config, &stanzas, self.way);
+            is_open(&decision, &remote)
+                .inspect_err(|_| self.gate.memory().refused(&remote, self.way))?;
+            decision.connect()
+        };
+        if let Some(connect) = connect {
             return self.fixed(connect).await;
         }
         let services = self.gate.services();

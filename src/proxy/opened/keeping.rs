@@ -219,8 +219,8 @@ impl Opened {
         if self.side == Side::Legacy {
             return Ok(());
         }
-        rules::allowed(&config, pair, Direction::Outbound)?;
         let decision = decide(&config, pair, Direction::Outbound);
+        rules::is_open(&decision, &pair.target)?;
         // where a rule sends us we go
         if let (Some(address), None) = (self.live.address(), decision.connect()) {
             rules::address_allowed(&config, address)?;
