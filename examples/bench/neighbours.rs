@@ -31,6 +31,8 @@ pub(crate) struct PeerTls {
 pub(crate) enum Proof {
     /// By its certificate.
     External,
+    /// By its certificate, and its stream takes stanzas too (XEP-0288).
+    ExternalBidi,
     /// By its authoritative server, which is asked.
     Dialback,
 }
@@ -88,14 +90,17 @@ impl PeerTls {
         conn.until("<proceed").await?;
         conn.until(">").await?;
         let client = match proof {
-            Proof::External => &self.client,
+            Proof::External | Proof::ExternalBidi => &self.client,
             Proof::Dialback => &self.stranger,
         };
         conn.connect_tls(client, LEGACY).await?;
         conn.say(&header).await?;
         let features = conn.until("</stream:features>").await?;
         match proof {
-            Proof::External if features.contains("EXTERNAL") => {
+            Proof::External | Proof::ExternalBidi if features.contains("EXTERNAL") => {
+                if proof == Proof::ExternalBidi {
+                    conn.say("<bidi xmlns='urn:xmpp:bidi'/>").await?;
+                }
                 conn.say(
                     "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>",
                 )
@@ -108,7 +113,9 @@ impl PeerTls {
                     conn.until("</stream:features>").await?;
                 }
             }
-            Proof::External => bail!("{from} is offered no EXTERNAL: {features}"),
+            Proof::External | Proof::ExternalBidi => {
+                bail!("{from} is offered no EXTERNAL: {features}")
+            }
             Proof::Dialback => request(&mut conn, &from, LEGACY).await?,
         }
         Ok(conn)

@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     conn::{Conn, PATIENCE, Packing},
+    neighbours::Proof,
     report::{Measured, percentiles},
     stanzas::{Direction, Form, Sequence},
     subject::{Extra, Running, Subject},
@@ -40,21 +41,24 @@ enum Back {
 }
 
 impl PingPong {
-    /// Starts a subject and opens the streams.
+    /// Starts a subject and opens the streams: that of the peer in both directions, if `bidi`.
     pub(crate) async fn open(
         subject: &Subject,
         form: Form,
+        bidi: bool,
         directory: &Path,
     ) -> anyhow::Result<Self> {
         let mut running = subject.start(Direction::In, directory, &Extra::default()).await?;
-        let there = running.open(Direction::In, 0).await?;
+        let proof = if bidi { Proof::ExternalBidi } else { Proof::External };
+        let there = running.open_with(Direction::In, 0, proof).await?;
         // fedgate has streams of its own for each direction; the one to the peer comes when it is
         // needed.
-        let (answering, back) = if subject.is_fedgate() {
-            let answering = running.open(Direction::Out, 0).await?;
-            (Some(answering), Back::Due(running.take_arrivals(Direction::Out)))
+        let answering =
+            if subject.is_fedgate() { Some(running.open(Direction::Out, 0).await?) } else { None };
+        let back = if subject.is_fedgate() && !bidi {
+            Back::Due(running.take_arrivals(Direction::Out))
         } else {
-            (None, Back::Same)
+            Back::Same
         };
         let streams = running.take_arrivals(Direction::In);
         let (failed, failure) = oneshot::channel();

@@ -29,10 +29,16 @@ pub(crate) struct Scenario {
 #[derive(Clone, Copy, Debug)]
 enum What {
     Bulk(Load),
-    PingPong(Form),
+    PingPong {
+        form: Form,
+        /// The peer's stream goes both ways.
+        bidi: bool,
+    },
     SetUp(Direction, Proof, Issuers),
     Joining,
-    Idle { connections: usize },
+    Idle {
+        connections: usize,
+    },
     Starting(Much),
     Flat(More),
 }
@@ -49,8 +55,12 @@ pub(crate) struct Plan<'a> {
     pub(crate) public: &'a Path,
 }
 
-/// Starts of each subject in a run.
-const STARTS: u64 = 4;
+/// Starts of each subject in a run: more where more hangs on where a process happens to run.
+mod starts {
+    pub(super) const BULK: u64 = 4;
+    pub(super) const PING_PONG: u64 = 12;
+    pub(super) const SET_UP: u64 = 8;
+}
 
 /// A subject, and what its runs gave.
 type Runs<'a> = (&'a Subject, Vec<Measured>);
@@ -78,7 +88,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         }
     }
     for form in [Form::TEXT, Form::ENCRYPTED] {
-        add(format!("ping-pong/{}", form.size), What::PingPong(form));
+        add(format!("ping-pong/{}", form.size), What::PingPong { form, bidi: false });
+        add(format!("ping-pong/{}-bidi", form.size), What::PingPong { form, bidi: true });
     }
     for (name, direction, proof, issuers) in [
         ("in/external", Direction::In, Proof::External, Issuers::Own),
@@ -134,7 +145,7 @@ impl Scenario {
         let mut rows = Vec::new();
         match self.what {
             What::Bulk(load) => return self.bulk(load, plan).await,
-            What::PingPong(form) => return self.ping_pong(form, plan).await,
+            What::PingPong { form, bidi } => return self.ping_pong(form, bidi, plan).await,
             What::SetUp(direction, proof, issuers) => {
                 return self.set_up((direction, proof), issuers, plan).await;
             }
@@ -174,16 +185,17 @@ impl Scenario {
     }
 
     async fn bulk(&self, load: Load, plan: &Plan<'_>) -> anyhow::Result<Vec<Row>> {
+        let most = |count: u64| (count / plan.less).max(load.streams as u64);
+        let count = most(load.count / starts::BULK);
         // A thousand streams take their time to have the memory that they need.
-        let (starts, warm_up) = if load.streams < 1000 { (STARTS, 4) } else { (1, 1) };
-        let count = (load.count / starts / plan.less).max(load.streams as u64);
+        let warm_up = if load.streams < 1000 { count / 4 } else { most(load.count) };
         let subjects = plan.with(&[Subject::TlsRelay, Subject::TcpRelay]);
         let measure = async |subject: &Subject| {
             let flow = Flow::open(subject, load, plan.directory, &Extra::default()).await?;
-            flow.run(count / warm_up).await?;
+            flow.run(warm_up).await?;
             flow.run(count).await
         };
-        let runs = plan.in_turns(&subjects, starts, measure).await?;
+        let runs = plan.in_turns(&subjects, starts::BULK, measure).await?;
         let target = match (load.form, load.packing) {
             (Form::TEXT, Packing::Many) => Some(3.0),
             (Form::TEXT, Packing::Single) => Some(1.7),
@@ -196,15 +208,15 @@ impl Scenario {
         }))
     }
 
-    async fn ping_pong(&self, form: Form, plan: &Plan<'_>) -> anyhow::Result<Vec<Row>> {
-        let count = 20_000 / STARTS / plan.less;
+    async fn ping_pong(&self, form: Form, bidi: bool, plan: &Plan<'_>) -> anyhow::Result<Vec<Row>> {
+        let count = 5_000 / plan.less;
         let subjects = plan.with(&[Subject::TlsRelay, Subject::TcpRelay]);
         let measure = async |subject: &Subject| {
-            let mut game = PingPong::open(subject, form, plan.directory).await?;
+            let mut game = PingPong::open(subject, form, bidi, plan.directory).await?;
             game.run(count / 4).await?;
             game.run(count).await
         };
-        let runs = plan.in_turns(&subjects, STARTS, measure).await?;
+        let runs = plan.in_turns(&subjects, starts::PING_PONG, measure).await?;
         Ok(self.rows(runs, &Subject::TlsRelay, |row, base| {
             row.compare("p50", Measured::p50, base, Some(1.2));
             row.compare("p99", Measured::p99, base, Some(1.2));
@@ -218,7 +230,7 @@ impl Scenario {
         issuers: Issuers,
         plan: &Plan<'_>,
     ) -> anyhow::Result<Vec<Row>> {
-        let count = 1_600 / STARTS / plan.less;
+        let count = 400 / plan.less;
         let directory = match issuers {
             Issuers::Own => plan.directory,
             Issuers::Public => plan.public,
@@ -229,7 +241,7 @@ impl Scenario {
             set_up.run(count / 4).await?;
             set_up.run(count).await
         };
-        let runs = plan.in_turns(&subjects, STARTS, measure).await?;
+        let runs = plan.in_turns(&subjects, starts::SET_UP, measure).await?;
         let target = (proof == Proof::External).then_some(1.5);
         let relay = runs.iter().find(|(subject, _)| **subject == Subject::TlsRelay);
         let relay = relay.map(|(_, runs)| runs.clone()).unwrap_or_default();
