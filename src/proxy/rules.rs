@@ -62,11 +62,11 @@ pub(super) fn allowed(
         Direction::Inbound => &pair.sender,
         Direction::Outbound => &pair.target,
     };
-    is_open(&decide(config, pair, direction), remote)
+    allowed_by(&decide(config, pair, direction), remote)
 }
 
 /// The same of what the rules come to for a pair with that remote domain.
-pub(super) fn is_open(decision: &Decision<'_>, remote: &Domain) -> Result<(), Failure> {
+pub(super) fn allowed_by(decision: &Decision<'_>, remote: &Domain) -> Result<(), Failure> {
     match decision.denied() {
         None => Ok(()),
         Some(denied) => Err(reasons::denied(remote, &denied, decision.error())),

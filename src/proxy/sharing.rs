@@ -329,7 +329,6 @@ impl Join {
                     security: at.security,
                 };
                 let errand = Errand::ours(Instant::now() + config.limits.connect);
-                let decision = decide(&config, &self.pair, Direction::Outbound);
                 let remote = &self.pair.target;
                 let judged =
                     gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint, errand);

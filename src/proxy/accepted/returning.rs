@@ -147,7 +147,7 @@ impl Leg {
     fn may_return(&self, pair: &DomainPair, proof: &Proof) -> Result<(), Failure> {
         let config = self.gate.config();
         let decision = decide(&config, pair, Direction::Outbound);
-        rules::is_open(&decision, &pair.target)?;
+        rules::allowed_by(&decision, &pair.target)?;
         rules::address_allowed(&config, self.address.ip().to_canonical())?;
         let tls = self.machine.tls().map(TlsFacts::version);
         let proof = Some(proof).filter(|proof| proof.is_strong());

@@ -94,7 +94,7 @@ pub(in crate::proxy) async fn ask(
         }
         gate.let_go(live);
     }
-    // what a new stream takes, those that are kept need not
+    // Opening takes memory that a question on a kept stream need not hold.
     let Outcome::Reached(mut live, reached) = Box::pin(job.run(None)).await? else {
         return Err(Failure::new(FailureKind::Stream, "joined in place of verified"));
     };

@@ -23,7 +23,7 @@ use crate::{
     },
     proxy::{
         gate::Gate,
-        rules::{decide, is_open, returning, stanzas},
+        rules::{allowed_by, decide, returning, stanzas},
         services::Services,
         sharing::Join,
         steps::Steps,
@@ -141,7 +141,7 @@ impl<'a> Job<'a> {
         let connect = {
             let stanzas = stanzas(&self.setup.pair, Side::Peer, self.way);
             let decision = decide(&config, &stanzas, self.way);
-            is_open(&decision, &remote)
+            allowed_by(&decision, &remote)
                 .inspect_err(|_| self.gate.memory().refused(&remote, self.way))?;
             decision.connect()
         };

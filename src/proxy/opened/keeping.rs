@@ -220,7 +220,7 @@ impl Opened {
             return Ok(());
         }
         let decision = decide(&config, pair, Direction::Outbound);
-        rules::is_open(&decision, &pair.target)?;
+        rules::allowed_by(&decision, &pair.target)?;
         // where a rule sends us we go
         if let (Some(address), None) = (self.live.address(), decision.connect()) {
             rules::address_allowed(&config, address)?;
