@@ -54,6 +54,30 @@ async fn a_peer_without_tls_is_refused_where_no_rule_says_otherwise() {
 }
 
 #[tokio::test]
+async fn a_level_of_one_direction_is_none_of_the_other() {
+    for direction in ["inbound", "outbound"] {
+        let mut world = World::with(BOUNCE).await;
+        let rule = format!("{{ match: plain.test, direction: {direction}, level: verified }}");
+        world.reload(&format!("rules: [{rule}]")).unwrap();
+        let mut peer = plain(&world, Style::Modern).await;
+        if direction == "inbound" {
+            // the question about its key goes to it in the clear, too
+            let mut stream = peer.open("old.test").await;
+            stream.say(STANZA).await;
+            assert_eq!(world.legacy.arrival().await, STANZA);
+            let _stream = world.sends("plain.test").await;
+            world.bounced("plain.test", "remote-server-timeout").await;
+            assert_eq!(peer.arrived(), Vec::<String>::new());
+        } else {
+            assert!(peer.ask("old.test").await.contains("policy-violation"));
+            let _stream = world.sends("plain.test").await;
+            assert_eq!(peer.arrival().await, message_to("plain.test"));
+        }
+        world.is_alive().await;
+    }
+}
+
+#[tokio::test]
 async fn without_tls_is_tried_with_a_peer_of_level_permissive_alone() {
     let failure = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>";
     for (level, again) in [("permissive", true), ("verified", false)] {
