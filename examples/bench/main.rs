@@ -33,6 +33,7 @@ mod starting;
 mod subject;
 
 use pki::Issuers;
+use process::Ending;
 use scenario::{Plan, Scenario};
 use subject::Subject;
 
@@ -57,6 +58,10 @@ struct Arguments {
     /// A program to measure, by a name for the table; more than once to compare several.
     #[arg(long, value_name = "[NAME=]PROGRAM")]
     fedgate: Vec<String>,
+    /// Has each fedgate end by itself, which takes some seconds, so that one that is compiled to
+    /// count what it does can write that down.
+    #[arg(long)]
+    end_gently: bool,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -101,16 +106,21 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(arguments: &Arguments, scenarios: &[Scenario]) -> anyhow::Result<()> {
+    let ending = if arguments.end_gently { Ending::Terminate } else { Ending::Kill };
     let mut fedgates = Vec::new();
     for given in &arguments.fedgate {
         let (label, program) = given.split_once('=').unwrap_or(("fedgate", given));
-        fedgates.push(Subject::Fedgate { label: label.to_owned(), program: program.into() });
+        fedgates.push(Subject::Fedgate {
+            label: label.to_owned(),
+            program: program.into(),
+            ending,
+        });
     }
     if fedgates.is_empty() {
         let here = std::env::current_exe()?;
         let built = here.parent().and_then(|examples| examples.parent()).context("no directory")?;
         let program = built.join("fedgate");
-        fedgates.push(Subject::Fedgate { label: "fedgate".to_owned(), program });
+        fedgates.push(Subject::Fedgate { label: "fedgate".to_owned(), program, ending });
     }
     let directory = tempfile::tempdir()?;
     let (own, public) = (directory.path().join("own"), directory.path().join("public"));

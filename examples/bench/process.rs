@@ -3,14 +3,26 @@
 use std::{
     fs, io,
     process::{Child, Command, Stdio},
-    time::Duration,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
-/// A child process, killed when this is dropped.
+/// A child process, which ends when this is dropped.
 pub(crate) struct Process {
     child: Child,
+    ending: Ending,
+}
+
+/// How a process is made to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    /// At once.
+    Kill,
+    /// As an operator does it, so that it can write down what it counted about itself.
+    Terminate,
 }
 
 /// CPU time of a process up to a moment.
@@ -25,12 +37,15 @@ pub(crate) struct CpuTime {
 /// What the kernel counts in `/proc/PID/stat`: `USER_HZ` is 100 on all of Linux.
 const TICK: Duration = Duration::from_millis(10);
 
+/// How long a process may take to end by itself.
+const TIME_TO_END: Duration = Duration::from_secs(30);
+
 impl Process {
     /// Starts it; what it says goes into `log`.
-    pub(crate) fn spawn(mut command: Command, log: &fs::File) -> io::Result<Self> {
+    pub(crate) fn spawn(mut command: Command, log: &fs::File, ending: Ending) -> io::Result<Self> {
         let (out, err) = (log.try_clone()?, log.try_clone()?);
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn()?;
-        Ok(Self { child })
+        Ok(Self { child, ending })
     }
 
     /// An error, once it has ended.
@@ -63,6 +78,19 @@ impl Process {
         Ok(CpuTime { threads, ticks: ticks.0 + ticks.1 })
     }
 
+    /// Asks it to end; whether it has.
+    fn terminate(&mut self) -> io::Result<bool> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let end = Instant::now() + TIME_TO_END;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > end {
+                return Ok(false);
+            }
+            sleep(Duration::from_millis(5));
+        }
+        Ok(true)
+    }
+
     /// Resident memory, in bytes.
     pub(crate) fn rss(&self) -> anyhow::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
@@ -86,6 +114,12 @@ impl CpuTime {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.ending == Ending::Terminate {
+            match self.terminate() {
+                Ok(true) => return,
+                outcome => eprintln!("killed, for it did not end by itself: {outcome:?}"),
+            }
+        }
         // That it has ended by itself does not matter.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -21,7 +21,7 @@ use super::{
     names::{self, LEGACY},
     neighbours::{PeerTls, Proof, Role, Server, open_legacy},
     pki::{self, Identity, Issuers},
-    process::Process,
+    process::{Ending, Process},
     stanzas::Direction,
 };
 
@@ -34,6 +34,8 @@ pub(crate) enum Subject {
         label: String,
         /// The program.
         program: PathBuf,
+        /// How it is made to end.
+        ending: Ending,
     },
     /// The relay that encrypts on the side that fedgate encrypts on.
     TlsRelay,
@@ -141,7 +143,11 @@ impl Subject {
                 command
             }
         };
-        let process = Process::spawn(command, &File::create(home.join(LOG))?)?;
+        let ending = match self {
+            Self::Fedgate { ending, .. } => *ending,
+            Self::TlsRelay | Self::TcpRelay | Self::TlsAccept => Ending::Kill,
+        };
+        let process = Process::spawn(command, &File::create(home.join(LOG))?, ending)?;
         let (subject, ready) = (self.clone(), Instant::now());
         let mut running = Running {
             process,
