@@ -107,20 +107,17 @@ fn main() -> anyhow::Result<()> {
 
 async fn measure(arguments: &Arguments, scenarios: &[Scenario]) -> anyhow::Result<()> {
     let ending = if arguments.end_gently { Ending::Terminate } else { Ending::Kill };
+    let fedgate =
+        |label: &str, program| Subject::Fedgate { label: label.to_owned(), program, ending };
     let mut fedgates = Vec::new();
     for given in &arguments.fedgate {
         let (label, program) = given.split_once('=').unwrap_or(("fedgate", given));
-        fedgates.push(Subject::Fedgate {
-            label: label.to_owned(),
-            program: program.into(),
-            ending,
-        });
+        fedgates.push(fedgate(label, program.into()));
     }
     if fedgates.is_empty() {
         let here = std::env::current_exe()?;
         let built = here.parent().and_then(|examples| examples.parent()).context("no directory")?;
-        let program = built.join("fedgate");
-        fedgates.push(Subject::Fedgate { label: "fedgate".to_owned(), program, ending });
+        fedgates.push(fedgate("fedgate", built.join("fedgate")));
     }
     let directory = tempfile::tempdir()?;
     let (own, public) = (directory.path().join("own"), directory.path().join("public"));
