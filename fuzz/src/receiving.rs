@@ -286,8 +286,9 @@ impl End {
         let (challenge, stream) = self.challenges.remove(at);
         let question = challenge.question().clone();
         let of = match &question {
-            Question::Certificate(domain) => domain,
-            Question::Pair { pair, .. } | Question::Renewal { pair, .. } => &pair.sender,
+            Question::Certificate(pair)
+            | Question::Pair { pair, .. }
+            | Question::Renewal { pair, .. } => &pair.sender,
         };
         let certificates = Certificates::get();
         let result: Result<Proof, Refusal> = match letter {
@@ -300,8 +301,8 @@ impl End {
         };
         let is_stale = stream != self.streams;
         if result.as_ref().is_ok_and(|proof| proof.domain() == of) && !is_stale {
-            if let Question::Certificate(domain) = &question {
-                self.certified = Some(domain.clone());
+            if let Question::Certificate(pair) = &question {
+                self.certified = Some(pair.sender.clone());
             }
             self.proven = Some(question);
         }

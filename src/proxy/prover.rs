@@ -44,14 +44,16 @@ pub(super) struct Asker {
 pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -> Verdict {
     let question = challenge.question().clone();
     let result = match question {
-        Question::Certificate(domain) => match gate.accept_client(&asker, None, &domain).await {
-            Ok(proof) => Ok(proof),
-            Err(why) => {
-                let detail = why.to_string();
-                info!(domain = %domain, detail, addr = %asker.address, "peer not proven by its certificate");
-                Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
+        Question::Certificate(DomainPair { sender, target }) => {
+            match gate.accept_client(&asker, Some(&target), &sender).await {
+                Ok(proof) => Ok(proof),
+                Err(why) => {
+                    let detail = why.to_string();
+                    info!(domain = %sender, detail, addr = %asker.address, "peer not proven by its certificate");
+                    Err(Refusal::error(StanzaCondition::NotAuthorized, detail))
+                }
             }
-        },
+        }
         Question::Renewal { pair, before, dialback } => {
             prove_again(&gate, &asker, &pair, before, dialback.as_ref()).await
         }

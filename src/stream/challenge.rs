@@ -6,7 +6,7 @@
 use super::dialback::VerifyOutcome;
 use crate::{
     auth::{Proof, Prooftype},
-    xmpp::{Domain, DomainPair, StanzaCondition},
+    xmpp::{DomainPair, StanzaCondition},
 };
 
 /// Something that this stream must have found out. Not `Clone`: a verdict exists only for a
@@ -21,8 +21,8 @@ pub struct Challenge {
 /// What a challenge asks.
 #[derive(Clone, Debug)]
 pub enum Question {
-    /// Does the certificate of the TLS peer prove this domain?
-    Certificate(Domain),
+    /// Does the certificate of the TLS peer prove the sender of this pair, by the rules for the pair?
+    Certificate(DomainPair),
     /// May this stream carry this pair, asked for with this dialback key for this stream id?
     Pair {
         /// Sender and target.

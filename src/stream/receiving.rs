@@ -145,10 +145,10 @@ pub struct Receiving {
     names: Names,
     /// What policy says of these: after how long without stanzas the stream is closed.
     idle: Duration,
-    /// The certificate proves `names.from`.
+    /// The certificate proves `names.from` by the rules for it and `names.to`.
     certificate: Option<Proof>,
     /// Proven by SASL EXTERNAL.
-    external: Option<Proof>,
+    external: Option<Box<External>>,
     ledger: Ledger,
     /// The peer wants stanzas in the other direction too (XEP-0288).
     bidi: bool,
@@ -164,6 +164,14 @@ pub struct Receiving {
     ignored: u32,
     clear_dialback: u32,
     sasl_failures: u32,
+}
+
+/// Who authenticated by SASL EXTERNAL.
+#[derive(Clone, Debug)]
+struct External {
+    proof: Proof,
+    /// The domain whose rules the certificate was judged by, too.
+    to: Domain,
 }
 
 /// A source of unpredictable stream ids (protocol ST-2).

@@ -166,8 +166,8 @@ fn conversation(case: Case, cuts: &Cuts) -> (String, String) {
     link.opened = link.opening.connected();
     let mut answer = |question: &Question| match (case, question) {
         // as if the certificate were ours
-        (Case::External | Case::BidiExternal, Question::Certificate(source)) => {
-            assert_eq!(source, &domain(US));
+        (Case::External | Case::BidiExternal, Question::Certificate(pair)) => {
+            assert_eq!(pair, &DomainPair::new(domain(US), domain(PEER)));
             Ok(Proof::dialback(domain(US), Some(&Tls::proof(PEER))))
         }
         (Case::Unreachable, Question::Pair { .. }) => {
@@ -458,15 +458,16 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
                 let challenge = end.challenges.remove(n % open).unwrap();
                 let question = challenge.question().clone();
                 let of = match &question {
-                    Question::Certificate(domain) => domain,
-                    Question::Pair { pair, .. } | Question::Renewal { pair, .. } => &pair.sender,
+                    Question::Certificate(pair)
+                    | Question::Pair { pair, .. }
+                    | Question::Renewal { pair, .. } => &pair.sender,
                 };
                 let proof = proof_of(*reply, of);
                 if let Ok(proof) = &proof
                     && proof.domain() == of
                 {
                     match &question {
-                        Question::Certificate(domain) => model.certified = Some(domain.clone()),
+                        Question::Certificate(pair) => model.certified = Some(pair.sender.clone()),
                         Question::Pair { pair, .. } => just_proven = Some(pair.clone()),
                         Question::Renewal { pair, .. } => renewed = Some(pair.clone()),
                     }
@@ -531,8 +532,9 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
         // verdicts that come too late change nothing
         if let Some(challenge) = stale.pop() {
             let of = match challenge.question() {
-                Question::Certificate(domain) => domain.clone(),
-                Question::Pair { pair, .. } | Question::Renewal { pair, .. } => pair.sender.clone(),
+                Question::Certificate(pair)
+                | Question::Pair { pair, .. }
+                | Question::Renewal { pair, .. } => pair.sender.clone(),
             };
             assert_eq!(words(&end.answer_to(challenge, Ok(Proof::dialback(of, None)))), "-");
         }

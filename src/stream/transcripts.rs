@@ -233,10 +233,9 @@ impl Conversation {
             (End::Opening(end), "unproven") => end.judged(Err("no proof in a test".into())),
             (End::Accepting(end), "proven") => {
                 let of = match end.challenges.front().unwrap().question() {
-                    Question::Certificate(domain) => domain.clone(),
-                    Question::Pair { pair, .. } | Question::Renewal { pair, .. } => {
-                        pair.sender.clone()
-                    }
+                    Question::Certificate(pair)
+                    | Question::Pair { pair, .. }
+                    | Question::Renewal { pair, .. } => pair.sender.clone(),
                 };
                 end.answer(Ok(Tls::proof(of.as_str())))
             }

@@ -420,7 +420,7 @@ impl Accepting {
     /// The oldest challenge is found to be good: by the certificate, or by dialback.
     pub(super) fn confirm(&mut self) -> String {
         let proof = match self.challenges.front().unwrap().question() {
-            Question::Certificate(domain) => Tls::proof(domain.as_str()),
+            Question::Certificate(pair) => Tls::proof(pair.sender.as_str()),
             Question::Pair { pair, .. } | Question::Renewal { pair, .. } => {
                 Proof::dialback(pair.sender.clone(), None)
             }
@@ -499,7 +499,7 @@ impl Accepting {
                 }
                 Action::Prove(challenge) => {
                     let did = match challenge.question() {
-                        Question::Certificate(domain) => format!("judge({domain})"),
+                        Question::Certificate(pair) => format!("judge({})", pair.sender),
                         Question::Pair { pair, .. } => format!("prove({pair})"),
                         Question::Renewal { pair, .. } => format!("renew({pair})"),
                     };

@@ -231,6 +231,53 @@ async fn the_trust_roots_of_a_rule_stand_in_place_of_those_for_all() {
 }
 
 #[tokio::test]
+async fn what_a_rule_for_one_local_domain_wants_of_certificates_is_wanted_there_alone() {
+    let mut world = World::start().await;
+    let partner = Authority::new();
+    partner.write(&world.path().with_file_name("partner.pem"));
+    let pinned = world.authority.issue(&["pinned.test"]);
+    world
+        .reload(&format!(
+            "rules:\n- {{ match: evil.test, local: old.test, level: trusted, proofs: pkix, \
+             tls: {{ roots: ../partner.pem }} }}\n\
+             - {{ match: pinned.test, local: old.test, pins: '{}' }}",
+            pinned.sha256()
+        ))
+        .unwrap();
+    for (authority, to, expected) in [
+        (&world.authority, "old.test", false),
+        (&partner, "old.test", true),
+        (&world.authority, "rooms.old.test", true),
+        (&partner, "rooms.old.test", false),
+    ] {
+        let mut conn = world.secured(Some(&authority.issue(&["evil.test"]))).await;
+        conn.say(header("evil.test", to)).await;
+        let features = conn.until(FEATURES_END).await;
+        assert_eq!(features.contains("EXTERNAL"), expected, "{to}");
+    }
+    // judged for one of them, it is not taken for the other
+    let mut conn = world.secured(Some(&world.authority.issue(&["evil.test"]))).await;
+    conn.say(header("evil.test", "rooms.old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say(EXTERNAL).await;
+    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.ends_with_header_and("policy-violation").await;
+    // a certificate that CAs vouch for, too, is the pinned one
+    let mut conn = world.secured(Some(&pinned)).await;
+    conn.say(header("pinned.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say(EXTERNAL).await;
+    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    conn.say(header("pinned.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    let stanza = "<message from='m@pinned.test' to='bob@old.test'/>";
+    conn.say(stanza).await;
+    assert_eq!(world.legacy.arrival().await, stanza);
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn a_reload_that_changes_whom_to_trust_proves_open_streams_again() {
     let config = "limits: { connect: 3s, tcp_connect: 1s }";
     let mut world = World::with(Plan { config, ..BOUNCE }).await;

@@ -135,6 +135,13 @@ impl<'p> Decision<'p> {
         self.rule(Key::Roots)?.terms.roots.as_deref()
     }
 
+    /// Whether a certificate that is believed by these rules is by those, too: they have the same
+    /// pins and trust roots.
+    #[must_use]
+    pub fn trusts_like(&self, other: &Decision<'_>) -> bool {
+        self.pins() == other.pins() && self.roots() == other.roots()
+    }
+
     /// What becomes of a remote domain that reaches less than before; in mode `report` it is
     /// refused by nobody.
     #[must_use]

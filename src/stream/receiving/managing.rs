@@ -80,7 +80,7 @@ impl Receiving {
     /// only the same may resume the stream.
     #[must_use]
     pub fn identity(&self) -> Option<(&Domain, &Domain)> {
-        let (peer, us) = (self.external.as_ref()?.domain(), self.names.to.as_ref()?);
+        let (peer, us) = (self.external.as_ref()?.proof.domain(), self.names.to.as_ref()?);
         let pair = DomainPair::new(peer.clone(), us.clone());
         self.ledger.get(&pair).map(|_| (peer, us))
     }

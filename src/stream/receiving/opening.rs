@@ -1,7 +1,7 @@
 //! Stream headers and features, layer by layer: in the clear, under TLS, after SASL (RFC 6120
 //! §4.7, §4.3; protocol rules ST-1 to ST-15).
 
-use super::{Action, Authentication, Layer, Names, Outcome, Receiving, Stage, say};
+use super::{Action, Authentication, External, Layer, Names, Outcome, Receiving, Stage, say};
 use crate::{
     auth::TlsFacts,
     stream::{Fault, challenge::Question},
@@ -101,13 +101,13 @@ impl Receiving {
                 self.stage = Stage::Open(Layer::Clear);
             }
             Layer::Tls => {
-                if self.names.to.is_none() {
+                let Some(to) = self.names.to.clone() else {
                     return Err(Fault::remote(StreamCondition::HostUnknown, "no to in the header"));
-                }
+                };
                 let has_certificate = self.tls.as_ref().is_some_and(TlsFacts::has_peer_certificate);
                 match &self.names.from {
                     Some(from) if has_certificate => {
-                        let question = Question::Certificate(from.clone());
+                        let question = Question::Certificate(DomainPair::new(from.clone(), to));
                         out.push(self.challenge(question));
                         self.stage = Stage::Judging;
                     }
@@ -119,9 +119,10 @@ impl Receiving {
         Ok(())
     }
 
-    /// RFC 6120 §6.4.6: the names must be those that were authenticated.
+    /// RFC 6120 §6.4.6: the names must be those that were authenticated. The certificate was judged
+    /// by the rules for both of them.
     fn after_sasl(&mut self, out: &mut Vec<Action>) -> Outcome {
-        let Some(proof) = self.external.clone() else {
+        let Some(External { proof, to: judged }) = self.external.as_deref().cloned() else {
             return Err(Fault::us(StreamCondition::InternalServerError, "no proof after sasl"));
         };
         if self.names.from.as_ref() != Some(proof.domain()) {
@@ -133,6 +134,11 @@ impl Receiving {
         let Some(to) = self.names.to.clone() else {
             return Err(Fault::remote(StreamCondition::HostUnknown, "no to in the header"));
         };
+        let of = |to| self.decision(Some(to), proof.domain());
+        if to != judged && !of(&to).trusts_like(&of(&judged)) {
+            let why = "proven by other pins or trust roots than the domain wants";
+            return Err(Fault::policy(StreamCondition::PolicyViolation, why, None));
+        }
         self.stage = Stage::Open(Layer::Sasl);
         let (limits, sm) = (self.limits(), self.offers_management());
         self.offer(out, Features { dialback: true, limits, sm, ..Features::default() });

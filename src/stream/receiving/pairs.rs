@@ -121,9 +121,10 @@ impl Receiving {
             return Ok(());
         }
         match verdict.question {
-            Question::Certificate(domain) => {
-                if self.stage == Stage::Judging && self.names.from.as_ref() == Some(&domain) {
-                    self.certificate = verdict.result.ok().filter(|p| *p.domain() == domain);
+            Question::Certificate(DomainPair { sender, target }) => {
+                let names = (self.names.from.as_ref(), self.names.to.as_ref());
+                if self.stage == Stage::Judging && names == (Some(&sender), Some(&target)) {
+                    self.certificate = verdict.result.ok().filter(|p| *p.domain() == sender);
                     self.open_tls(out);
                 }
                 Ok(())

@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{Action, Layer, Outcome, Receiving, Stage, say};
+use super::{Action, External, Layer, Outcome, Receiving, Stage, say};
 use crate::{
     auth::ledger::Ledger,
     stream::Fault,
@@ -47,7 +47,7 @@ impl Receiving {
                 }
             }
         };
-        let Some(proof) = self.certificate.clone() else {
+        let (Some(proof), Some(to)) = (self.certificate.clone(), self.names.to.clone()) else {
             let why = "no certificate proves the domain, or its proof has just expired";
             return self.sasl_refused("not-authorized", why, out);
         };
@@ -61,7 +61,7 @@ impl Receiving {
         self.allow(proof.domain())?;
         out.push(say(writer::sasl_success));
         out.push(Action::Restart);
-        self.external = Some(proof);
+        self.external = Some(Box::new(External { proof, to }));
         self.header_sent = false;
         // The stream that the id, the requests and the pairs belonged to is over.
         self.id = Box::default();
