@@ -103,7 +103,7 @@ pub(super) fn returning(
     back: &Decision<'_>,
     limits: &Limits,
 ) -> Option<StreamLimits> {
-    let may_return = back.denied().is_none() && back.bidi() && out.bidi();
+    let may_return = back.denied().is_none() && back.bidi() && out.bidi() && out.trusts_like(back);
     may_return.then(|| StreamLimits {
         max_bytes: Some(back.stanza_limit(limits) as u64),
         idle_seconds: Some(back.idle_limit(limits).as_secs()),
@@ -117,7 +117,8 @@ pub(super) fn largest(config: &Config, pair: &DomainPair, peers: Option<usize>) 
     peers.into_iter().chain(of_rule).min().unwrap_or(usize::MAX)
 }
 
-/// Whether stanzas of a pair may come in on a stream that we opened, from a peer at that address.
+/// Whether stanzas of a pair may come in on a stream that we opened, from a peer at that address,
+/// which the rules for the other direction hold to be proven.
 pub(super) fn may_come(
     config: &Config,
     pair: &DomainPair,
@@ -128,7 +129,8 @@ pub(super) fn may_come(
     let (local, remote) = (Some(&pair.target), &pair.sender);
     let query = Query { local, remote, direction: Direction::Inbound, address };
     let decision = config.policy.decide(&query);
-    let is_open = decision.denied().is_none() && decision.bidi();
+    let out = decide(config, &pair.reversed(), Direction::Outbound);
+    let is_open = decision.denied().is_none() && decision.bidi() && out.trusts_like(&decision);
     is_open && decision.suffices(tls, Some(proof)).is_ok()
 }
 

@@ -25,10 +25,12 @@ use super::{
     gate::Gate,
     judge::Errand,
     lanes::{Boarding, Call, Mailbox},
-    rules::decide,
+    remembering::Sight,
+    rules::{self, decide},
 };
 use crate::{
     auth::Proof,
+    config::{model::TlsVersion, policy::Decision},
     net::{
         connector::Candidates,
         targets::{Target, TargetTls},
@@ -83,6 +85,7 @@ pub(super) struct Shared {
     calls: Mailbox,
     address: SocketAddr,
     tls: TargetTls,
+    version: TlsVersion,
     chain: Arc<[CertificateDer<'static>]>,
     identity: Identity,
     /// The target of the pair that it was opened for.
@@ -170,11 +173,13 @@ impl Registered {
         if !decide(&gate.config(), pair, Direction::Outbound).multiplex() {
             return None;
         }
+        let tls = live.machine.tls()?;
         let shared = Arc::new(Shared {
             calls,
             address: endpoint.address,
             tls: endpoint.target.tls,
-            chain: Arc::clone(live.machine.tls()?.peer_chain()),
+            version: tls.version(),
+            chain: Arc::clone(tls.peer_chain()),
             identity: identity.clone(),
             target: pair.target.clone(),
             errors: live.machine.supports_errors(),
@@ -304,7 +309,8 @@ impl Join {
     async fn board(&mut self, gate: &Arc<Gate>, at: Candidates<'_>) -> bool {
         let config = gate.config();
         let decision = decide(&config, &self.pair, Direction::Outbound);
-        if !decision.multiplex() {
+        let is_denied = rules::allowed_by(&decision, &self.pair.target).is_err();
+        if is_denied || !decision.multiplex() {
             return false;
         }
         for address in at.addresses {
@@ -332,19 +338,41 @@ impl Join {
                 let remote = &self.pair.target;
                 let judged =
                     gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint, errand);
-                match judged.await {
+                let suited = match judged.await {
+                    Ok(proof) => self.suits(gate, &decision, &shared, &proof).map(|()| proof),
+                    Err(why) => Err(why.to_string()),
+                };
+                match suited {
                     Ok(proof) => {
                         if self.call(&shared, proof) {
                             return true;
                         }
                     }
                     Err(why) => {
-                        debug!(pair = %self.pair, %address, detail = %why, "stream not shared");
+                        debug!(pair = %self.pair, %address, detail = why, "stream not shared");
                     }
                 }
             }
         }
         false
+    }
+
+    /// Whether the rules for this pair are content with a stream that was opened for another one,
+    /// and the target has not shown better before.
+    fn suits(
+        &self,
+        gate: &Gate,
+        decision: &Decision<'_>,
+        shared: &Shared,
+        proof: &Proof,
+    ) -> Result<(), String> {
+        let (tls, proof) = (Some(shared.version), Some(proof));
+        rules::sufficient(decision, tls, proof).map_err(|failure| failure.to_string())?;
+        let (pair, direction, chain) = (&self.pair, Direction::Outbound, &*shared.chain);
+        match gate.is_downgraded(&Sight { pair, direction, tls, proof, chain }) {
+            None => Ok(()),
+            Some(why) => Err(why.to_string()),
+        }
     }
 
     fn call(&mut self, shared: &Shared, proof: Proof) -> bool {

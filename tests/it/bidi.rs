@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::world::{
-    BIDI, BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Host, Plan, World, attribute, features,
-    header, message_to,
+    Authority, BIDI, BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Host, Plan, Service, World,
+    attribute, features, header, message_to,
 };
 
 const FEATURE: &str = "<bidi xmlns='urn:xmpp:features:bidi'/>";
@@ -236,6 +236,64 @@ async fn policy_ends_the_way_back_and_not_the_way_in() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_answered_for_the_peer_is_not_one_that_it_showed() {
+    // who is asked about a key need not be at the other end of the stream that brought it
+    let config = "limits: { connect: 3s, tcp_connect: 1s }\ndefaults: { level: trusted }";
+    let mut world = World::with(Plan { config, ..BOUNCE }).await;
+    let host = world.host("evil.test").await;
+    let mut conn = world.secured(None).await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say(BIDI).await;
+    conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
+    let mut asked = host.accept_offered("").await;
+    let question = asked.until("</db:verify>").await;
+    let id = attribute(&question, "id");
+    asked.say(format!("<db:verify from='evil.test' to='old.test' id='{id}' type='valid'/>")).await;
+    conn.until("type='valid'/>").await;
+    speak(&mut world, &mut conn, "evil.test").await;
+    let _stream = world.sends("evil.test").await;
+    let mut own = host.accept_open().await;
+    assert_eq!(own.until("</message>").await, message_to("evil.test"));
+    conn.say(FOOTER).await;
+    assert_eq!(conn.rest().await, FOOTER);
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn whom_one_direction_trusts_the_other_need_not() {
+    let mut world = World::with(BOUNCE).await;
+    let partner = Authority::new();
+    partner.write(&world.path().with_file_name("partner.pem"));
+    let rule = |direction| {
+        format!(
+            "rules: [{{ match: evil.test, direction: {direction}, level: trusted, \
+             tls: {{ roots: ../partner.pem }} }}]"
+        )
+    };
+    world.reload(&rule("outbound")).unwrap();
+    let host = Host::bind("evil.test", partner.issue(&["evil.test"]));
+    world.dns.publish("evil.test", Service::StartTls, &[host.address]);
+    let mut conn = from_peer(&mut world, "evil.test").await;
+    let stream = world.sends("evil.test").await;
+    let mut own = host.accept_open().await;
+    assert_eq!(own.until("</message>").await, message_to("evil.test"));
+    conn.say(FOOTER).await;
+    assert_eq!(conn.rest().await, FOOTER);
+    own.say(FOOTER).await;
+    own.rest().await;
+    drop(stream);
+    // and the same the other way
+    world.reload(&rule("inbound")).unwrap();
+    let host = world.host("evil.test").await;
+    let _stream = world.sends("evil.test").await;
+    let (mut conn, said) = host.accept_with(&features(true, true)).await;
+    assert!(said.starts_with("<auth "), "{said}");
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn much_goes_both_ways_on_a_peers_stream() {
     let plan = Plan { config: "limits: { queue: 32MiB }", ..BOUNCE };
     let mut world = World::with(plan).await;
@@ -364,4 +422,37 @@ async fn both_ways(world: &mut World, mut conn: Conn) {
     assert!(at_peer == there, "lost, doubled or out of order");
     assert!(at_legacy == back, "lost, doubled or out of order");
     world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_pair_that_is_denied_while_it_is_asked_for_brings_nothing() {
+    // AB-2, whatever the peer answers, and when
+    for (rule, answered) in [("none", false), ("none", true), ("inbound", false), ("inbound", true)]
+    {
+        let mut world = World::with(BOUNCE).await;
+        let names = ["evil.test", "b.test"];
+        let host = Host::bind("evil.test", world.authority.issue(&names));
+        for name in names {
+            world.dns.publish(name, Service::StartTls, &[host.address]);
+        }
+        let mut conn = to_peer(&world, &host).await;
+        let mut stream = world.sends("b.test").await;
+        conn.until("</db:result>").await;
+        let valid = "<db:result from='b.test' to='old.test' type='valid'/>";
+        if answered {
+            conn.say(valid).await;
+            conn.until(&message_to("b.test")).await;
+        }
+        world.reload(&format!("rules: [{{ match: b.test, allow: {rule} }}]")).unwrap();
+        if answered {
+            stream.say(&message_to("b.test")).await;
+        }
+        world.bounced("b.test", "forbidden").await;
+        if !answered {
+            conn.say(valid).await;
+        }
+        conn.say(message_from("b.test")).await;
+        conn.ends_with("invalid-from").await;
+        world.is_alive().await;
+    }
 }

@@ -289,6 +289,26 @@ async fn policy_takes_one_pair_off_the_connection() {
 }
 
 #[tokio::test]
+async fn a_target_of_which_a_rule_wants_better_tls_does_not_join() {
+    let mut world = World::with(BOUNCE).await;
+    world.reload("rules: [{ match: b.test, tls: { min: '1.3' } }]").unwrap();
+    let host = Host::bind("a.test", world.authority.issue(&NAMES)).with_tls12();
+    for name in NAMES {
+        world.dns.publish(name, Service::StartTls, &[host.address]);
+    }
+    let _stream = world.sends("a.test").await;
+    let (mut conn, _) = host.accept_with(&features(true, false)).await;
+    conn.until(&message_to("a.test")).await;
+    let _stream = world.sends("b.test").await;
+    // one of its own is no better
+    let mut own = host.accept_secured().await;
+    assert!(!own.rest().await.contains("db:result"));
+    world.bounced("b.test", "remote-server-timeout").await;
+    carries(&world, &mut conn).await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn a_full_stream_takes_no_more_pairs() {
     // SH-6
     let config = "limits: { connect: 3s, tcp_connect: 1s, pairs_per_stream: 2 }";

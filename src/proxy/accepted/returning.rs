@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::Leg;
 use crate::{
-    auth::{Proof, TlsFacts, ledger::AuthorizedPair},
+    auth::{Proof, Prooftype, TlsFacts, ledger::AuthorizedPair},
     net::wire::Wire,
     proxy::{
         lanes::{Boarding, Call, End, Ended, Lanes},
@@ -112,8 +112,7 @@ impl Leg {
             "domain pair joined"
         );
         if let Some(grant) = self.machine.grant_of(&pair.reversed()) {
-            let proof = Some(grant.proof()).filter(|proof| proof.is_strong());
-            self.gate.remember(&self.sight_back(&pair, proof));
+            self.gate.remember(&self.sight_back(&pair, shown(grant.proof())));
         }
     }
 
@@ -150,14 +149,25 @@ impl Leg {
         rules::allowed_by(&decision, &pair.target)?;
         rules::address_allowed(&config, self.address.ip().to_canonical())?;
         let tls = self.machine.tls().map(TlsFacts::version);
-        let proof = Some(proof).filter(|proof| proof.is_strong());
         if !decision.bidi() {
             return Err(Failure::new(FailureKind::Denied, "bidi is off for the peer"));
         }
+        let came = decide(&config, &pair.reversed(), Direction::Inbound);
+        if !came.trusts_like(&decision) {
+            let detail = "pins or trust roots of this direction are others";
+            return Err(Failure::new(FailureKind::NotProven, detail));
+        }
+        let proof = shown(proof);
         rules::sufficient(&decision, tls, proof)?;
         match self.gate.is_downgraded(&self.sight_back(pair, proof)) {
             None => Ok(()),
             Some(why) => Err(why.into()),
         }
     }
+}
+
+/// The proof, if the connection itself has shown it. That the authoritative server showed a
+/// certificate when it confirmed a key says nothing of who takes what is sent here.
+fn shown(proof: &Proof) -> Option<&Proof> {
+    Some(proof).filter(|proof| proof.is_strong() && proof.prooftype() != Prooftype::Dialback)
 }

@@ -12,7 +12,7 @@ use crate::{
         rules::may_come,
     },
     stream::{Failure, Step},
-    xmpp::{Direction, DomainPair},
+    xmpp::{Direction, DomainPair, StreamCondition},
 };
 
 /// Requests for further pairs that wait for an answer at once; peers bound what they have pending.
@@ -37,6 +37,14 @@ impl Opened {
                 if self.stopping || full {
                     self.count();
                     self.leave(lane, End::Missed);
+                    return;
+                }
+                // The configuration may have changed on the way here.
+                let proof = self.lanes.get(lane).and_then(|lane| lane.proof.as_ref());
+                if let Err(failure) = self.still_allowed(&pair, proof) {
+                    let told = failure.telling(StreamCondition::PolicyViolation);
+                    self.count();
+                    self.leave(lane, End::Denied(told));
                     return;
                 }
                 self.unasked.push_back(lane);

@@ -12,7 +12,7 @@ use crate::{
     config::model::{Limits, TlsVersion},
     proxy::{
         dial, expiry,
-        lanes::{End, LaneId, Stage},
+        lanes::{End, Lane, LaneId, Stage},
         remembering::Sight,
         rules::{self, decide, may_come},
     },
@@ -55,15 +55,26 @@ impl Opened {
             Side::Legacy => limits.idle,
         };
         let now = Instant::now();
+        let bidirectional = self.live.machine.is_bidirectional();
+        let due_of = |lane: &Lane| {
+            let used = if bidirectional { lane.used.max(self.came) } else { lane.used };
+            used + idle(lane.route.pair())
+        };
+        // What comes for a pair is looked after by its lane: none goes before the others.
+        let all_due =
+            self.lanes.iter().map(|(_, lane)| due_of(lane)).max().filter(|_| bidirectional);
+        let may_go = |(id, lane): (LaneId, &Lane)| match lane.stage {
+            Stage::Open => self.lanes.is_idle(id),
+            Stage::Waiting | Stage::Asked => false,
+            Stage::Leaving(_) => true,
+        };
+        let all_may_go = !bidirectional || self.lanes.iter().all(may_go);
         let mut next = now + limits.idle;
         let mut gone = Vec::new();
         let mut expired = Vec::new();
         for (id, lane) in self.lanes.iter() {
             let (due, end) = match lane.stage {
-                Stage::Open if self.live.machine.is_bidirectional() => {
-                    (lane.used.max(self.came) + idle(lane.route.pair()), End::Done("idle"))
-                }
-                Stage::Open => (lane.used + idle(lane.route.pair()), End::Done("idle")),
+                Stage::Open => (all_due.unwrap_or_else(|| due_of(lane)), End::Done("idle")),
                 Stage::Waiting => continue,
                 Stage::Asked => {
                     let detail = "no answer to our dialback key in time";
@@ -72,7 +83,8 @@ impl Opened {
                 }
                 Stage::Leaving(_) => continue,
             };
-            if due <= now && self.lanes.is_idle(id) {
+            let stays = matches!(lane.stage, Stage::Open) && !all_may_go;
+            if due <= now && self.lanes.is_idle(id) && !stays {
                 gone.push((id, end));
                 continue;
             }
@@ -86,11 +98,8 @@ impl Opened {
             }
         }
         for (id, end) in gone {
-            if let Some(lane) = self.lanes.get(id)
-                && matches!(lane.stage, Stage::Asked)
-            {
+            if self.lanes.get(id).is_some_and(|lane| matches!(lane.stage, Stage::Asked)) {
                 self.keep_apart();
-                self.live.machine.forget(lane.route.pair());
             }
             self.leave(id, end);
         }
@@ -146,8 +155,6 @@ impl Opened {
             }
             Err(failure) => {
                 info!(pair = %pair, detail = %failure, "domain pair withdrawn, its proof has expired");
-                let reversed = pair.reversed();
-                self.live.machine.retain_inbound(|grant| *grant.pair() != reversed);
                 self.leave(id, End::Withdrawn(failure.telling(StreamCondition::Reset)));
             }
         }
@@ -161,6 +168,16 @@ impl Opened {
     }
 
     pub(super) fn leave(&mut self, id: LaneId, end: End) {
+        if let Some(lane) = self.lanes.get(id) {
+            let pair = lane.route.pair();
+            // An answer that comes yet admits nothing.
+            self.live.machine.forget(pair);
+            if matches!(end, End::Denied(_) | End::Withdrawn(_)) {
+                // Nothing looks after the proof of what comes but the lane.
+                let reversed = pair.reversed();
+                self.live.machine.retain_inbound(|grant| *grant.pair() != reversed);
+            }
+        }
         self.parting = end.clone();
         self.lanes.leave(id, end);
     }
@@ -199,6 +216,9 @@ impl Opened {
         {
             info!(pair = %pair, "domain pair withdrawn by policy");
         }
+        self.live
+            .machine
+            .retain_asked(|pair, proof| may_come(&config, &pair.reversed(), address, tls, proof));
         self.bound();
         for (id, failure) in verdicts {
             self.leave(id, End::Denied(failure.telling(StreamCondition::PolicyViolation)));
@@ -206,7 +226,11 @@ impl Opened {
         self.count();
     }
 
-    fn still_allowed(&self, pair: &DomainPair, proof: Option<&Proof>) -> Result<(), Failure> {
+    pub(super) fn still_allowed(
+        &self,
+        pair: &DomainPair,
+        proof: Option<&Proof>,
+    ) -> Result<(), Failure> {
         let config = self.gate.config();
         let local = match self.side {
             Side::Peer => &pair.sender,

@@ -58,11 +58,22 @@ impl Initiating {
             // None for a proof of another domain, which then changes nothing.
             let _ = inbound.authorize(reversed, proof.clone());
         }
+        if let Some(Some(asked)) = self.asked.get_mut(pair) {
+            asked.clone_from(proof);
+        }
     }
 
     /// The pairs of stanzas that may come.
     pub fn inbound(&self) -> impl Iterator<Item = &AuthorizedPair> {
         self.inbound.iter().flat_map(Ledger::iter)
+    }
+
+    /// Where `keep` says no to a pair that is asked for and its proof, stanzas of the reversed pair
+    /// will not come by it.
+    pub fn retain_asked(&mut self, mut keep: impl FnMut(&DomainPair, &Proof) -> bool) {
+        for (pair, inbound) in &mut self.asked {
+            inbound.take_if(|proof| !keep(pair, proof));
+        }
     }
 
     /// Withdraws the pairs of stanzas that come for which `keep` says no, and returns them.

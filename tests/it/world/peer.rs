@@ -1,7 +1,8 @@
 //! A peer in the hands of a test: as client of the gate, and as server.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
+use rustls::{ServerConfig, version::TLS12};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::{Conn, Identity, Service, World, soon};
@@ -117,6 +118,7 @@ pub(crate) struct Host {
     pub(crate) identity: Identity,
     pub(crate) address: SocketAddr,
     listener: TcpListener,
+    is_old: bool,
 }
 
 impl Host {
@@ -132,7 +134,21 @@ impl Host {
         socket.set_recv_buffer_size(32 << 10).unwrap();
         let listener = socket.listen(64).unwrap();
         let address = listener.local_addr().unwrap();
-        Self { domain: domain.to_owned(), identity, address, listener }
+        Self { domain: domain.to_owned(), identity, address, listener, is_old: false }
+    }
+
+    /// The same with TLS 1.2.
+    pub(crate) fn with_tls12(self) -> Self {
+        Self { is_old: true, ..self }
+    }
+
+    fn tls(&self) -> Arc<ServerConfig> {
+        if !self.is_old {
+            return self.identity.server();
+        }
+        let config = ServerConfig::builder_with_protocol_versions(&[&TLS12]).with_no_client_auth();
+        let config = config.with_single_cert(self.identity.chain(), self.identity.private_key());
+        Arc::new(config.unwrap())
     }
 
     /// The gate connects.
@@ -171,7 +187,7 @@ impl Host {
             .await;
         conn.until(STARTTLS).await;
         conn.say(PROCEED).await;
-        conn.accept_tls(self.identity.server()).await.unwrap();
+        conn.accept_tls(self.tls()).await.unwrap();
         self.greet(&mut conn).await;
         conn
     }
@@ -180,7 +196,7 @@ impl Host {
     pub(crate) async fn accept_secured(&self) -> Conn {
         let mut conn = self.accept_starttls().await;
         conn.say(PROCEED).await;
-        conn.accept_tls(self.identity.server()).await.unwrap();
+        conn.accept_tls(self.tls()).await.unwrap();
         conn
     }
 
