@@ -315,6 +315,9 @@ impl Leg {
                         // It was not read from meanwhile, so it could not be quicker.
                         self.used = Instant::now();
                         self.partial = None;
+                        if let Some(returning) = &mut self.returning {
+                            returning.lanes.listen_anew();
+                        }
                         if let Err(end) = self.read().await {
                             return end;
                         }
@@ -359,6 +362,9 @@ impl Leg {
 
     /// fedgate ends: says the last words, and reads on for a moment.
     async fn drain(&mut self) {
+        if let Some(returning) = &mut self.returning {
+            returning.withdraw_offers();
+        }
         // Who was not heard yet gets nothing: what waits for that finds another way, or goes back.
         if let (Some(returning), None) = (&mut self.returning, self.quiet) {
             let large = returning.lanes.fill_up(&mut self.wire);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::{
     gate::Gate,
@@ -68,8 +68,7 @@ impl Gate {
         let Some(stanzas) = &of_others else { return };
         if stanzas.is_own() {
             // An error is not answered, and nobody but us has sent a ping.
-            self.metrics().lost(stanzas.stanzas());
-            info!(pair = %stanzas.pair(), stanzas = stanzas.stanzas(), "errors could not be returned");
+            self.errors_lost(stanzas.pair(), stanzas.stanzas());
             return;
         }
         let (replies, silent) = pieces::bounces(stanzas, failure);
@@ -126,8 +125,7 @@ impl Gate {
             },
             Err(_) => replies,
         };
-        self.metrics().lost(lost.stanzas());
-        info!(pair = %lost.pair(), stanzas = lost.stanzas(), "errors could not be returned");
+        self.errors_lost(lost.pair(), lost.stanzas());
     }
 }
 

@@ -32,7 +32,8 @@ pub(super) async fn embark(
 ) -> Result<oneshot::Receiver<Returned>, Failure> {
     let (side, pair, lang) = (route.side(), route.pair(), route.lang().cloned());
     let (back, returned) = oneshot::channel();
-    let boarding = Boarding { route: Arc::clone(route), proof: None, trust: gate.trust(), back };
+    let (route, trust) = (Arc::clone(route), gate.trust());
+    let boarding = Boarding { route, proof: None, chain: None, trust, back };
     let boarding = Box::new(boarding);
     let boarding = if side == Side::Peer && !alone {
         rules::allowed(&gate.config(), pair, Direction::Outbound)?;

@@ -363,6 +363,12 @@ impl Gate {
         self.reached.tell(limit, who, Instant::now());
     }
 
+    /// Errors find no way back to those whose stanzas were not delivered.
+    pub(super) fn errors_lost(&self, pair: &DomainPair, stanzas: u32) {
+        self.metrics.lost(stanzas);
+        self.reached.tell_lost(pair, stanzas, Instant::now());
+    }
+
     /// What waits in all routes.
     pub(super) fn backlog(&self) -> &Arc<Backlog> {
         &self.backlog

@@ -260,6 +260,9 @@ impl Intake {
             let refused = Routable::new(grant, input.split_to(len).freeze(), 1);
             let refused = self.take(refused);
             self.count(&refused);
+            if self.onward == Side::Legacy {
+                self.charge(&refused);
+            }
             self.gate.refuse(self.onward, &refused, tag, class);
             return;
         }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures_channel::mpsc;
+use rustls::pki_types::CertificateDer;
 use tokio::{sync::oneshot, time::Instant};
 
 use self::acks::Acks;
@@ -77,6 +78,8 @@ pub(super) struct Boarding {
     pub(super) route: Arc<Route>,
     /// What proves the pair's target on this connection.
     pub(super) proof: Option<Proof>,
+    /// The certificates that this connection has shown, where it was found among others.
+    pub(super) chain: Option<Arc<[CertificateDer<'static>]>>,
     /// What certificates were judged by when that was found out; see `Gate::trust`.
     pub(super) trust: u64,
     /// Where the route waits for the end.

@@ -246,16 +246,21 @@ impl Opened {
                 self.drain();
             }
             if self.lanes.is_leaving() && !self.holds() {
-                return Ok(self.parting.clone());
+                if !self.lanes.is_owed() {
+                    return Ok(self.parting.clone());
+                }
+                // Nobody joins meanwhile.
+                self.registered = None;
             }
+            let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
             let stalls = self.live.wire.stalls_at(config.limits.write_stall);
             let keepalive = self.keepalive(&config.limits);
             let patience = self.patience(&config.limits);
-            let acks = self.lanes.ack_deadline(patience);
+            // Who is not read from cannot acknowledge.
+            let acks = self.lanes.ack_deadline((!busy).then_some(patience));
             let deadlines =
                 stalls.into_iter().chain(keepalive).chain(acks).chain(self.hold).chain(awaits);
             let deadline = deadlines.fold(self.check, Instant::min);
-            let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
             tokio::select! {
                 event = self.live.wire.event_reading(!busy) => match event {
                     Ok(Event::Read) => {
@@ -270,9 +275,12 @@ impl Opened {
                     Err(error) => return lost(FailureKind::Stream, error.to_string()),
                 },
                 progress = self.intake.progress(), if busy || owes => match progress {
-                    Progress::Ready => if let Err(failure) = self.read() {
-                        return Ok(End::Broken(failure));
-                    },
+                    Progress::Ready => {
+                        self.lanes.listen_anew();
+                        if let Err(failure) = self.read() {
+                            return Ok(End::Broken(failure));
+                        }
+                    }
                     Progress::Handled(stanzas) => self.answer(stanzas),
                 },
                 Some(call) = self.lanes.call() => {
@@ -292,7 +300,10 @@ impl Opened {
                         config = gate.config();
                         self.judge();
                     }
-                    Signal::Stopped => self.stopping = true,
+                    Signal::Stopped => {
+                        self.stopping = true;
+                        self.hold = None;
+                    }
                     Signal::Closed if self.is_closed => {}
                     Signal::Closed if self.lanes.is_managed() => self.close(),
                     Signal::Closed => return Ok(End::Done("closed by the operator")),
@@ -301,7 +312,7 @@ impl Opened {
                     if stalls.is_some_and(|stalls| stalls <= Instant::now()) {
                         return lost(FailureKind::Timeout, "the other end takes no bytes".into());
                     }
-                    if self.lanes.is_unanswered(patience) {
+                    if !busy && self.lanes.is_unanswered(patience) {
                         return lost(FailureKind::Timeout, "the other end acknowledges nothing".into());
                     }
                     if keepalive.is_some_and(|at| at <= Instant::now()) {

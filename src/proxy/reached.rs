@@ -1,4 +1,4 @@
-//! Which limits were reached: the log tells of the first time and then at most once in a while, for
+//! Which limits were reached, and which errors lost: the log tells of the first time and then at most once in a while, for
 //! whoever reaches one mostly does so over and over.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::ops::seldom::Seldom;
+use crate::{ops::seldom::Seldom, xmpp::DomainPair};
 
 /// A limit that somebody can reach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +64,8 @@ impl Limit {
 #[derive(Debug, Default)]
 pub(super) struct Reached {
     told: Mutex<[Seldom; Limit::COUNT]>,
+    /// The same of errors that find no way back.
+    lost: Mutex<Seldom>,
 }
 
 impl Reached {
@@ -74,6 +76,14 @@ impl Reached {
         drop(told);
         if let Some(times) = again {
             info!(limit = limit.as_str(), of = %who, times, "limit reached");
+        }
+    }
+
+    /// So many errors of a pair find no way back to those whose stanzas were not delivered.
+    pub(super) fn tell_lost(&self, pair: &DomainPair, stanzas: u32, now: Instant) {
+        let again = self.lost.lock().unwrap_or_else(PoisonError::into_inner).again(now);
+        if let Some(times) = again {
+            info!(pair = %pair, stanzas, times, "errors could not be returned");
         }
     }
 }

@@ -89,8 +89,29 @@ impl Receipts {
                 *last = receipt;
                 *sum = sum.wrapping_add(stanzas);
             }
-            Some(_) | None => self.open.push_back((receipt, stanzas)),
+            Some(_) | None => {
+                if self.open.len() == self.open.capacity() {
+                    self.compact();
+                }
+                self.open.push_back((receipt, stanzas));
+            }
         }
+    }
+
+    /// Batches that are handled, though others before them are not, take one place together.
+    fn compact(&mut self) {
+        let mut kept: VecDeque<(Weak<Receipt>, u32)> = VecDeque::new();
+        for (receipt, stanzas) in self.open.drain(..) {
+            match kept.back_mut() {
+                Some((last, sum)) if last.strong_count() == 0 && receipt.strong_count() == 0 => {
+                    *sum = sum.wrapping_add(stanzas);
+                }
+                Some(_) | None => kept.push_back((receipt, stanzas)),
+            }
+        }
+        // Not again before as many have come.
+        kept.reserve(kept.len());
+        self.open = kept;
     }
 
     /// How many stanzas came.

@@ -378,6 +378,7 @@ impl Join {
     fn call(&mut self, shared: &Shared, proof: Proof) -> bool {
         let Some(mut boarding) = self.boarding.take() else { return false };
         boarding.proof = Some(proof);
+        boarding.chain = Some(Arc::clone(&shared.chain));
         match shared.calls.put(Call::Board(boarding)) {
             Ok(_) => true,
             // It ended just now.

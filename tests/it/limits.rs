@@ -62,6 +62,20 @@ async fn stanzas_that_come_too_fast_wait_and_none_is_lost() {
 }
 
 #[tokio::test]
+async fn stanzas_that_are_refused_count_too() {
+    let config = "limits: { stanza_rate: 2/s, burst: 1s }\n\
+        rules: [{ match: evil.test, features: { muc: deny } }]";
+    let mut world = world(config).await;
+    let mut conn = world.authenticated("evil.test").await;
+    let start = Instant::now();
+    let refused = inbound(0, 0).replacen("<message ", "<message type='groupchat' ", 1);
+    conn.say(refused.repeat(8) + &inbound(1, 0)).await;
+    arrive(&mut world, 1..2).await;
+    assert!(start.elapsed() >= Duration::from_secs(3));
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn a_burst_of_stanzas_does_not_wait() {
     // one more than this, and the next would come after the test's patience
     let mut world = world("limits: { stanza_rate: 1/s, burst: 10m }").await;

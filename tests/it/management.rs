@@ -251,6 +251,55 @@ async fn what_a_peer_acknowledges_is_delivered() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_to_end_waits_for_what_the_peer_has_yet_to_say() {
+    for denied in [false, true] {
+        let mut world = World::with(BOUNCE).await;
+        let host = world.host("evil.test").await;
+        let _stream = world.sends("evil.test").await;
+        let mut conn = to_peer(&host).await;
+        conn.until(R).await;
+        if denied {
+            world.reload("rules: [{ match: evil.test, allow: none }]").unwrap();
+        } else {
+            let domain = fedgate::xmpp::Domain::parse("evil.test").unwrap();
+            assert!(world.app.monitor().close_domain(&domain) > 0);
+        }
+        // long enough for the stream to end without
+        world.is_alive().await;
+        conn.say(a(1)).await;
+        conn.until(FOOTER).await;
+        drop(conn);
+        adds_up(&world).await;
+        assert_eq!(world.app.monitor().status().await.stanzas.bounced, 0);
+        world.is_alive().await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_read_from_is_not_taken_for_dead() {
+    let config = "limits: { ack: 1s, stanza_rate: 2/s, burst: 1s }";
+    let mut world = World::with(Plan { config, ..BOUNCE }).await;
+    let mut conn = world.authenticated_both_ways("evil.test").await;
+    conn.say(ENABLE).await;
+    conn.until(ENABLED).await;
+    // eight are four seconds, one of which is the burst
+    let many: String =
+        (1..=8).map(|number| numbered("m@evil.test", "bob@old.test", number)).collect();
+    conn.say(many).await;
+    let _stream = world.sends("evil.test").await;
+    conn.until(R).await;
+    conn.say(a(1)).await;
+    for number in 1..=8 {
+        let message = numbered("m@evil.test", "bob@old.test", number);
+        assert_eq!(world.legacy.arrival().await, message);
+    }
+    conn.say(FOOTER).await;
+    conn.until(&(a(8) + FOOTER)).await;
+    adds_up(&world).await;
+    assert_eq!(world.app.monitor().status().await.stanzas.bounced, 0);
+}
+
+#[tokio::test]
 async fn what_nobody_knows_of_bounces_and_is_not_sent_again() {
     // SM-5
     let mut world = World::with(BOUNCE).await;

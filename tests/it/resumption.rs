@@ -262,6 +262,54 @@ async fn a_peer_that_has_forgotten_the_stream_gets_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_peer_that_claims_more_than_was_sent_gets_nothing_twice() {
+    // SM-4, I9
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    let _stream = sends(&world, 0..2).await;
+    let mut conn = accept(&host, "id1").await;
+    conn.until(&to_peer(1)).await;
+    drop(conn);
+    let mut conn = features(&host).await;
+    assert_eq!(conn.until("/>").await, resume("id1", 0));
+    conn.say(resumed("id1", 3)).await;
+    let text = conn.rest().await;
+    let too_high = "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='3' send-count='2'/>";
+    assert!(text.contains(too_high), "{text}");
+    for number in 0..2 {
+        let bounce = world.legacy.arrival().await;
+        assert!(bounce.contains("<remote-server-timeout "), "{bounce}");
+        assert_eq!(attribute(&bounce, "id"), number.to_string());
+    }
+    host.nobody_waits().await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_was_just_resumed_ends_with_fedgate() {
+    let config = "shutdown_timeout: 3s\nlimits: { connect: 3s, tcp_connect: 1s }";
+    let world = World::with(Plan { config, ..BOUNCE }).await;
+    let host = world.host("evil.test").await;
+    let _stream = sends(&world, 0..1).await;
+    let mut conn = accept(&host, "id1").await;
+    conn.until(&to_peer(0)).await;
+    drop(conn);
+    let mut conn = features(&host).await;
+    conn.until("/>").await;
+    conn.say(resumed("id1", 1)).await;
+    // it is taken up before the end
+    conn.say(R).await;
+    conn.until(&a(0)).await;
+    let mut end = tokio::spawn(world.app.shutdown());
+    tokio::select! {
+        text = conn.until(FOOTER) => assert_eq!(text, a(0) + FOOTER),
+        _ = &mut end => panic!("fedgate ended without a word"),
+    }
+    conn.say(FOOTER).await;
+    end.await.unwrap();
+}
+
+#[tokio::test]
 async fn what_a_peer_remembers_of_a_stream_that_is_gone_counts() {
     let mut world = World::with(BOUNCE).await;
     let host = world.host("evil.test").await;

@@ -309,6 +309,40 @@ async fn a_target_of_which_a_rule_wants_better_tls_does_not_join() {
 }
 
 #[tokio::test]
+async fn behind_pairs_that_nobody_answers_no_others_wait() {
+    // DB-26: sixteen are asked for at a time
+    let mut world = World::with(BOUNCE).await;
+    let names: Vec<String> = (0..19).map(|n| format!("d{n}.test")).collect();
+    let of_all: Vec<&str> = names.iter().map(String::as_str).collect();
+    let host = Host::bind("d0.test", world.authority.issue(&of_all));
+    for name in &names {
+        world.dns.publish(name, Service::StartTls, &[host.address]);
+    }
+    let mut streams = vec![world.sends("d0.test").await];
+    let (mut conn, _) = host.accept_with(&features(true, false)).await;
+    conn.until(&message_to("d0.test")).await;
+    for name in &names[1..] {
+        streams.push(world.sends(name).await);
+    }
+    for _ in 0..16 {
+        conn.until("</db:result>").await;
+    }
+    let (mut bounced, mut arrived) = (0, 0);
+    for _ in 0..2 {
+        let (mut own, _) = host.accept_with(&features(true, false)).await;
+        arrived += own.until("</message>").await.matches("<message ").count();
+        tokio::spawn(async move { own.rest().await });
+    }
+    while bounced < 16 {
+        let bounce = world.legacy.arrival().await;
+        assert!(bounce.contains("<remote-server-timeout "), "{bounce}");
+        bounced += 1;
+    }
+    assert_eq!(arrived, 2);
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn a_full_stream_takes_no_more_pairs() {
     // SH-6
     let config = "limits: { connect: 3s, tcp_connect: 1s, pairs_per_stream: 2 }";

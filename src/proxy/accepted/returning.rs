@@ -26,10 +26,15 @@ pub(super) struct Returning {
 }
 
 impl Returning {
+    /// No routes come any more.
+    pub(super) fn withdraw_offers(&mut self) {
+        self.offers.clear();
+    }
+
     /// The connection ends: no routes come any more. Says whether the output did not end inside a
     /// stanza.
     pub(super) fn interrupt(&mut self, wire: &mut Wire) -> bool {
-        self.offers.clear();
+        self.withdraw_offers();
         self.lanes.interrupt(wire)
     }
 

@@ -187,12 +187,28 @@ impl Lanes {
         self.show_unacknowledged();
     }
 
-    /// When to ask, or else when the other end will not have answered for `patience`.
-    pub(in crate::proxy) fn ack_deadline(&self, patience: Duration) -> Option<Instant> {
+    /// When to ask, or else when the other end, if it is listened to, will not have answered for
+    /// `patience`.
+    pub(in crate::proxy) fn ack_deadline(&self, patience: Option<Duration>) -> Option<Instant> {
         let acks = self.acks.as_ref()?;
-        let dead = acks.dies_at(patience);
+        let dead = patience.and_then(|patience| acks.dies_at(patience));
         let ask = if acks.asked.is_none() { acks.due } else { None };
         dead.into_iter().chain(ask).min()
+    }
+
+    /// The other end was not listened to for some time: what it has to say begins to be waited for now.
+    pub(in crate::proxy) fn listen_anew(&mut self) {
+        let Some(acks) = &mut self.acks else { return };
+        let now = Instant::now();
+        acks.progress = now;
+        if let Some((_, Some(since))) = &mut acks.asked {
+            *since = now;
+        }
+    }
+
+    /// Whether the other end has yet to acknowledge something.
+    pub(in crate::proxy) fn is_owed(&self) -> bool {
+        self.acks.as_ref().is_some_and(|acks| !acks.unacked.is_empty())
     }
 
     /// Whether the other end has not answered for `patience`.

@@ -52,7 +52,13 @@ impl Pair {
     fn boarding(&self) -> (Box<Boarding>, oneshot::Receiver<Returned>) {
         let (back, returned) = oneshot::channel();
         (
-            Box::new(Boarding { route: Arc::clone(&self.route), proof: None, trust: 0, back }),
+            Box::new(Boarding {
+                route: Arc::clone(&self.route),
+                proof: None,
+                chain: None,
+                trust: 0,
+                back,
+            }),
             returned,
         )
     }

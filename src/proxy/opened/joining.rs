@@ -1,12 +1,14 @@
 //! Domain pairs that come aboard a stream that we opened: asked for by dialback, answered, carried
 //! (XEP-0220 §2.6, RFC 7712 §4.4).
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use tracing::info;
 
 use super::{Opened, largest};
 use crate::{
-    auth::Proof,
+    auth::{Proof, TlsFacts},
     proxy::{
         lanes::{Call, End, Stage},
         rules::may_come,
@@ -25,6 +27,12 @@ impl Opened {
             Call::Board(boarding) => {
                 let pair = boarding.route.pair().clone();
                 let is_outdated = boarding.trust != self.trust;
+                // It comes by what another connection has shown, if this one has taken its place.
+                let chain = self.live.machine.tls().map(TlsFacts::peer_chain);
+                let is_stray = match (&boarding.chain, chain) {
+                    (Some(shown), Some(ours)) => !Arc::ptr_eq(shown, ours),
+                    (_, None) | (None, _) => true,
+                };
                 let lane = self.lanes.board(*boarding);
                 if is_outdated {
                     self.lanes.doubt(lane);
@@ -34,7 +42,7 @@ impl Opened {
                 self.check = Instant::now();
                 // Several may have joined at the same time.
                 let full = self.lanes.len() > self.gate.config().limits.pairs_per_stream;
-                if self.stopping || full {
+                if self.stopping || self.is_closed || is_stray || full {
                     self.count();
                     self.leave(lane, End::Missed);
                     return;
@@ -70,6 +78,7 @@ impl Opened {
                 let inbound = lane.proof.clone().filter(may);
                 self.live.machine.request(pair, inbound, &mut steps);
                 self.lanes.ask(id);
+                self.check = self.check.min(Instant::now() + self.gate.config().limits.connect);
             }
         }
         self.say(steps);

@@ -97,10 +97,18 @@ impl Opened {
                 }
             }
         }
+        let is_asked = |(id, _): &(LaneId, End)| {
+            self.lanes.get(*id).is_some_and(|lane| matches!(lane.stage, Stage::Asked))
+        };
+        if gone.iter().any(is_asked) {
+            self.keep_apart();
+            // Those that were not asked for yet need not wait for the same.
+            let waits = |(id, lane): (LaneId, &Lane)| {
+                matches!(lane.stage, Stage::Waiting).then_some((id, End::Missed))
+            };
+            gone.extend(self.lanes.iter().filter_map(waits));
+        }
         for (id, end) in gone {
-            if self.lanes.get(id).is_some_and(|lane| matches!(lane.stage, Stage::Asked)) {
-                self.keep_apart();
-            }
             self.leave(id, end);
         }
         for id in expired {

@@ -81,6 +81,7 @@ impl Opened {
     pub(super) fn close(&mut self) {
         self.is_closed = true;
         self.hold = None;
+        self.registered = None;
         let all: Vec<LaneId> = self.lanes.iter().map(|(id, _)| id).collect();
         for id in all {
             self.leave(id, End::Done("closed by the operator"));

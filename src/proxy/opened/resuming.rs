@@ -39,7 +39,7 @@ impl Opened {
         else {
             return Err(failure);
         };
-        if self.stopping || self.is_closed {
+        if self.stopping || self.is_closed || self.lanes.is_leaving() {
             return Err(failure);
         }
         let until = Instant::now() + resumption.max.map_or(patience, |max| max.min(patience));
@@ -75,8 +75,12 @@ impl Opened {
         self.live = live;
         let sent = match resumed {
             Resumed::Yes(h) => {
-                let uncertain = self.lanes.resolve(Some(h));
-                uncertain.map_err(|too_high| Failure::malformed(&too_high.into()))?;
+                if let Err(too_high) = self.lanes.resolve(Some(h)) {
+                    // What it has got in truth nobody knows.
+                    let uncertain = self.lanes.resolve(None).unwrap_or_default();
+                    gate.uncertain(Side::Peer, &uncertain);
+                    return Err(Failure::malformed(&too_high.into()));
+                }
                 let received = self.intake.receipts().map_or(0, |receipts| receipts.received());
                 self.intake.acknowledge(received);
                 self.resumption = Some(resumption);

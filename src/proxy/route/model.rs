@@ -388,7 +388,7 @@ impl World {
         }
         let (back, returned) = oneshot::channel();
         let route = Arc::clone(&of.route);
-        let boarding = Box::new(Boarding { route, proof: None, trust: 0, back });
+        let boarding = Box::new(Boarding { route, proof: None, chain: None, trust: 0, back });
         self.streams[stream].lanes.handle().put(Call::Board(boarding)).unwrap();
         of.at = At::Stream(stream, None, returned);
     }

@@ -85,11 +85,11 @@ async fn who_answers_nothing_or_handles_nothing_is_dead() {
     let patience = Duration::from_secs(60);
     let (mut lanes, mut wire) = managed(PLENTY);
     let (_, _returned) = a.open(&mut lanes);
-    assert_eq!(lanes.ack_deadline(patience), None, "there is nothing to ask about");
+    assert_eq!(lanes.ack_deadline(Some(patience)), None, "there is nothing to ask about");
     a.send(0..2);
     calls(&mut lanes);
     assert!(lanes.fill(&mut wire).is_empty());
-    let ask = lanes.ack_deadline(patience).unwrap();
+    let ask = lanes.ack_deadline(Some(patience)).unwrap();
     tokio::time::advance(ask - Instant::now()).await;
     assert!(lanes.fill(&mut wire).is_empty());
     // the time of an answer begins when the question is written
