@@ -77,6 +77,11 @@ impl Routable {
         Self { bytes, stanzas, ..self.clone() }
     }
 
+    /// The same in memory of their own: they do not keep the buffer that they came in.
+    pub(crate) fn detached(&self) -> Self {
+        self.part(Bytes::copy_from_slice(&self.bytes), self.stanzas)
+    }
+
     /// The answer to stanzas that could not be delivered: the same pair, reversed.
     pub(crate) fn reply(&self, bytes: Bytes, stanzas: u32) -> Self {
         Self { pair: self.pair.reversed(), bytes, stanzas, is_own: true, _held: None }

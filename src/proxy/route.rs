@@ -242,12 +242,18 @@ impl Route {
         Box::new(Queued::new(stanzas, room, &self.waiting, told))
     }
 
-    fn enter(&self, queued: Box<Queued>) -> Result<Turn, NotTaken> {
+    fn enter(&self, mut queued: Box<Queued>) -> Result<Turn, NotTaken> {
         let mut entrance = self.entrance();
         match &mut *entrance {
             Entrance::Closed => return Err(NotTaken::Ended(queued.stanzas)),
-            Entrance::Waiting(queue) => queue.push_back(queued),
+            Entrance::Waiting(queue) => {
+                queued.settle_in();
+                queue.push_back(queued);
+            }
             Entrance::Aboard(lane, calls) => {
+                if self.waiting.is_slow() {
+                    queued.settle_in();
+                }
                 // A stream that is gone without having said so: the task of the route will see.
                 match calls.put(Call::Stanzas(*lane, queued)) {
                     Ok(turn) => return Ok(turn),

@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use bytes::Bytes;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
@@ -115,6 +116,23 @@ fn output(wire: &Wire) -> String {
 /// The ids of the stanzas in a text, in order.
 fn ids(text: &str) -> Vec<&str> {
     text.split("id='").skip(1).map(|rest| rest.split('\'').next().unwrap()).collect()
+}
+
+#[test]
+fn what_may_wait_for_long_does_not_keep_the_buffer_that_it_came_in() {
+    let a = Pair::new('a');
+    let keeps = |len: usize| {
+        let buffer = Bytes::from(vec![b' '; 64 << 10]);
+        a.route.try_send(Routable::new(&a.grant, buffer.slice(..len), 1)).unwrap();
+        !buffer.is_unique()
+    };
+    assert!(!keeps(100), "no stream carries it");
+    assert!(keeps(60 << 10), "nearly all of it is needed");
+    let mut lanes = Lanes::new(None);
+    let _returned = a.open(&mut lanes);
+    assert!(keeps(100), "it is written at once");
+    a.route.set_slow();
+    assert!(!keeps(100), "nothing is written");
 }
 
 #[test]

@@ -17,6 +17,10 @@ use crate::{auth::ledger::Routable, proxy::backlog::Share};
 /// is written soon after it was read is still in the processor's cache.
 const AHEAD_MAX: u64 = 64 * 1024;
 
+/// A batch smaller than this does not keep the buffer that it came in, which may be larger by far
+/// than what counts of it, where it may have to wait for long.
+const DETACHED_MAX: usize = 16 * 1024;
+
 /// Stanzas in the queue, with the share of its bytes that they take.
 #[derive(Debug)]
 pub(in crate::proxy) struct Queued {
@@ -59,7 +63,7 @@ impl Waiting {
 
     /// Whether so much waits that senders should wait, too.
     pub(super) fn is_pressed(&self) -> bool {
-        self.ahead.load(Ordering::Relaxed) > AHEAD_MAX && !self.slow.load(Ordering::Relaxed)
+        self.ahead.load(Ordering::Relaxed) > AHEAD_MAX && !self.is_slow()
     }
 
     /// Waits until it is pressed no more.
@@ -70,6 +74,11 @@ impl Waiting {
         if self.is_pressed() {
             eased.await;
         }
+    }
+
+    /// Whether it was pressed for too long, and nothing was written since.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
     }
 
     /// It was pressed for too long.
@@ -108,6 +117,13 @@ impl Queued {
         waiting.bytes.fetch_add(place.bytes, Ordering::Relaxed);
         waiting.ahead.fetch_add(place.bytes, Ordering::Relaxed);
         Self { stanzas, place }
+    }
+
+    /// They may have to wait for long.
+    pub(super) fn settle_in(&mut self) {
+        if self.stanzas.bytes().len() < DETACHED_MAX {
+            self.stanzas = self.stanzas.detached();
+        }
     }
 
     /// Nobody needs to wait for them to be written.
