@@ -298,11 +298,10 @@ async fn a_stream_that_has_said_its_last_words_is_no_way_back() {
     let mut world = World::with(BOUNCE).await;
     let host = world.host("evil.test").await;
     let mut conn = from_peer(&mut world, "evil.test").await;
-    let mut stream = world.legacy.open("evil.test").await;
     world.app.drain();
     conn.until(FOOTER).await;
     // it is open for what the peer may still say
-    stream.say(&message_to("evil.test")).await;
+    let _stream = world.sends("evil.test").await;
     let mut own = host.accept_open().await;
     assert_eq!(own.until("</message>").await, message_to("evil.test"));
 }
