@@ -211,7 +211,7 @@ impl Attempt<'_> {
     fn run(&self, roots: Option<&TrustRoots>) -> Result<Proof, DaneError> {
         let leaf = self.chain.first().ok_or(DaneError::NoCertificate)?;
         pkix::check_bounds(self.chain).map_err(|source| self.chain_error(source))?;
-        let is_leaf = |record: &Usable<'_>| record.matches(leaf).unwrap_or(false);
+        let is_leaf = |record: &Usable<'_>| record.matches(leaf);
         // DANE-EE: names and dates in the certificate say nothing (RFC 7671 §5.1)
         if self.of(Usage::DaneEe).any(is_leaf) {
             return Ok(self.proof(leaf, self.set.expires));
@@ -276,7 +276,7 @@ impl Attempt<'_> {
         let mut named = Vec::new();
         for record in self.of(Usage::DaneTa) {
             let mut was_sent = false;
-            for issuer in issuers.iter().filter(|ca| record.matches(ca).unwrap_or(false)) {
+            for issuer in issuers.iter().filter(|ca| record.matches(ca)) {
                 was_sent = true;
                 named.extend(Named::certificate(issuer.as_ref()));
             }
@@ -321,9 +321,8 @@ impl Attempt<'_> {
     /// PKIX-TA: a valid path in which one of the CAs, trusted or below, is one that a record names.
     /// webpki goes on to longer paths where a shorter one is not accepted (RFC 7671 §5.4).
     fn under_asked_ca(&self, roots: &TrustRoots) -> Result<UnixTime, DaneError> {
-        let is_asked = |ca: &CertificateDer<'_>| {
-            self.of(Usage::PkixTa).any(|record| record.matches(ca).unwrap_or(false))
-        };
+        let is_asked =
+            |ca: &CertificateDer<'_>| self.of(Usage::PkixTa).any(|record| record.matches(ca));
         let accepts = |path: &VerifiedPath<'_>| {
             let mut below = path.intermediate_certificates();
             if below.any(|ca| is_asked(&ca.der())) || roots.behind(path.anchor()).any(is_asked) {

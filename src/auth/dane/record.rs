@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256, Sha512};
 use x509_parser::{prelude::FromDer, x509::SubjectPublicKeyInfo};
 
-use crate::auth::pkix::{self, PkixError};
+use crate::auth::pkix::{self, Outline};
 
 /// One TLSA record as it came. Shown as `3 1 1 aa55…`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -135,13 +135,13 @@ impl TlsaRecord {
 }
 
 impl Usable<'_> {
-    /// Whether the record means this certificate.
-    pub(super) fn matches(&self, certificate: &CertificateDer<'_>) -> Result<bool, PkixError> {
+    /// Whether the record means this certificate. Where it means a key nothing else in the
+    /// certificate is read, so that nothing else can be in its way (RFC 7671 §5.1).
+    pub(super) fn matches(&self, certificate: &CertificateDer<'_>) -> bool {
         match self.selector {
-            Selector::Certificate => Ok(self.is(certificate)),
+            Selector::Certificate => self.is(certificate),
             Selector::Key => {
-                let parsed = pkix::parse(certificate)?;
-                Ok(self.is(parsed.public_key().raw))
+                Outline::of(certificate).is_some_and(|outline| self.is(outline.public_key))
             }
         }
     }

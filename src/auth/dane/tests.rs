@@ -86,6 +86,22 @@ fn usage_3_means_the_leaf_whatever_its_names_dates_and_issuer() {
 }
 
 #[test]
+fn a_key_is_found_in_a_certificate_of_which_nothing_else_can_be_read() {
+    let mut damaged = self_signed(&[], |p| dates(p, NOW - DAY, NOW)).certificate.to_vec();
+    let leaf = CertificateDer::from(damaged.clone());
+    let date = damaged.windows(2).position(|tag| tag == [0x17, 13]).unwrap();
+    damaged[date + 4] = b'x';
+    let sent = [CertificateDer::from(damaged)];
+    assert!(pkix::parse(&sent[0]).is_err());
+    for matching in 0..=2 {
+        let records = vec![record((3, 1, matching), &leaf)];
+        assert_eq!(words(judge(&sent, records.clone(), &TrustRoots::new())), "dane");
+        let client = verify_client(&sent, &[set(records)], &domain(), at(NOW));
+        assert!(matches!(client, Outcome::Match(_)), "{client:?}");
+    }
+}
+
+#[test]
 fn usage_3_does_not_mean_another_leaf_even_if_pkix_would_take_it() {
     let ca = Ca::new("Root");
     let (good, other) = (ca.server(&["a.example"]), ca.server(&["a.example"]));
