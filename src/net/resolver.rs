@@ -115,10 +115,7 @@ impl Resolver {
     /// [`ResolveError::Temporary`] or [`ResolveError::Bogus`] if either SRV query got no answer
     /// that can be used.
     pub async fn service(&self, domain: &Domain) -> Result<Vec<Target>, ResolveError> {
-        let direct = service_name(TargetTls::Direct, domain);
-        let starttls = service_name(TargetTls::StartTls, domain);
-        let (direct, starttls) = tokio::try_join!(self.srv(&direct), self.srv(&starttls))?;
-        match decide(Answer::new(direct), Answer::new(starttls)) {
+        match self.servers(domain).await? {
             Decision::Absent => Err(ResolveError::NotFound {
                 query: DnsQuery::new(RecordType::SRV, domain.as_str()),
                 why: Absence::Service,
@@ -184,6 +181,14 @@ impl Resolver {
                 why: Absence::Address,
             })
         })
+    }
+
+    /// What both SRV queries say.
+    async fn servers(&self, domain: &Domain) -> Result<Decision, ResolveError> {
+        let direct = service_name(TargetTls::Direct, domain);
+        let starttls = service_name(TargetTls::StartTls, domain);
+        let (direct, starttls) = tokio::try_join!(self.srv(&direct), self.srv(&starttls))?;
+        Ok(decide(Answer::new(direct), Answer::new(starttls)))
     }
 
     async fn srv(&self, name: &str) -> Result<Vec<Srv>, ResolveError> {

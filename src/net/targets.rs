@@ -90,6 +90,19 @@ impl Delegation {
     }
 }
 
+impl Target {
+    /// The one that a record names.
+    pub(crate) fn of(tls: TargetTls, srv: &Srv) -> Self {
+        Self {
+            host: srv.target.as_str().into(),
+            port: srv.port,
+            tls,
+            priority: srv.priority,
+            delegation: srv.delegation,
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
@@ -182,13 +195,7 @@ pub(crate) fn order(
                 running >= chosen
             });
             let (tls, srv) = group.remove(at.unwrap_or(0));
-            targets.push(Target {
-                host: srv.target.as_str().into(),
-                port: srv.port,
-                tls: *tls,
-                priority: srv.priority,
-                delegation: srv.delegation,
-            });
+            targets.push(Target::of(*tls, srv));
         }
     }
     targets

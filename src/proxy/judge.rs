@@ -120,16 +120,9 @@ impl Services {
             let published =
                 published.map_err(|_| Unproven::Unanswered("DNS took too long".to_owned()))?;
             let published = published.map_err(unanswered)?;
-            match dane::verify_client(chain, &published.sets, domain, UnixTime::now()) {
-                dane::Outcome::Match(proof) => return Ok(proof),
-                dane::Outcome::Mismatch(why) => {
-                    return Err(Unproven::Contradicted(why.to_string()));
-                }
-                dane::Outcome::NoUsableRecords => {}
-            }
-            // Without all answers nobody knows whether the records would forbid it.
-            if let Some(error) = published.missing {
-                return Err(unanswered(error));
+            let judged = dane::verify_client(chain, &published.sets, domain, UnixTime::now());
+            if let Some(proof) = by_dane(judged, published.missing.map(unanswered))? {
+                return Ok(proof);
             }
             // In the resolver's memory by now.
             targets = self.resolver.service(domain).await.unwrap_or_default();
@@ -219,6 +212,17 @@ impl Services {
     }
 }
 
+/// What the records of all endpoints that are known say of a client; nothing, where PKIX decides.
+fn by_dane(judged: dane::Outcome, missing: Option<Unproven>) -> Result<Option<Proof>, Unproven> {
+    match (judged, missing) {
+        (dane::Outcome::Match(proof), _) => Ok(Some(proof)),
+        // Nobody knows whether those that are missing mean the certificate, or forbid it.
+        (dane::Outcome::Mismatch(_) | dane::Outcome::NoUsableRecords, Some(why)) => Err(why),
+        (dane::Outcome::Mismatch(why), None) => Err(Unproven::Contradicted(why.to_string())),
+        (dane::Outcome::NoUsableRecords, None) => Ok(None),
+    }
+}
+
 /// With the cause.
 fn unanswered(error: ResolveError) -> Unproven {
     Unproven::Unanswered(Failure::from(error).to_string())
@@ -230,3 +234,22 @@ const FETCHES_OF_ADDRESS: usize = 4;
 
 /// How long DNS, and then POSH, may keep a client waiting (protocol §9.3 step 3).
 const WAIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_contradicted_only_by_all_records_of_its_domain() {
+        let mismatch = || dane::Outcome::Mismatch(dane::DaneError::NoCertificate);
+        let missing = || Some(Unproven::Unanswered("TLSA _5269._tcp.b.test".into()));
+        let all = by_dane(mismatch(), None).unwrap_err();
+        assert!(matches!(all, Unproven::Contradicted(_)), "{all:?}");
+        for judged in [mismatch(), dane::Outcome::NoUsableRecords] {
+            // so that a proof which held before is asked for again
+            let some = by_dane(judged, missing()).unwrap_err();
+            assert!(some.leaves_open(Prooftype::Dane), "{some:?}");
+        }
+        assert_eq!(by_dane(dane::Outcome::NoUsableRecords, None), Ok(None));
+    }
+}

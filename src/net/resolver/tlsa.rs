@@ -1,13 +1,16 @@
 //! What DNS says of certificates: the TLSA records of an endpoint, and those of all endpoints of a
 //! domain (RFC 7673 §3.3, RFC 7671 §7; protocol rules DA-2, DA-11, DA-12).
 
-use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::{
+    net::NetError,
+    proto::rr::{RData, RecordType},
+};
 use tokio::task::JoinSet;
 
-use super::{Addresses, ResolveError, Resolver, unix};
+use super::{Addresses, DnsQuery, ResolveError, Resolver, unix};
 use crate::{
     auth::dane::{AddressState, Security, TlsaRecord, TlsaSet, TlsaState, wants_tlsa},
-    net::targets::Target,
+    net::targets::{Decision, MAX_TARGETS, Srv, Target, TargetTls, fallback},
     xmpp::Domain,
 };
 
@@ -64,38 +67,31 @@ impl Resolver {
     /// it (DA-11, DA-12).
     ///
     /// # Errors
-    /// Those of [`service`](Self::service), but that a domain without one has none.
+    /// [`ResolveError::Temporary`] or [`ResolveError::Bogus`] if either SRV query got no answer
+    /// that can be used.
     pub async fn published(&self, domain: &Domain) -> Result<Published, ResolveError> {
-        let targets = match self.service(domain).await {
-            Err(ResolveError::NotFound { .. }) => return Ok(Published::default()),
-            targets => targets?,
+        let (endpoints, is_cut) = match self.servers(domain).await? {
+            Decision::Absent => return Ok(Published::default()),
+            Decision::Fallback => (vec![fallback(domain.as_str())], false),
+            Decision::Targets(records) => endpoints(records),
         };
-        let mut endpoints: Vec<Target> = Vec::new();
-        for target in targets {
-            let is_same = |other: &Target| (&other.host, other.port) == (&target.host, target.port);
-            if wants_tlsa(target.delegation.state(), AddressState::Secure)
-                && endpoints.len() < MAX_PUBLISHED
-                && !endpoints.iter().any(is_same)
-            {
-                endpoints.push(target);
-            }
-        }
-        let mut lookups = JoinSet::new();
-        for target in endpoints {
-            let resolver = self.clone();
-            lookups.spawn(async move {
-                let addresses = match resolver.addresses(&target.host).await {
-                    Err(ResolveError::NotFound { .. }) => return Ok(TlsaState::NotAsked),
-                    addresses => addresses?,
-                };
-                match addresses.security {
-                    Security::Secure => resolver.tlsa(&target, &addresses).await,
-                    Security::Insecure => Ok(TlsaState::NotAsked),
-                }
+        let mut published = Published::default();
+        if is_cut {
+            published.missing = Some(ResolveError::Temporary {
+                query: DnsQuery::new(RecordType::SRV, domain.as_str()),
+                cause: NetError::Message("more servers than are asked about"),
             });
         }
-        let mut published = Published::default();
-        while let Some(lookup) = lookups.join_next().await {
+        let mut endpoints = endpoints.into_iter();
+        let mut lookups = JoinSet::new();
+        loop {
+            while lookups.len() < LOOKUPS_AT_ONCE
+                && let Some(target) = endpoints.next()
+            {
+                let resolver = self.clone();
+                lookups.spawn(async move { resolver.tlsa_of(&target).await });
+            }
+            let Some(lookup) = lookups.join_next().await else { break };
             match lookup {
                 Ok(Ok(TlsaState::Records(set))) => published.sets.push(set),
                 Ok(Ok(_)) | Err(_) => {}
@@ -104,6 +100,39 @@ impl Resolver {
         }
         Ok(published)
     }
+
+    /// The TLSA records of an endpoint whose addresses are not known.
+    async fn tlsa_of(&self, target: &Target) -> Result<TlsaState, ResolveError> {
+        let addresses = match self.addresses(&target.host).await {
+            Err(ResolveError::NotFound { .. }) => return Ok(TlsaState::NotAsked),
+            addresses => addresses?,
+        };
+        match addresses.security {
+            Security::Secure => self.tlsa(target, &addresses).await,
+            Security::Insecure => Ok(TlsaState::NotAsked),
+        }
+    }
+}
+
+/// The endpoints of which TLSA records are worth asking for, each once, the best first; and whether
+/// there are more than are asked about.
+fn endpoints(mut records: Vec<(TargetTls, Srv)>) -> (Vec<Target>, bool) {
+    // not by chance: the same are asked about each time
+    records.sort_by_key(|(tls, srv)| (srv.priority, *tls));
+    let mut endpoints: Vec<Target> = Vec::new();
+    for (tls, srv) in records {
+        let is_same = |known: &Target| (&*known.host, known.port) == (&*srv.target, srv.port);
+        if !wants_tlsa(srv.delegation.state(), AddressState::Secure)
+            || endpoints.iter().any(is_same)
+        {
+            continue;
+        }
+        if endpoints.len() == MAX_TARGETS {
+            return (endpoints, true);
+        }
+        endpoints.push(Target::of(tls, &srv));
+    }
+    (endpoints, false)
 }
 
 pub(super) fn record(data: &RData) -> Option<TlsaRecord> {
@@ -118,5 +147,47 @@ pub(super) fn record(data: &RData) -> Option<TlsaRecord> {
     }
 }
 
-/// Endpoints of a domain of which TLSA records are asked for, to judge a client.
-const MAX_PUBLISHED: usize = 8;
+/// Endpoints of a domain that are asked about at the same time, to judge a client.
+const LOOKUPS_AT_ONCE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::targets::Delegation;
+
+    fn servers(hosts: std::ops::Range<u16>) -> Vec<(TargetTls, Srv)> {
+        let delegation = Delegation::Secure { until: unix(std::time::Instant::now()) };
+        let of = |host: u16| Srv {
+            priority: host,
+            weight: 0,
+            port: 5269,
+            target: format!("host{host}.test"),
+            delegation,
+        };
+        hosts.map(|host| (TargetTls::StartTls, of(host))).collect()
+    }
+
+    #[test]
+    fn what_is_not_asked_about_is_known_to_be_missing() {
+        let most = u16::try_from(MAX_TARGETS).unwrap();
+        let (all, is_cut) = endpoints(servers(0..most));
+        assert_eq!((all.len(), is_cut), (MAX_TARGETS, false));
+        let mut more = servers(0..most + 1);
+        more.reverse();
+        assert_eq!(endpoints(more), (all, true));
+    }
+
+    #[test]
+    fn an_endpoint_is_asked_about_once_whatever_its_records() {
+        let mut records = [servers(0..20), servers(0..20)].concat();
+        records.iter_mut().skip(20).for_each(|(tls, srv)| {
+            *tls = TargetTls::Direct;
+            srv.priority = 1;
+        });
+        let (all, is_cut) = endpoints(records.clone());
+        assert_eq!((all.len(), is_cut), (20, false));
+        // of what nobody vouches for nothing is asked
+        records.iter_mut().for_each(|(_, srv)| srv.delegation = Delegation::Insecure);
+        assert_eq!(endpoints(records), (Vec::new(), false));
+    }
+}
