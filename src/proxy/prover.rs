@@ -87,12 +87,8 @@ async fn prove_again(
                         Ok(proof) => return Ok(proof),
                         Err((refusal, is_unanswered)) => (refusal, !is_unanswered),
                     },
-                    Err(refusal) => {
-                        let silence =
-                            VerifyOutcome::Error(Some(StanzaCondition::RemoteServerTimeout));
-                        let is_answer = refusal.outcome != silence;
-                        (refusal, is_answer)
-                    }
+                    Err(Unconfirmed::Unanswered(refusal)) => (refusal, false),
+                    Err(Unconfirmed::Refused(refusal)) => (refusal, true),
                 }
             }
             None => match gate.accept_client(asker, Some(&pair.target), &pair.sender).await {
@@ -200,6 +196,45 @@ struct Confirmed {
     silence: Option<Silence>,
 }
 
+/// A key that the authoritative server did not confirm.
+enum Unconfirmed {
+    /// It could not be asked, by whosever fault, or said nothing: nobody knows.
+    Unanswered(Refusal),
+    /// It says no, or is not what it has to be.
+    Refused(Refusal),
+}
+
+impl Unconfirmed {
+    /// What a question that failed means.
+    fn by(failure: &Failure) -> Self {
+        let refusal = refusal(failure);
+        match failure.kind() {
+            FailureKind::Rejected
+            | FailureKind::Resolution
+            | FailureKind::Resource
+            | FailureKind::Shutdown
+            | FailureKind::Stream
+            | FailureKind::Timeout
+            | FailureKind::Unreachable => Self::Unanswered(refusal),
+            FailureKind::Certificate
+            | FailureKind::Denied
+            | FailureKind::HostUnknown
+            | FailureKind::NotFound
+            | FailureKind::NotProven
+            | FailureKind::Tls
+            | FailureKind::TooLarge => Self::Refused(refusal),
+        }
+    }
+}
+
+impl From<Unconfirmed> for Refusal {
+    fn from(why: Unconfirmed) -> Self {
+        match why {
+            Unconfirmed::Unanswered(refusal) | Unconfirmed::Refused(refusal) => refusal,
+        }
+    }
+}
+
 impl Confirmed {
     /// Whether it might be a stronger one, but for a missing answer, where there was one.
     fn hides(&self, before: Prooftype) -> bool {
@@ -237,14 +272,15 @@ async fn dial_back(
     pair: &DomainPair,
     key: String,
     id: String,
-) -> Result<Confirmed, Refusal> {
+) -> Result<Confirmed, Unconfirmed> {
     let patience = gate.config().limits.connect;
     let share = gate.config().limits.lookups_per_address;
     let slot = gate.questions().slot(asker.side, asker.address, share, patience).await;
     let Some(_slot) = slot else {
         gate.limit_reached(Limit::LookupsPerAddress, asker.address);
         let detail = "too many dialback questions are under way";
-        return Err(Refusal::error(StanzaCondition::ResourceConstraint, detail));
+        let refusal = Refusal::error(StanzaCondition::ResourceConstraint, detail);
+        return Err(Unconfirmed::Unanswered(refusal));
     };
     let asked = dial::ask(gate, (asker.side, asker.address), &pair.reversed(), id, key).await;
     gate.metrics().asked(match &asked {
@@ -255,24 +291,24 @@ async fn dial_back(
         },
         Err(_) => "unreachable",
     });
-    let asked = asked.map_err(|failure| refusal(&failure))?;
+    let asked = asked.map_err(|failure| Unconfirmed::by(&failure))?;
     match asked.outcome {
         VerifyOutcome::Valid => {
             let proof = Proof::dialback(pair.sender.clone(), asked.proof.as_ref());
             let proof = proof.found_securely(asked.found_securely);
             Ok(Confirmed { proof, silence: asked.silence })
         }
-        VerifyOutcome::Invalid => Err(Refusal {
+        VerifyOutcome::Invalid => Err(Unconfirmed::Refused(Refusal {
             outcome: VerifyOutcome::Invalid,
             detail: "the authoritative server does not know the key".into(),
-        }),
-        VerifyOutcome::Error(condition) => Err(Refusal::error(
+        })),
+        VerifyOutcome::Error(condition) => Err(Unconfirmed::Refused(Refusal::error(
             StanzaCondition::RemoteServerNotFound,
             format!(
                 "the authoritative server answered with error {}",
                 condition.map_or("of no known kind", StanzaCondition::as_str)
             ),
-        )),
+        ))),
     }
 }
 

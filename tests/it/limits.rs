@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use crate::world::{
-    BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Identity, Plan, World, assert_error, attribute,
-    header, message_to, soon,
+    Authority, BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Identity, PeerTls, Plan, Service,
+    Station, Style, World, assert_error, attribute, header, message_to, soon,
 };
 
 /// A gate with these limits.
@@ -267,6 +267,42 @@ async fn an_address_has_only_so_much_looked_up() {
         assert_eq!(answers.contains("<resource-constraint "), refused, "{answers}");
         world.is_alive().await;
     }
+}
+
+/// Strangers who cause questions that take long keep no proven pair from being proven again: that no
+/// question could be asked is no answer.
+#[tokio::test]
+async fn a_pair_outlasts_that_there_is_no_place_for_the_question_about_it() {
+    let rules = "limits: { lookups_per_address: 1, connect: 1s, tcp_connect: 1s }\n\
+                 rules:\n- { match: slow.test, limits: { connect: 30s } }\n";
+    let mut world = world("").await;
+    world.reload(rules).unwrap();
+    let identity = world.authority.issue(&["evil.test"]);
+    let client = world.authority.client(None, &[]);
+    let tls = PeerTls { server: identity.server(), client, external: false };
+    let peer = Station::start("evil.test", Style::Modern, Some(tls)).await;
+    world.dns.publish("evil.test", Service::StartTls, &[peer.address]);
+    peer.steer(world.public());
+    let mut stream = peer.open("old.test").await;
+    // takes the connection and never says a word
+    let slow = world.host("slow.test").await;
+    let (mut conn, _) = world.unproven("slow.test").await;
+    conn.say("<db:result from='slow.test' to='old.test'>k</db:result>").await;
+    let held = slow.accept().await;
+    Authority::new().write(&world.path().with_file_name("partner.pem"));
+    let other = "- { match: other.test, tls: { roots: ../partner.pem } }\n";
+    world.reload(&format!("{rules}{other}")).unwrap();
+    // who asks after it waits as long
+    for from in ["a.test", "b.test"] {
+        conn.say(format!("<db:result from='{from}' to='old.test'>k</db:result>")).await;
+        let answer = conn.until("</db:result>").await;
+        assert!(answer.contains("<resource-constraint "), "{answer}");
+    }
+    let stanza = "<message from='m@evil.test' to='bob@old.test'/>";
+    stream.say(stanza).await;
+    assert_eq!(world.legacy.arrival().await, stanza);
+    drop(held);
+    world.is_alive().await;
 }
 
 /// Of one address so many certificates are looked into at once, here of a client whose web server
