@@ -43,6 +43,7 @@ mod ranges;
 mod rule;
 mod terms;
 mod tiers;
+mod trust;
 
 pub use answer::{Downgrade, Mode};
 pub use decision::{Decision, Missing, Query, Shortfall};
@@ -138,20 +139,6 @@ impl Policy {
                 .or_else(|| Some((self.not_from(address, &decision)?, false)));
         }
         decision
-    }
-
-    /// Whether rules say the same of pins, trust roots and prooftypes, for the same pairs.
-    #[must_use]
-    pub fn trusts_like(&self, other: &Self) -> bool {
-        let said = |policy: &Self| -> Vec<_> {
-            let rules = policy.rules.iter().map(|rule| {
-                let Terms { pins, roots, proofs, .. } = &rule.terms;
-                let terms = (pins.clone(), roots.clone(), *proofs);
-                (rule.patterns.clone(), rule.local.clone(), rule.direction, terms)
-            });
-            rules.filter(|(.., terms)| *terms != (None, None, None)).collect()
-        };
-        said(self) == said(other)
     }
 
     /// Judges a remote domain for local domains that no rule names.

@@ -299,6 +299,36 @@ async fn a_reload_that_changes_whom_to_trust_proves_open_streams_again() {
 }
 
 #[tokio::test]
+async fn the_mode_and_the_lists_of_rules_for_trust_are_a_change_of_whom_to_trust() {
+    let roots = "tls: { roots: ../partner.pem }";
+    let mode = |mode: &str| format!("mode: {mode}\nrules: [{{ match: evil.test, {roots} }}]");
+    let list = |banks: &str| {
+        format!(
+            "lists: {{ banks: {{ domains: [{banks}] }} }}\n\
+             rules: [{{ match: list(banks), {roots} }}]"
+        )
+    };
+    for (before, after) in
+        [(mode("report"), mode("enforce")), (list("bank.test"), list("bank.test, evil.test"))]
+    {
+        let config = "limits: { connect: 3s, tcp_connect: 1s }";
+        let mut world = World::with(Plan { config, ..BOUNCE }).await;
+        Authority::new().write(&world.path().with_file_name("partner.pem"));
+        world.reload(&before).unwrap();
+        let mut inbound = world.authenticated("evil.test").await;
+        let host = world.host("evil.test").await;
+        let _stream = world.sends("evil.test").await;
+        let mut outbound = host.accept_open().await;
+        outbound.until(&message_to("evil.test")).await;
+        world.reload(&after).unwrap();
+        for conn in [&mut inbound, &mut outbound] {
+            assert_error(&conn.until(FOOTER).await, "reset");
+        }
+        world.is_alive().await;
+    }
+}
+
+#[tokio::test]
 async fn in_mode_report_the_trust_roots_for_all_count_too() {
     let mut world = World::start().await;
     Authority::new().write(&world.path().with_file_name("partner.pem"));

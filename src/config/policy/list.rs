@@ -59,6 +59,14 @@ impl List {
         suffixes(domain.as_str()).find_map(|suffix| self.below.get(suffix)).copied()
     }
 
+    /// Whether both name the same domains, on whatever lines.
+    pub(super) fn names_like(&self, other: &Self) -> bool {
+        let alike = |one: &HashMap<Box<str>, u32>, other: &HashMap<Box<str>, u32>| {
+            one.len() == other.len() && one.keys().all(|name| other.contains_key(name))
+        };
+        alike(&self.exact, &other.exact) && alike(&self.below, &other.below)
+    }
+
     /// The length of the longest prefix of an address in it, and its line.
     pub(super) fn network(&self, address: IpAddr) -> Option<(u8, u32)> {
         self.networks.longest(address, |line| Some(*line))

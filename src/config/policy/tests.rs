@@ -20,6 +20,7 @@ use Direction::{Inbound, Outbound};
 
 mod decisions;
 mod outcomes;
+mod trust;
 
 #[test]
 fn the_most_specific_domain_rule_wins_key_by_key() {
