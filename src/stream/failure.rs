@@ -64,6 +64,12 @@ impl Failure {
         Self { condition, ..self }
     }
 
+    /// The same, with what makes it one.
+    #[must_use]
+    pub fn because(self, why: impl fmt::Display) -> Self {
+        Self { detail: format!("{}: {why}", self.detail), ..self }
+    }
+
     /// The other end broke the protocol in a way that has a stream error, which it is told.
     #[must_use]
     pub fn telling(self, condition: StreamCondition) -> Self {

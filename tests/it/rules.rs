@@ -1,12 +1,15 @@
 //! What rules let through and what they refuse, on the wire: streams without TLS, pinned
 //! certificates, prooftypes, versions, fixed targets, lists that are fetched, mode `report`.
 
+use std::net::SocketAddr;
+
 use fedgate::config;
+use hickory_proto::rr::RecordType;
 use tokio::time::{Duration, sleep};
 
 use crate::world::{
-    Authority, BOUNCE, EXTERNAL, FEATURES_END, FOOTER, Host, Identity, MECHANISMS, Plan, Service,
-    Station, Style, World, assert_error, header, message_to, soon,
+    Authority, BOUNCE, EXTERNAL, FEATURES_END, FOOTER, Host, Identity, MECHANISMS, Plan, STARTTLS,
+    Service, Station, Style, World, assert_error, header, header_with, message_to, soon,
 };
 
 const STANZA: &str = "<message from='m@plain.test' to='bob@old.test'><body>x</body></message>";
@@ -102,6 +105,80 @@ async fn without_tls_is_tried_with_a_peer_of_level_permissive_alone() {
             world.bounced("evil.test", "remote-server-timeout").await;
             host.nobody_waits().await;
         }
+        world.is_alive().await;
+    }
+}
+
+/// A server at which signed TLSA records ask for TLS.
+fn asks_for_tls(world: &World, address: SocketAddr, domain: &str) {
+    let name = format!("_{}._tcp.host1.{domain}", address.port());
+    world.dns.record(&name, RecordType::TLSA, &format!("3 1 1 {:064x}", 1));
+}
+
+#[tokio::test]
+async fn no_rule_lets_a_server_go_without_tls_whose_tlsa_records_ask_for_it() {
+    const BARE: &str = "<stream:features/>";
+    const OFFER: &str =
+        "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>";
+    for (level, features) in [("verified", BARE), ("permissive", BARE), ("permissive", OFFER)] {
+        let mut world = World::with(BOUNCE).await;
+        world.dns.vouch();
+        let rules = format!("rules: [{{ match: '*.evil.test', level: {level} }}]");
+        world.reload(&format!("resolver: {{ dnssec: trust-ad }}\n{rules}")).unwrap();
+        let host = world.host("a.evil.test").await;
+        asks_for_tls(&world, host.address, "a.evil.test");
+        let stream = world.sends("a.evil.test").await;
+        let mut conn = host.accept().await;
+        host.greet(&mut conn).await;
+        conn.say(features).await;
+        conn.until(STARTTLS).await;
+        conn.say("<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>").await;
+        world.bounced("a.evil.test", "remote-server-timeout").await;
+        host.nobody_waits().await;
+        let failures = serde_json::to_string(&world.app.monitor().failures()).unwrap();
+        let why = "refused STARTTLS: the TLSA records of host1.a.evil.test ask for TLS";
+        assert!(failures.contains(why), "{failures}");
+        drop(stream);
+        // a server of before XMPP 1.0
+        let host = world.host("b.evil.test").await;
+        asks_for_tls(&world, host.address, "b.evil.test");
+        let _stream = world.sends("b.evil.test").await;
+        let mut conn = host.accept().await;
+        conn.until("version='1.0'>").await;
+        conn.say(header_with("from='b.evil.test' id='i1'")).await;
+        assert!(conn.rest().await.contains("<unsupported-version"));
+        world.bounced("b.evil.test", "remote-server-timeout").await;
+        host.nobody_waits().await;
+        world.is_alive().await;
+    }
+}
+
+#[tokio::test]
+async fn nor_is_such_a_server_asked_about_a_key_without_tls() {
+    for is_asked_for in [false, true] {
+        let mut world = World::start().await;
+        world.dns.vouch();
+        let rules = "rules: [{ match: plain.test, level: permissive }]";
+        world.reload(&format!("resolver: {{ dnssec: trust-ad }}\n{rules}")).unwrap();
+        let host = world.host("plain.test").await;
+        if is_asked_for {
+            asks_for_tls(&world, host.address, "plain.test");
+        }
+        let mut inbound = world.clear("plain.test").await;
+        inbound.say("<db:result from='plain.test' to='old.test'>k</db:result>").await;
+        let mut conn = host.accept().await;
+        host.greet(&mut conn).await;
+        conn.say("<stream:features/>").await;
+        if is_asked_for {
+            conn.until(STARTTLS).await;
+            conn.say("<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>").await;
+            let answer = inbound.until("</db:result>").await;
+            assert!(answer.contains("<not-acceptable "), "{answer}");
+            host.nobody_waits().await;
+        } else {
+            conn.until("</db:verify>").await;
+        }
+        drop(conn);
         world.is_alive().await;
     }
 }

@@ -2,6 +2,7 @@
 //! RFC 7673 §3 and §4, in one function (protocol §10.1, DA-3).
 
 use super::TlsaSet;
+use crate::config::policy::Level;
 
 /// How an answer of DNS can be trusted, when it can be used at all (RFC 4035 §4.3). Of a chain of
 /// answers the least holds.
@@ -66,6 +67,27 @@ pub enum DanePlan {
     PkixWithTarget,
     /// Do not connect to this endpoint; another may be good.
     SkipEndpoint,
+}
+
+impl DanePlan {
+    /// Where the endpoint has TLSA records that can be used, if it has: it must not be spoken to
+    /// without TLS then, whatever it offers (RFC 7673 §3.4 and §4; TLS-1).
+    #[must_use]
+    pub fn asks_for_tls(&self) -> Option<&str> {
+        match self {
+            Self::Match(set) => Some(&set.base),
+            Self::Abort | Self::NotApplicable | Self::PkixWithTarget | Self::SkipEndpoint => None,
+        }
+    }
+
+    /// What a stream to the endpoint has to reach where rules ask for `level`.
+    #[must_use]
+    pub fn level(&self, level: Level) -> Level {
+        match self.asks_for_tls() {
+            Some(_) => level.max(Level::Encrypted),
+            None => level,
+        }
+    }
 }
 
 /// Whether the TLSA records of the endpoint are to be asked for: anything they said would be
@@ -164,6 +186,23 @@ mod tests {
                 let wanted = wants_tlsa(srv, address);
                 let usable = plan(srv, address, TlsaState::Records(set(3)));
                 assert_eq!(wanted, matches!(usable, DanePlan::Match(_)), "{srv:?} {address:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn tls_is_asked_for_by_records_that_can_be_used() {
+        let plan = DanePlan::Match(set(3));
+        assert_eq!(plan.asks_for_tls(), Some("xmpp.hoster.example"));
+        for (level, needed) in [
+            (Level::Permissive, Level::Encrypted),
+            (Level::Verified, Level::Encrypted),
+            (Level::Encrypted, Level::Encrypted),
+            (Level::Trusted, Level::Trusted),
+        ] {
+            assert_eq!(plan.level(level), needed);
+            for plan in [DanePlan::NotApplicable, DanePlan::PkixWithTarget] {
+                assert_eq!((plan.asks_for_tls(), plan.level(level)), (None, level));
             }
         }
     }

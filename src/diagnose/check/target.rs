@@ -172,11 +172,18 @@ impl Walk<'_> {
         endpoint: &Endpoint,
     ) -> Connection {
         let level = self.decision(Direction::Outbound).level();
-        let with_tls = level.clamp(Level::Verified, Level::Encrypted);
-        let first = stream::explore(self, socket, address, endpoint, true, with_tls).await;
+        let with_tls = endpoint.plan.level(level.clamp(Level::Verified, Level::Encrypted));
+        let mut first = stream::explore(self, socket, address, endpoint, true, with_tls).await;
+        if let (Some(base), Some(error), None) =
+            (endpoint.plan.asks_for_tls(), &mut first.error, &first.tls)
+            && !level.needs_tls()
+        {
+            error.detail += &format!(": the TLSA records of {base} ask for TLS");
+        }
         let Some(Trouble { reason, detail }) = first.error.clone() else { return first };
-        let may_do_without =
-            level == Level::Permissive && endpoint.target.tls == TargetTls::StartTls;
+        let may_do_without = level == Level::Permissive
+            && endpoint.target.tls == TargetTls::StartTls
+            && endpoint.plan.asks_for_tls().is_none();
         if reason != CERTIFICATE && !(reason == TLS && may_do_without) {
             return first;
         }

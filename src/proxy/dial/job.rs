@@ -218,6 +218,7 @@ impl<'a> Job<'a> {
             Err(failure)
                 if failure.kind() == FailureKind::Tls
                     && endpoint.target.tls == TargetTls::StartTls
+                    && endpoint.plan.asks_for_tls().is_none()
                     && self.decision().level() == Level::Permissive =>
             {
                 self.without_tls(address, &endpoint, failure).await

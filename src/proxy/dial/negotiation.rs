@@ -35,7 +35,9 @@ impl Job<'_> {
         if let Err(error) = tune(&socket, self.config.limits.write_stall) {
             debug!(%error, "socket options");
         }
-        let mut machine = Initiating::new(self.setup.clone());
+        let mut setup = self.setup.clone();
+        setup.level = endpoint.map_or(setup.level, |endpoint| endpoint.plan.level(setup.level));
+        let mut machine = Initiating::new(setup);
         let mut steps = Vec::new();
         let is_direct = endpoint.is_some_and(|e| e.target.tls == TargetTls::Direct);
         let wire = if is_direct {
@@ -63,8 +65,15 @@ impl Job<'_> {
             Err(failure) => {
                 let farewell = live.farewell(&failure);
                 live.wire.put(&farewell);
+                let is_clear = live.machine.tls().is_none();
                 self.gate.tracker().spawn(live.wire.close(FAREWELL));
-                Err(failure)
+                Err(match endpoint.and_then(|endpoint| endpoint.plan.asks_for_tls()) {
+                    // Who reads it may wonder, for no rule wants TLS.
+                    Some(base) if is_clear && !self.decision().level().needs_tls() => {
+                        failure.because(format!("the TLSA records of {base} ask for TLS"))
+                    }
+                    Some(_) | None => failure,
+                })
             }
         }
     }
