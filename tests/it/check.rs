@@ -389,6 +389,34 @@ async fn a_peer_without_tls_is_shown_as_the_rules_take_it() {
 }
 
 #[tokio::test]
+async fn a_server_whose_tlsa_records_ask_for_tls_is_not_shown_without() {
+    let world = World::start().await;
+    world.dns.vouch();
+    let host = world.host("clear.test").await;
+    let name = format!("_{}._tcp.host1.clear.test", host.address.port());
+    world.dns.record(&name, RecordType::TLSA, &format!("3 1 1 {:064x}", 1));
+    for level in ["verified", "permissive"] {
+        world.configure(&format!(
+            "resolver: {{ dnssec: trust-ad }}\nrules: [{{ match: clear.test, level: {level} }}]"
+        ));
+        let peer = async {
+            let mut conn = host.accept().await;
+            host.greet(&mut conn).await;
+            conn.say(DIALBACK).await;
+            conn.until("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
+            conn.say("<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>").await;
+            conn.rest().await;
+        };
+        let wanted = options("clear.test");
+        let (report, ()) = tokio::join!(world.check(&wanted), peer);
+        let text = report.to_text(false);
+        assert_eq!((report.status, report.outcome.level), (Status::Critical, None), "{text}");
+        assert!(text.contains("the TLSA records of host1.clear.test ask for TLS"), "{text}");
+        host.nobody_waits().await;
+    }
+}
+
+#[tokio::test]
 async fn where_the_way_ends_is_said() {
     let config = "limits: { connect: 3s, tcp_connect: 1s }";
     let mut world = World::with(Plan { config, ..Plan::DEFAULT }).await;
