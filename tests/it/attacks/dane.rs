@@ -1,12 +1,15 @@
 //! TLSA records that are not to be had, that nobody vouches for, or that mean another.
 
 use hickory_proto::rr::RecordType;
+use tokio::time::{Duration, sleep};
 
 use super::{
     dns::{TRUSTED, not_connected, trusting},
     offered,
 };
-use crate::world::{BOUNCE, Host, Identity, San, World};
+use crate::world::{
+    BOUNCE, EXTERNAL, FEATURES_END, Host, Identity, San, Service, World, header, soon,
+};
 
 #[tokio::test]
 async fn a_52_a_host_whose_tlsa_records_are_not_to_be_had_is_not_connected_to() {
@@ -151,5 +154,43 @@ async fn a_57_records_for_another_port_or_name_are_none() {
         host.accept_secured().await.ends_silently().await;
         world.bounced(&domain, "remote-server-timeout").await;
     }
+    world.is_alive().await;
+}
+
+/// Who suppresses an answer has no pair withdrawn that rests on it: the records of the domain's other
+/// servers alone contradict nobody.
+#[tokio::test]
+async fn no_pair_is_lost_while_the_records_of_its_server_are_not_to_be_had() {
+    let mut world = trusting("").await;
+    let hosts = [(); 2].map(|()| Host::bind("evil.test", Identity::self_signed("evil.test")));
+    world.dns.publish("evil.test", Service::StartTls, &hosts.each_ref().map(|host| host.address));
+    let names = [1, 2].map(|n| format!("_{}._tcp.host{n}.evil.test", hosts[n - 1].address.port()));
+    for (name, host) in names.iter().zip(&hosts) {
+        let data = format!("3 0 1 {}", host.identity.sha256());
+        world.dns.record(name, RecordType::TLSA, &data);
+    }
+    let mut conn = world.secured(Some(&hosts[1].identity)).await;
+    conn.say(header("evil.test", "old.test")).await;
+    assert!(conn.until(FEATURES_END).await.contains("EXTERNAL"));
+    conn.say(EXTERNAL).await;
+    conn.until("<success").await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    // all is proven again, and nothing kept of what was asked
+    world.dns.fail(&names[1]);
+    let before = world.dns.asked().len();
+    let rules = "rules: [{ match: other.test, proofs: pkix }]";
+    world.reload(&format!("resolver: {{ dnssec: trust-ad }}\n{rules}")).unwrap();
+    soon("the question", async {
+        let is_it = |asked: &String| asked.starts_with(&names[1]);
+        while !world.dns.asked()[before..].iter().any(is_it) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    world.is_alive().await;
+    let stanza = "<message from='m@evil.test' to='bob@old.test'/>";
+    conn.say(stanza).await;
+    assert_eq!(world.legacy.arrival().await, stanza);
     world.is_alive().await;
 }
