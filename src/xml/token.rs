@@ -53,6 +53,8 @@ pub struct Header {
     pub(super) name: Box<str>,
     /// Bits of `prefixes` that mean something else, or nothing, in a header of ours.
     pub(super) foreign: u64,
+    /// For each of `prefixes` the index of the first with the same namespace.
+    pub(super) same: Box<[u8]>,
 }
 
 /// The default namespace of a stream (protocol rule XML-9).
@@ -286,6 +288,11 @@ impl Span {
     #[must_use]
     pub fn plain(self, element: &[u8]) -> Option<&[u8]> {
         (!self.escaped).then(|| self.raw(element))
+    }
+
+    /// The value for a comparison.
+    pub(super) fn written(self, element: &[u8]) -> reference::Written<'_> {
+        (self.raw(element), self.escaped)
     }
 
     /// The bytes of the value as written.

@@ -6,6 +6,7 @@ use crate::{
     xmpp::StreamCondition,
 };
 
+mod namesakes;
 mod properties;
 
 pub(in crate::xml) const LIMITS: Limits =

@@ -16,6 +16,8 @@ pub(super) struct Name {
 pub(super) struct Attribute {
     pub(super) name: Name,
     pub(super) kind: Kind,
+    /// What binds its prefix, once that is resolved.
+    pub(super) binding: u8,
     /// The first bytes of the name, so that names are compared without looking at the buffer.
     key: u64,
     /// Where its value starts.

@@ -7,6 +7,7 @@ use super::{
     super::token::{DefaultNamespace, ElementName, Header, Span, Version},
     Context, Fault, Place, Scanner,
     name::{Kind, Name},
+    reference::same_value,
 };
 use crate::xmpp::ns;
 
@@ -16,6 +17,8 @@ pub(super) struct Declaration {
     /// The attribute's name; its local part is the prefix unless it has no colon.
     name: Name,
     uri: Span,
+    /// The [`Binding::index`] of the first that has the same namespace, or [`UNKNOWN`]: few are asked.
+    same: u8,
 }
 
 /// What a prefix is bound to.
@@ -23,16 +26,37 @@ pub(super) struct Declaration {
 enum Binding {
     /// By XML itself.
     Xml,
-    /// By the element or one around it.
-    Element(Span),
+    /// By the element or one around it, at this index of the declarations.
+    Element(usize),
     /// By the stream's header, at this index of its prefixes.
     Header(usize),
+}
+
+impl Binding {
+    /// One number for all in scope: there are at most [`MAX_DECLARATIONS`] of either kind.
+    fn index(self) -> u8 {
+        let index = match self {
+            Self::Xml => return XML,
+            Self::Header(index) => index,
+            Self::Element(index) => MAX_DECLARATIONS + index,
+        };
+        u8::try_from(index).unwrap_or(UNKNOWN)
+    }
+
+    fn from_index(index: u8) -> Self {
+        let index = usize::from(index);
+        match index.checked_sub(MAX_DECLARATIONS) {
+            _ if index == usize::from(XML) => Self::Xml,
+            Some(index) => Self::Element(index),
+            None => Self::Header(index),
+        }
+    }
 }
 
 impl Declaration {
     /// An attribute that is one.
     pub(super) fn new(name: Name, uri: Span) -> Self {
-        Self { name, uri }
+        Self { name, uri, same: UNKNOWN }
     }
 
     /// The prefix it declares; empty for the default namespace.
@@ -56,7 +80,7 @@ impl Scanner {
         for i in 0..self.attributes.len() {
             let Some(&attribute) = self.attributes.get(i) else { break };
             if attribute.kind == Kind::Declaration {
-                let declaration = Declaration { name: attribute.name, uri: attribute.span() };
+                let declaration = Declaration::new(attribute.name, attribute.span());
                 check_declaration(buf, declaration)?;
                 if inherited + self.declarations.len() >= MAX_DECLARATIONS {
                     return Err(Fault::TooManyNamespaces);
@@ -93,6 +117,8 @@ impl Scanner {
             && if plain { !is_reserved() } else { is_good(buf, declaration) }
     }
 
+    /// Resolves each prefix once, for there may be as many declarations as attributes, and as many
+    /// attributes with one local name.
     fn check_attribute_prefixes(
         &mut self,
         buf: &[u8],
@@ -101,18 +127,49 @@ impl Scanner {
         for i in 0..self.attributes.len() {
             let Some((prefix, local)) = self.prefixed(buf, i) else { continue };
             let binding = self.resolve(buf, header, prefix)?;
+            if let Some(attribute) = self.attributes.get_mut(i) {
+                attribute.binding = binding.index();
+            }
             for k in 0..i {
-                let Some((prefix, _)) = self.prefixed(buf, k).filter(|other| other.1 == local)
-                else {
-                    continue;
-                };
-                let other = self.resolve(buf, header, prefix)?;
-                if uri(buf, header, binding) == uri(buf, header, other) {
-                    return Err(Fault::DuplicateAttribute);
+                if self.prefixed(buf, k).is_some_and(|other| other.1 == local) {
+                    let other = self.attributes.get(k).map_or(UNKNOWN, |a| a.binding);
+                    let other = Binding::from_index(other);
+                    if self.same(buf, header, binding) == self.same(buf, header, other) {
+                        return Err(Fault::DuplicateAttribute);
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// The index of the first declaration in scope with the same namespace. Kept, for the namespaces
+    /// may be long, and asked about by every tag.
+    #[cold]
+    fn same(&mut self, buf: &[u8], header: Option<&Header>, binding: Binding) -> u8 {
+        let index = match binding {
+            Binding::Xml => return XML,
+            Binding::Header(index) => {
+                return header.and_then(|h| h.same.get(index)).copied().unwrap_or(UNKNOWN);
+            }
+            Binding::Element(index) => index,
+        };
+        let Some(declaration) = self.declarations.get(index) else { return UNKNOWN };
+        if declaration.same != UNKNOWN {
+            return declaration.same;
+        }
+        let own = declaration.uri.written(buf);
+        let prefixes = header.map_or(&[][..], |header| &header.prefixes);
+        let in_header = |(_, uri): &(Box<str>, Box<str>)| same_value(own, (uri.as_bytes(), false));
+        let around = |other: &Declaration| same_value(own, other.uri.written(buf));
+        let first = prefixes.iter().position(in_header).map(Binding::Header).or_else(|| {
+            self.declarations.iter().take(index).position(around).map(Binding::Element)
+        });
+        let same = first.unwrap_or(binding).index();
+        if let Some(declaration) = self.declarations.get_mut(index) {
+            declaration.same = same;
+        }
+        same
     }
 
     /// Prefix and local name of an attribute, if it has a prefix to be resolved.
@@ -134,9 +191,8 @@ impl Scanner {
         if prefix == b"xmlns" {
             return Err(Fault::ReservedPrefix);
         }
-        let own = self.declarations.iter().rev().find(|d| d.prefix(buf) == prefix);
-        if let Some(declaration) = own {
-            return Ok(Binding::Element(declaration.uri));
+        if let Some(index) = self.declarations.iter().rposition(|d| d.prefix(buf) == prefix) {
+            return Ok(Binding::Element(index));
         }
         let index = header.and_then(|h| h.prefix(prefix)).ok_or(Fault::UndeclaredPrefix)?;
         self.first.used |= bit(index);
@@ -149,7 +205,7 @@ impl Scanner {
         let prefix = self.name.prefix(buf);
         let namespace = if let Some(prefix) = prefix {
             let binding = self.resolve(buf, Some(header), prefix)?;
-            uri(buf, Some(header), binding)
+            self.uri(buf, Some(header), binding)
         } else if let Some(own) = self.declarations.iter().find(|d| d.prefix(buf).is_empty()) {
             own.uri.text(buf)
         } else {
@@ -166,6 +222,20 @@ impl Scanner {
             // it would be an element that never ends
             ns::STREAM if local == b"stream" => Err(Fault::SecondHeader),
             other => Ok(ElementName::extension(other, local)),
+        }
+    }
+
+    /// The namespace that a prefix is bound to.
+    fn uri<'a>(&self, buf: &'a [u8], header: Option<&'a Header>, binding: Binding) -> Cow<'a, str> {
+        match binding {
+            Binding::Xml => Cow::Borrowed(ns::XML),
+            Binding::Element(index) => {
+                self.declarations.get(index).map(|d| d.uri.text(buf)).unwrap_or_default()
+            }
+            Binding::Header(index) => {
+                let prefix = header.and_then(|header| header.prefixes.get(index));
+                Cow::Borrowed(prefix.map_or("", |(_, uri)| uri))
+            }
         }
     }
 
@@ -198,6 +268,11 @@ impl Scanner {
             !matches!((&**prefix, &**uri), ("stream", ns::STREAM) | ("db", ns::DIALBACK))
         });
         let foreign = foreign.fold(0, |bits, (index, _)| bits | bit(index));
+        let same = prefixes.iter().map(|(_, uri)| {
+            let first = prefixes.iter().position(|(_, other)| other == uri);
+            first.map_or(UNKNOWN, |first| Binding::Header(first).index())
+        });
+        let same = same.collect();
         let value = |name: &[u8]| {
             let attribute = self.attributes.iter().find(|a| a.name.bytes(buf) == name)?;
             Some(attribute.span().text(buf).into_owned())
@@ -212,6 +287,7 @@ impl Scanner {
             prefixes,
             name: owned(self.name.bytes(buf)).into(),
             foreign,
+            same,
         };
         self.declarations.clear();
         Ok(header)
@@ -227,17 +303,6 @@ impl Scanner {
 /// How many declarations the header has at most.
 fn inherited(header: Option<&Header>) -> usize {
     header.map_or(0, |header| header.prefixes.len() + 1)
-}
-
-fn uri<'a>(buf: &'a [u8], header: Option<&'a Header>, binding: Binding) -> Cow<'a, str> {
-    match binding {
-        Binding::Xml => Cow::Borrowed(ns::XML),
-        Binding::Element(span) => span.text(buf),
-        Binding::Header(index) => {
-            let prefix = header.and_then(|header| header.prefixes.get(index));
-            Cow::Borrowed(prefix.map_or("", |(_, uri)| uri))
-        }
-    }
 }
 
 #[cold]
@@ -274,3 +339,7 @@ fn bit(index: usize) -> u64 {
 
 /// Namespace declarations in scope at once, those of the header included (protocol rule XML-5).
 const MAX_DECLARATIONS: usize = 64;
+/// Of [`Binding::Xml`].
+const XML: u8 = u8::MAX - 1;
+/// No index at all.
+const UNKNOWN: u8 = u8::MAX;

@@ -87,8 +87,76 @@ pub(in crate::xml) fn normalise_value(raw: &str) -> Cow<'_, str> {
     Cow::Owned(value)
 }
 
+/// The bytes of a value, and whether they are written as in a tag or as they are meant.
+pub(in crate::xml) type Written<'a> = (&'a [u8], bool);
+
+/// Whether two values are the same. Copies nothing, and reads no more of either than they share.
+pub(in crate::xml) fn same_value(one: Written<'_>, other: Written<'_>) -> bool {
+    if !one.1 && !other.1 {
+        return one.0 == other.0;
+    }
+    characters(one).eq(characters(other))
+}
+
+/// Those of [`normalise_value`] where the value is escaped.
+fn characters((raw, escaped): Written<'_>) -> impl Iterator<Item = char> {
+    let mut rest = std::str::from_utf8(raw).unwrap_or_default();
+    std::iter::from_fn(move || {
+        loop {
+            let mut chars = rest.chars();
+            let first = chars.next()?;
+            let tail = chars.as_str();
+            rest = tail;
+            match first {
+                '&' if escaped => {
+                    let (body, after) = tail.split_once(';').unwrap_or((tail, ""));
+                    rest = after;
+                    if let Some(expanded) = expand(body.as_bytes()) {
+                        return Some(expanded);
+                    }
+                }
+                '\t' | '\n' | '\r' if escaped => {
+                    if first == '\r' {
+                        rest = tail.strip_prefix('\n').unwrap_or(tail);
+                    }
+                    return Some(' ');
+                }
+                _ => return Some(first),
+            }
+        }
+    })
+}
+
 /// Bytes between `&` and `;` of a number: room for as many zeros as a sane writer pads with.
 const MAX_LEN: usize = 32;
 
 /// The same of a name: those of XML's own entities have no more.
 const MAX_NAME: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_compared_as_they_are_meant() {
+        let values =
+            ["", "a", "&#97;", "&#x61;b", "ab", "&amp;lt;", "&lt;", "a\r\nb", "a b", "a\rb"];
+        let values =
+            values.into_iter().chain(["a\r\n", "a &#10;", "a  ", "&amp;", "\u{e9}", "&#233;"]);
+        for one in values.clone() {
+            for other in values.clone() {
+                let (meant, other_meant) = (normalise_value(one), normalise_value(other));
+                let same = meant == other_meant;
+                let raw = (one.as_bytes(), true);
+                assert_eq!(same_value(raw, (other.as_bytes(), true)), same, "{one:?} {other:?}");
+                let literal = (other_meant.as_bytes(), false);
+                assert_eq!(same_value(raw, literal), same, "{one:?} {other:?}");
+                assert_eq!(
+                    same_value((meant.as_bytes(), false), literal),
+                    same,
+                    "{one:?} {other:?}"
+                );
+            }
+        }
+    }
+}
