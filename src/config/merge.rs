@@ -8,15 +8,17 @@ use super::{
 
 /// Merges the tree of a later file into those of the files before it.
 pub(super) fn merge(all: &mut Node, next: Node, out: &mut Reports<'_>) {
-    merge_at("", all, next, out);
+    merge_at(&[], all, next, out);
 }
 
-fn merge_at(key: &str, all: &mut Node, next: Node, out: &mut Reports<'_>) {
+/// `path` leads to the value, from the top.
+fn merge_at(path: &[&str], all: &mut Node, next: Node, out: &mut Reports<'_>) {
+    let key = path.last().copied().unwrap_or_default();
     let earlier = out.exact(all.at);
     match (&mut all.kind, next.kind) {
         (Kind::Map(pairs), Kind::Map(more)) => {
             for pair in more {
-                merge_pair(key, pairs, pair, out);
+                merge_pair(path, pairs, pair, out);
             }
         }
         (Kind::List(items), Kind::List(more)) => items.extend(more),
@@ -36,12 +38,12 @@ fn merge_at(key: &str, all: &mut Node, next: Node, out: &mut Reports<'_>) {
     }
 }
 
-fn merge_pair(parent: &str, pairs: &mut Vec<Pair>, pair: Pair, out: &mut Reports<'_>) {
+fn merge_pair(path: &[&str], pairs: &mut Vec<Pair>, pair: Pair, out: &mut Reports<'_>) {
     let Some(same) = pairs.iter_mut().find(|p| p.key == pair.key) else {
         pairs.push(pair);
         return;
     };
-    if parent == "legacy" {
+    if path == ["legacy"] {
         let wrong = format!(
             "conflicts with {}: both configure the legacy server {}",
             out.exact(same.at),
@@ -50,5 +52,5 @@ fn merge_pair(parent: &str, pairs: &mut Vec<Pair>, pair: Pair, out: &mut Reports
         out.error(pair.at, Wrong::new(wrong).hint("one server stands in one file"));
         return;
     }
-    merge_at(&pair.key, &mut same.value, pair.value, out);
+    merge_at(&[path, &[&*pair.key]].concat(), &mut same.value, pair.value, out);
 }

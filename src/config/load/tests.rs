@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    config::model::{HeaderVersion, LocalTrust, Refusals, Roots},
+    config::model::{HeaderVersion, ListSource, LocalTrust, Refusals, Roots},
     xmpp::{Direction, Domain},
 };
 
@@ -57,6 +57,20 @@ fn the_trust_roots_of_rules_are_files_of_the_configuration() {
     let places: Vec<_> = config.policy.roots().into_values().map(|at| at.to_string()).collect();
     assert_eq!(places.len(), 2);
     assert!(places.iter().any(|place| place.ends_with("b.yaml:3")), "{places:?}");
+}
+
+#[test]
+fn a_name_of_a_top_level_key_means_nothing_below() {
+    let list = |domain: &str| format!("lists: {{ legacy: {{ domains: [{domain}] }} }}\n");
+    let files = [("a.yaml", MINIMAL), ("b.yaml", &list("a.test")), ("c.yaml", &list("b.test"))];
+    let config = load(directory(&files).path()).unwrap().config;
+    let ListSource::Domains(domains) = &config.lists["legacy"] else {
+        panic!("{:?}", config.lists)
+    };
+    assert_eq!(domains.len(), 2);
+    let twice = directory(&[("a.yaml", MINIMAL), ("b.yaml", MINIMAL)]);
+    let problems = load(twice.path()).unwrap_err();
+    assert!(problems.summary().contains("both configure the legacy server \"old\""), "{problems}");
 }
 
 #[test]
