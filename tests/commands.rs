@@ -157,6 +157,20 @@ fn a_second_fedgate_does_not_take_the_socket_of_the_first_and_serves_without() {
 }
 
 #[test]
+fn rules_are_explained_by_what_they_do_in_their_mode() {
+    let running = Running::start();
+    let explain = ["policy", "explain", "old.example", "evil.example"];
+    let rules = running.config().join("20.yaml");
+    for (mode, code, part) in [("enforce", 1, "REFUSED by"), ("report", 0, "would be refused by")] {
+        let text =
+            format!("version: 1\nmode: {mode}\nrules: [{{ match: evil.example, allow: none }}]\n");
+        fs::write(&rules, text).unwrap();
+        let (found, said) = running.ask(&explain);
+        assert!(found == Some(code) && said.contains(part), "{mode}: {found:?} {said}");
+    }
+}
+
+#[test]
 fn health_is_that_of_the_running_fedgate_not_of_the_files() {
     let running = Running::start();
     let socket = running.socket();

@@ -18,8 +18,8 @@ use super::{ConfigDir, EXIT_USAGE, Format, load};
 pub(super) enum Policy {
     /// Print every rule that matches a pair of domains, where it stands, and what they come to.
     ///
-    /// Exit status: 0 the stanzas may pass, 1 some direction that was asked for is refused, 64 with
-    /// wrong arguments or a wrong configuration.
+    /// Exit status: 0 the stanzas may pass, also where only the mode `report` lets them, 1 some
+    /// direction that was asked for is refused, 64 with wrong arguments or a wrong configuration.
     Explain(Explain),
     /// Print which of the domains seen lately another configuration would refuse, and by which rule;
     /// and which it would newly admit.
@@ -87,7 +87,7 @@ impl Explain {
         };
         let rulings: Vec<_> =
             directions.iter().map(|direction| self.ruling(&config.policy, *direction)).collect();
-        let refused = rulings.iter().any(|ruling| ruling.refused_by.is_some());
+        let refused = rulings.iter().any(|ruling| !ruling.allowed);
         let text = |_| rulings.iter().map(Ruling::text).collect::<Vec<_>>().join("\n");
         self.format.print(&rulings, text).context("write to standard output")?;
         Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
