@@ -139,6 +139,23 @@ fn commands_say_what_is_so_and_exit_by_it() {
 }
 
 #[test]
+fn another_state_directory_waits_for_the_next_start() {
+    let running = Running::start();
+    let main = running.config().join("10.yaml");
+    let text = fs::read_to_string(&main).unwrap();
+    let new = running.home.path().join("new");
+    let old = running.home.path().join("state");
+    fs::write(&main, text.replacen(old.to_str().unwrap(), new.to_str().unwrap(), 1)).unwrap();
+    let by_socket = ["reload", "--socket", running.socket().to_str().unwrap()].map(str::to_owned);
+    for _ in 0..2 {
+        let (code, said) = running.ask(&by_socket.each_ref().map(|word| &**word));
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("a changed state_dir takes effect at the next start"), "{said}");
+    }
+    assert!(running.socket().exists() && !new.exists());
+}
+
+#[test]
 fn a_second_fedgate_does_not_take_the_socket_of_the_first_and_serves_without() {
     let running = Running::start();
     let mut second = Command::new(BINARY)

@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -106,13 +106,14 @@ async fn serve(
     watcher.set_files(config.files());
     let expiry = Expiry::next(&config);
     let admin_config = config.admin.clone();
+    let state_dir = config.state_dir.clone();
     let app = App::start(config, workers)?;
     let (control, mut orders) = Control::new();
     let mut admin = Server::new(app.monitor().clone(), control);
     let bound = bind(&admin, &admin_config)?;
     admin.serve(bound);
     notify(&[NotifyState::Ready]);
-    let mut process = Process { dir, app, admin, watcher, log, expiry };
+    let mut process = Process { dir, state_dir, app, admin, watcher, log, expiry };
     info!(version = env!("CARGO_PKG_VERSION"), config = %dir.display(), "running");
     loop {
         tokio::select! {
@@ -159,6 +160,8 @@ impl Expiry {
 /// What runs, and what it was made from.
 struct Process<'a> {
     dir: &'a Path,
+    /// Stays what it was at the start.
+    state_dir: PathBuf,
     app: App,
     admin: Server,
     watcher: Watcher,
@@ -205,7 +208,7 @@ impl Process<'_> {
     /// All or nothing: with any error everything runs on as before. Files are read, which streams do
     /// not wait for: they are on other threads.
     fn reload(&mut self) -> Done {
-        let loaded = match config::load(self.dir) {
+        let loaded = match config::reload(self.dir, &self.state_dir) {
             Ok(loaded) => loaded,
             Err(problems) => {
                 let texts = problems.iter().map(config::Problem::headline).collect();

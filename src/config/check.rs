@@ -32,12 +32,13 @@ mod terms;
 pub use admin::DEFAULT_ADMIN_SOCKET;
 
 /// Checks the merged files. `directory` is what relative paths are relative to; `missing` is what
-/// to name when something stands in no file, and none if a file could not be read. Rules that have
-/// expired at `now` are left out.
+/// to name when something stands in no file, and none if a file could not be read. `running` is the
+/// state directory of the process that goes on. Rules that have expired at `now` are left out.
 pub(super) fn check(
     root: &Node,
     directory: &Path,
     missing: Option<&str>,
+    running: Option<&Path>,
     now: Instant,
     out: &mut Reports<'_>,
 ) -> Config {
@@ -48,8 +49,7 @@ pub(super) fn check(
     let lists = lists::check(&top, directory, out);
     let roles = features::roles(&top, &local_domains, out);
     let policy = rules::check(&top, directory, &lists, &roles, &local_domains, now, out);
-    let path = |text: &str| value::path(text, directory);
-    let state_dir = top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into());
+    let state_dir = check_state_dir(&top, directory, missing, running, out);
     Config {
         admin: admin::check(&top, &state_dir, &listen, directory, out),
         state_dir,
@@ -89,6 +89,28 @@ fn check_version(top: &Section<'_>, missing: Option<&str>, out: &mut Reports<'_>
         }
         (None, None) => {}
     }
+}
+
+/// That of a running process stays: keys, lists and what is remembered are there, and the places that
+/// follow from it have to agree with them.
+fn check_state_dir(
+    top: &Section<'_>,
+    directory: &Path,
+    missing: Option<&str>,
+    running: Option<&Path>,
+    out: &mut Reports<'_>,
+) -> PathBuf {
+    let path = |text: &str| value::path(text, directory);
+    let given = top.text("state_dir", path, out).unwrap_or_else(|| STATE_DIR.into());
+    let Some(running) = running.filter(|running| **running != *given) else { return given };
+    let wrong = Wrong::new("a changed state_dir takes effect at the next start");
+    let wrong = wrong.hint(format!("until then it is {}", quote(&running.to_string_lossy())));
+    match (top.pair("state_dir"), missing) {
+        (Some(pair), _) => out.warning(pair.at, wrong),
+        (None, Some(label)) => out.file_warning(label, wrong),
+        (None, None) => {}
+    }
+    running.to_owned()
 }
 
 fn check_listen(top: &Section<'_>, out: &mut Reports<'_>) -> Listen {

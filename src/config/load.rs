@@ -36,6 +36,19 @@ pub struct Loaded {
 /// [`Problems`] with every error and warning of all files. No file, or none with a legacy server,
 /// is an error: an empty configuration is not one that allows everything.
 pub fn load(directory: &Path) -> Result<Loaded, Problems> {
+    load_with(directory, None)
+}
+
+/// Loads it for a process that runs on with the state directory it has, whatever the files say: they
+/// are warned of a change, which waits for the next start.
+///
+/// # Errors
+/// As [`load`].
+pub fn reload(directory: &Path, state_dir: &Path) -> Result<Loaded, Problems> {
+    load_with(directory, Some(state_dir))
+}
+
+fn load_with(directory: &Path, running: Option<&Path>) -> Result<Loaded, Problems> {
     let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let label = label(&directory);
     let mut failed = Vec::new();
@@ -70,16 +83,33 @@ pub fn load(directory: &Path) -> Result<Loaded, Problems> {
         out.file_error(&*label, wrong.hint(hint));
     }
     let complete = complete && !sources.is_empty();
-    let now = Instant::now();
-    let mut config = assemble(&directory, &label, &sources, complete, now, &mut out);
+    let at = Origin { directory: &directory, label: &label, running };
+    let mut config = assemble(at, &sources, complete, Instant::now(), &mut out);
     lists::load(&mut config, &directory, &label, &mut out);
     out.finish().map(|warnings| Loaded { config, warnings })
 }
 
+/// Where a configuration comes from, and whose it is.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) directory: &'a Path,
+    /// What the directory is called.
+    pub(super) label: &'a str,
+    /// The state directory of the process that goes on.
+    pub(super) running: Option<&'a Path>,
+}
+
+#[cfg(test)]
+impl Origin<'static> {
+    /// Of no directory on disk.
+    pub(super) fn made_up() -> Self {
+        Self { directory: Path::new("/conf.d"), label: "conf.d", running: None }
+    }
+}
+
 /// Merges and checks what was read. Problems are in `out`; with errors the result is worth nothing.
 pub(super) fn assemble(
-    directory: &Path,
-    label: &str,
+    place: Origin<'_>,
     sources: &[Source],
     complete: bool,
     now: Instant,
@@ -102,8 +132,8 @@ pub(super) fn assemble(
     }
     // what is missing may stand in a file that could not be read
     let complete = complete && out.errors() == before;
-    let missing = complete.then_some(label);
-    check::check(&all, directory, missing, now, out)
+    let missing = complete.then_some(place.label);
+    check::check(&all, place.directory, missing, place.running, now, out)
 }
 
 #[derive(Default)]

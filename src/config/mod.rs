@@ -1,7 +1,7 @@
 //! Layer 3: the files of a directory become one checked [`Config`](model::Config).
 //!
-//! [`load`] reads all `*.yaml` of a directory, merges them and collects every problem of every
-//! file; [`watch::Watcher`] says when it is time to load again, and [`dump`] writes what came of it.
+//! [`load`] and [`reload`] read all `*.yaml` of a directory, merge them and collect every problem of
+//! every file; [`watch::Watcher`] says when it is time to load again, and [`dump`] writes what came of it.
 //! Nothing here acts on what it read.
 
 mod check;
@@ -21,6 +21,6 @@ pub mod watch;
 pub use check::DEFAULT_ADMIN_SOCKET;
 pub use dump::{DumpError, dump};
 pub use lists::list_entries;
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, reload};
 pub use problem::{Problem, Problems, Severity};
 pub use value::check_log_filter;

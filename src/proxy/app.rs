@@ -88,15 +88,13 @@ impl App {
     }
 
     /// Goes over to another configuration, all or nothing: streams that it still allows go on
-    /// undisturbed, others end with `policy-violation`.
+    /// undisturbed, others end with `policy-violation`. Its state directory is that of before, as
+    /// [`config::reload`](crate::config::reload) has it.
     ///
     /// # Errors
     /// [`AppError`]; everything runs on as before then.
     pub fn reload(&mut self, config: Config) -> Result<(), AppError> {
         let old = self.gate.config();
-        if config.state_dir != old.state_dir {
-            warn!("a changed state_dir takes effect at the next start");
-        }
         if config.dialback_secret != old.dialback_secret {
             warn!("a changed dialback.secret_file takes effect at the next start");
         }

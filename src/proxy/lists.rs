@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs, io, mem,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -49,19 +49,29 @@ struct Turn {
 pub(super) async fn refresh(gate: Arc<Gate>) {
     let mut generation = gate.subscribe();
     let mut turns: BTreeMap<Arc<str>, Turn> = BTreeMap::new();
+    let mut reloaded = false;
     loop {
         plan(&gate, &mut turns);
+        if mem::take(&mut reloaded) {
+            hurry(&gate, &mut turns);
+        }
         let next = turns.iter().min_by_key(|(_, turn)| turn.due);
         let next = next.map(|(name, turn)| (Arc::clone(name), turn.source.clone(), turn.due));
         let Some((name, source, due)) = next else {
             tokio::select! {
-                changed = generation.changed() => if changed.is_err() { return },
+                changed = generation.changed() => {
+                    if changed.is_err() { return }
+                    reloaded = true;
+                }
                 () = gate.draining().cancelled() => return,
             }
             continue;
         };
         tokio::select! {
-            changed = generation.changed() => if changed.is_err() { return },
+            changed = generation.changed() => {
+                if changed.is_err() { return }
+                reloaded = true;
+            }
             () = gate.draining().cancelled() => return,
             () = sleep_until(due) => {
                 let wait = tokio::select! {
@@ -88,6 +98,18 @@ fn plan(gate: &Gate, turns: &mut BTreeMap<Arc<str>, Turn>) {
     for (name, source) in wanted {
         let new = || Turn { source: source.clone(), due: Instant::now() };
         turns.entry(Arc::clone(name)).or_insert_with(new);
+    }
+}
+
+/// Makes those due whose file is gone: they are empty now. At a reload only, so that one that cannot
+/// be had is not asked for without a pause.
+fn hurry(gate: &Gate, turns: &mut BTreeMap<Arc<str>, Turn>) {
+    let config = gate.config();
+    for (name, turn) in turns {
+        let file = config.lists.get(name).and_then(|source| config.list_file(name, source));
+        if file.is_some_and(|file| !file.exists()) {
+            turn.due = Instant::now();
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! What is written is what is read, for rules that meet in one place and for hard text.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::Duration};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
     civil::Instant,
-    load::assemble,
+    load::{Origin, assemble},
     policy::{Allow, Pattern, Place, Policy, Rule, Terms},
     problem::{Problems, Reports, Source},
 };
@@ -151,6 +151,6 @@ fn read(text: &str) -> Result<model::Config, Problems> {
 fn read_all(text: String) -> Result<model::Config, Problems> {
     let sources = [Source::new("conf.d/1.yaml", text)];
     let mut out = Reports::new(&sources);
-    let config = assemble(Path::new("/conf.d"), "conf.d", &sources, true, Instant::now(), &mut out);
+    let config = assemble(Origin::made_up(), &sources, true, Instant::now(), &mut out);
     out.finish().map(|_| config)
 }

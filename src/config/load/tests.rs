@@ -74,6 +74,37 @@ fn a_name_of_a_top_level_key_means_nothing_below() {
 }
 
 #[test]
+fn a_running_process_keeps_its_state_directory_and_what_is_derived_from_it() {
+    let list = "lists: { bad: { url: 'https://lists.test/bad.txt' } }\n\
+                rules: [{ match: list(bad), allow: none }]\n";
+    let directory = directory(&[("a.yaml", MINIMAL), ("b.yaml", list)]);
+    let running = tempfile::tempdir().unwrap();
+    fs::create_dir(running.path().join("lists")).unwrap();
+    fs::write(running.path().join("lists/bad.txt"), "evil.test\n").unwrap();
+    let moved = format!("state_dir: {}\n", directory.path().join("new").display());
+    for (more, place) in [("", ""), (&*moved, "c.yaml:1:1: ")] {
+        fs::write(directory.path().join("c.yaml"), more).unwrap();
+        let Loaded { config, warnings } = reload(directory.path(), running.path()).unwrap();
+        assert_eq!(config.state_dir, running.path());
+        assert_eq!(config.admin.socket, Some(running.path().join("admin.sock")));
+        assert_eq!(config.files(), [running.path().join("lists/bad.txt")]);
+        let evil = Domain::parse("evil.test").unwrap();
+        assert!(config.policy.domain(&evil, Direction::Inbound).denied.is_some());
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+        let warning = warning.headline();
+        assert!(
+            warning.contains("a changed state_dir takes effect at the next start"),
+            "{warning}"
+        );
+        assert!(warning.contains(place), "{warning}");
+    }
+    // said as it is, there is nothing to warn of
+    let same = format!("state_dir: {}\n", running.path().display());
+    fs::write(directory.path().join("c.yaml"), same).unwrap();
+    assert!(reload(directory.path(), running.path()).unwrap().warnings.is_empty());
+}
+
+#[test]
 fn files_reached_through_links_as_kubernetes_makes_them_are_read() {
     let directory = directory(&[]);
     let root = directory.path();

@@ -1,7 +1,5 @@
 //! Specificity, and that order decides nothing: rules as they are written, in files.
 
-use std::path::Path;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -10,7 +8,7 @@ use crate::config::model::TlsVersion;
 use crate::config::{
     civil::Instant,
     dump,
-    load::assemble,
+    load::{Origin, assemble},
     model::Config,
     problem::{Problems, Reports, Source},
 };
@@ -340,7 +338,7 @@ fn read(files: &[String]) -> Result<Config, Problems> {
     let sources: Vec<_> =
         files.iter().enumerate().map(|(n, text)| Source::new(name(n), text.clone())).collect();
     let mut out = Reports::new(&sources);
-    let config = assemble(Path::new("/conf.d"), "conf.d", &sources, true, now(), &mut out);
+    let config = assemble(Origin::made_up(), &sources, true, now(), &mut out);
     out.finish().map(|_| config)
 }
 

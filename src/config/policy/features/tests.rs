@@ -1,12 +1,12 @@
 //! What rules about features come to: merged key by key, for a direction, for some and not others.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use super::*;
 use crate::{
     config::{
         civil::Instant,
-        load::assemble,
+        load::{Origin, assemble},
         policy::{Policy, Query},
         problem::{Problems, Reports, Source},
     },
@@ -238,6 +238,6 @@ fn read(text: &str) -> Result<Policy, Problems> {
     );
     let sources = [Source::new("conf.d/1.yaml", text)];
     let mut out = Reports::new(&sources);
-    let config = assemble(Path::new("/conf.d"), "conf.d", &sources, true, Instant::now(), &mut out);
+    let config = assemble(Origin::made_up(), &sources, true, Instant::now(), &mut out);
     out.finish().map(|_| config.policy)
 }
