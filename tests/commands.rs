@@ -217,6 +217,27 @@ fn health_is_that_of_the_running_fedgate_not_of_the_files() {
     assert!(code == Some(1) && said.contains("ask 127.0.0.1:0"), "{code:?} {said}");
 }
 
+#[test]
+fn health_asks_where_peers_are_awaited_and_as_they_are() {
+    let running = Running::start();
+    let main = running.config().join("10.yaml");
+    let text = fs::read_to_string(&main).unwrap();
+    for listen in [
+        "public: ['127.0.0.1:0'], proxy_protocol: [127.0.0.0/8]",
+        "public: [], direct_tls: ['127.0.0.1:0']",
+        "public: [], direct_tls: ['[::]:0'], proxy_protocol: [127.0.0.1, '::1']",
+    ] {
+        fs::write(&main, text.replace("public: ['127.0.0.1:0']", listen)).unwrap();
+        let (code, said) = running.ask(&["reload"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(running.ask(&["health"]), (Some(0), String::new()), "{listen}");
+    }
+    fs::write(&main, text.replace("public: ['127.0.0.1:0']", "public: []")).unwrap();
+    assert_eq!(running.ask(&["reload"]).0, Some(0));
+    let (code, said) = running.ask(&["health"]);
+    assert!(code == Some(1) && said.contains("nothing listens for peers"), "{code:?} {said}");
+}
+
 /// What /proc tells of a process, for each of its threads.
 fn threads(pid: u32, key: &str) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();

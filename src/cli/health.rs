@@ -4,28 +4,40 @@
 //! which changes nothing, does not make it look ill. Only where it cannot be asked do the files say.
 
 use std::{
-    io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use fedgate::{
-    config::{self, DEFAULT_ADMIN_SOCKET},
+    config::{
+        self, DEFAULT_ADMIN_SOCKET,
+        model::{Config, Listen},
+    },
+    net::tls,
     ops::report::Listeners,
     xml::writer,
     xmpp::Domain,
 };
 
-use super::{ConfigDir, EXIT_USAGE, admin};
+use ipnet::IpNet;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{ConfigDir, EXIT_USAGE, admin, runtime};
 
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// No answer to a stream header is longer.
 const ANSWER_MAX: u64 = 4096;
+/// Of a connection that is nobody else's (PROXY protocol §2.1).
+const PROXY_HEADER: &[u8] = b"PROXY UNKNOWN\r\n";
 
 #[derive(Debug, Args)]
 pub(super) struct Health {
@@ -40,11 +52,15 @@ pub(super) struct Health {
 /// Where a stream is opened, and to which domain.
 struct Door {
     address: SocketAddr,
+    /// Whether TLS begins at once.
+    tls: bool,
     domain: Domain,
+    /// Who has to begin with a PROXY header.
+    balancers: Vec<IpNet>,
 }
 
 impl Health {
-    /// Opens a stream to the first public listener, as a peer would.
+    /// Opens a stream to the first public listener, or else to the first one of direct TLS.
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let loaded = config::load(&self.dir.config).map(|loaded| loaded.config);
         let socket = match (self.socket, &loaded) {
@@ -57,46 +73,79 @@ impl Health {
             // nothing new is taken from peers, as it is meant
             (Ok(listeners), _) if listeners.draining => return Ok(ExitCode::SUCCESS),
             (Ok(listeners), _) => Door::of(&listeners)?,
-            (Err(_), Ok(config)) => Door {
-                address: *config
-                    .listen
-                    .public
-                    .first()
-                    .context("no public listener is configured")?,
-                domain: config.local_domains.into_keys().next().context("no local domain")?,
-            },
+            (Err(_), Ok(config)) => Door::configured(config)?,
             (Err(error), Err(problems)) => {
                 eprintln!("{problems}");
                 eprintln!("fedgate: {error:#}; name the socket with --socket PATH");
                 return Ok(ExitCode::from(EXIT_USAGE));
             }
         };
-        let mut outcome = Ok(());
-        for address in here(door.address) {
-            outcome = ask(address, &door.domain).with_context(|| format!("ask {address}"));
-            if outcome.is_ok() {
-                break;
-            }
-        }
-        outcome.map(|()| ExitCode::SUCCESS)
+        runtime()?.block_on(door.is_answered()).map(|()| ExitCode::SUCCESS)
     }
 }
 
 impl Door {
     /// That of a running gate.
     fn of(listeners: &Listeners) -> anyhow::Result<Self> {
-        let public = listeners.listeners.iter().find(|listener| listener.entry == "public");
-        let address = &public.context("nothing listens for peers")?.address;
+        let first = |entry: &str| listeners.listeners.iter().find(|found| found.entry == entry);
+        let (listener, tls) = match (first("public"), first("direct_tls")) {
+            (Some(public), _) => (public, false),
+            (None, Some(direct)) => (direct, true),
+            (None, None) => bail!("nothing listens for peers"),
+        };
+        let balancers = listeners.proxy_protocol.iter().map(|network| network.parse());
         Ok(Self {
-            address: address.parse().context("read the answer")?,
+            address: listener.address.parse().context("read the answer")?,
+            tls,
             domain: Domain::parse(&listeners.domain).context("read the answer")?,
+            balancers: balancers.collect::<Result<_, _>>().context("read the answer")?,
         })
     }
+
+    /// That of one that would run with this configuration.
+    fn configured(config: Config) -> anyhow::Result<Self> {
+        let Listen { public, direct_tls, proxy_protocol, .. } = config.listen;
+        let (address, tls) = match (public.first(), direct_tls.first()) {
+            (Some(public), _) => (*public, false),
+            (None, Some(direct)) => (*direct, true),
+            (None, None) => bail!("no listener for peers is configured"),
+        };
+        let domain = config.local_domains.into_keys().next().context("no local domain")?;
+        Ok(Self { address, tls, domain, balancers: proxy_protocol })
+    }
+
+    /// Opens a stream there, as a peer would.
+    async fn is_answered(&self) -> anyhow::Result<()> {
+        let mut outcome = Ok(());
+        for address in here(self.address) {
+            let asked = timeout(PATIENCE, self.ask(address)).await;
+            let asked = asked.unwrap_or_else(|_| Err(anyhow!("no answer in time")));
+            outcome = asked.with_context(|| format!("ask {address}"));
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn ask(&self, address: SocketAddr) -> anyhow::Result<()> {
+        let mut socket = TcpStream::connect(address).await?;
+        let own = socket.local_addr()?.ip().to_canonical();
+        if self.balancers.iter().any(|network| network.contains(&own)) {
+            socket.write_all(PROXY_HEADER).await?;
+        }
+        if self.tls {
+            talk(tls::look_in(socket, &self.domain).await?.stream, &self.domain).await
+        } else {
+            talk(socket, &self.domain).await
+        }
+    }
 }
-fn ask(address: SocketAddr, domain: &Domain) -> anyhow::Result<()> {
-    let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+
+async fn talk(
+    mut socket: impl AsyncRead + AsyncWrite + Unpin,
+    domain: &Domain,
+) -> anyhow::Result<()> {
     let to = domain.to_unicode();
     let header = writer::StreamHeader {
         to: Some(&to),
@@ -106,9 +155,10 @@ fn ask(address: SocketAddr, domain: &Domain) -> anyhow::Result<()> {
     let mut text = Vec::new();
     header.write(&mut text);
     text.extend_from_slice(writer::FOOTER.as_bytes());
-    socket.write_all(&text)?;
+    socket.write_all(&text).await?;
+    socket.flush().await?;
     let mut answer = Vec::new();
-    socket.take(ANSWER_MAX).read_to_end(&mut answer)?;
+    socket.take(ANSWER_MAX).read_to_end(&mut answer).await?;
     let answer = String::from_utf8_lossy(&answer);
     if !answer.contains("<stream:features") {
         bail!("the answer has no stream features: {}", answer.escape_debug());

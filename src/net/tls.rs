@@ -192,25 +192,48 @@ impl TlsContext {
             Connect::Direct => &kinds.direct,
             Connect::StartTls => &kinds.starttls,
         };
-        let name = DnsName::try_from(peer.as_str())
-            .map_err(|_| HandshakeError::UnknownName(peer.to_string()))?;
-        let name = ServerName::DnsName(name.to_owned());
-        let socket = Ahead::holding(stream);
-        let connector = TlsConnector::from(Arc::clone(config));
-        let mut stream = match connector.connect(name, socket).into_fallible().await {
-            Ok(stream) => stream,
-            Err((error, mut socket)) => {
-                socket.release();
-                // best effort: the alert, if one is due
-                let _ = socket.flush().await;
-                return Err(error.into());
-            }
-        };
-        stream.get_mut().0.release();
-        let facts =
-            TlsFacts::of_client(stream.get_ref().1, peer.as_str()).ok_or(HandshakeError::Closed)?;
-        Ok(Secured { stream: stream.into(), facts })
+        handshake(Arc::clone(config), stream, peer).await
     }
+}
+
+/// Takes the client's part of a handshake of direct TLS to see that a server answers: shows no
+/// certificate, and takes any.
+///
+/// # Errors
+/// [`HandshakeError`].
+pub async fn look_in(stream: TcpStream, server: &Domain) -> Result<Secured, HandshakeError> {
+    let verifier = Arc::new(RecordingVerifier::new());
+    let config = client_configs(None, &versions(TlsVersion::V1_2), &verifier);
+    let config = config.map_err(HandshakeError::Protocol)?.direct;
+    let mut secured = handshake(config, stream, server).await?;
+    secured.stream.flush().await?;
+    Ok(secured)
+}
+
+/// What the client says last is held back, for the stream header.
+async fn handshake(
+    config: Arc<ClientConfig>,
+    stream: TcpStream,
+    peer: &Domain,
+) -> Result<Secured, HandshakeError> {
+    let name = DnsName::try_from(peer.as_str())
+        .map_err(|_| HandshakeError::UnknownName(peer.to_string()))?;
+    let name = ServerName::DnsName(name.to_owned());
+    let socket = Ahead::holding(stream);
+    let connector = TlsConnector::from(config);
+    let mut stream = match connector.connect(name, socket).into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, mut socket)) => {
+            socket.release();
+            // best effort: the alert, if one is due
+            let _ = socket.flush().await;
+            return Err(error.into());
+        }
+    };
+    stream.get_mut().0.release();
+    let facts =
+        TlsFacts::of_client(stream.get_ref().1, peer.as_str()).ok_or(HandshakeError::Closed)?;
+    Ok(Secured { stream: stream.into(), facts })
 }
 
 /// aws-lc with rustls' choice: AEAD suites with forward secrecy only (RFC 9325 §4).

@@ -62,6 +62,9 @@ pub struct Listeners {
     pub domain: String,
     /// Whether it takes nothing new from peers.
     pub draining: bool,
+    /// Addresses and networks whose connections for peers have to begin with a PROXY header.
+    #[serde(default)]
+    pub proxy_protocol: Vec<String>,
 }
 
 /// A socket that fedgate listens on.

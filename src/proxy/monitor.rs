@@ -248,6 +248,7 @@ impl Monitor {
             listeners: self.gate.listening().to_vec(),
             domain: config.local_domains.keys().next().map(Domain::to_unicode).unwrap_or_default(),
             draining: self.gate.draining().is_cancelled(),
+            proxy_protocol: config.listen.proxy_protocol.iter().map(ToString::to_string).collect(),
         }
     }
 
