@@ -9,6 +9,7 @@ pub(crate) mod fake_dns;
 #[cfg(test)]
 pub(crate) mod fake_https;
 pub mod fetch;
+pub mod handover;
 pub mod memory;
 pub mod own;
 pub mod posh;

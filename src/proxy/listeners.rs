@@ -1,18 +1,19 @@
 //! The sockets that are listened on, and who may come in.
 
 mod balanced;
+mod sockets;
 
 use std::{
     collections::HashMap,
     future::poll_fn,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use socket2::{Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
@@ -23,6 +24,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
+use self::sockets::{BACKLOG, Tuned, bind, copies};
 use super::{
     accepted::{self, Entry},
     gate::Gate,
@@ -30,6 +32,7 @@ use super::{
 use crate::{
     config::model::{Config, Listen},
     net::{
+        handover,
         own::OwnAddresses,
         resolver::{ServersError, name_servers},
         tune::tune,
@@ -39,8 +42,6 @@ use crate::{
     xmpp::{Direction, Side, StreamCondition},
 };
 
-/// Connections that the kernel holds ready.
-const BACKLOG: i32 = 1024;
 /// Connections that are accepted before those that are in have their turn: a crowd waits in the
 /// kernel, not in front of them.
 const IN_A_ROW: u32 = 4;
@@ -76,14 +77,16 @@ pub(super) struct Listeners {
 struct Listening {
     local: SocketAddr,
     stop: CancellationToken,
+    /// For those that take its port over; the sockets are closed when all that have them are gone.
+    sockets: Vec<OwnedFd>,
 }
 
 /// The sockets that a new configuration needs in addition.
 #[derive(Debug)]
 pub(super) struct Bound {
     listen: Listen,
-    streams: Vec<(Entry, SocketAddr, TcpListener, Tuned)>,
-    responders: Vec<(SocketAddr, dns::Responder)>,
+    streams: Vec<(Entry, SocketAddr, TcpListener, Tuned, Vec<OwnedFd>)>,
+    responders: Vec<(SocketAddr, dns::Responder, Vec<OwnedFd>)>,
     /// What the responders will answer; none without any.
     steering: Option<Steering>,
 }
@@ -99,9 +102,12 @@ impl Listeners {
         let mut streams = Vec::new();
         for (entry, address) in wanted(listen) {
             if !self.streams.contains_key(&(entry, address)) {
-                let (listener, tuned) = bind(address, config.limits.write_stall)
-                    .map_err(|error| ListenError::Stream(address, error))?;
-                streams.push((entry, address, listener, tuned));
+                let old = self.leaving(listen, address.port());
+                let fail = |error| ListenError::Stream(address, error);
+                let (listener, tuned) =
+                    bind(address, config.limits.write_stall, &old).map_err(fail)?;
+                let sockets = copies([listener.as_fd()]).map_err(fail)?;
+                streams.push((entry, address, listener, tuned, sockets));
             }
         }
         let mut responders = Vec::new();
@@ -112,13 +118,29 @@ impl Listeners {
             let shared =
                 shared.unwrap_or_else(|| Arc::new(ArcSwap::from_pointee(settings.clone())));
             for &address in listen.dns.iter().filter(|address| !self.dns.contains_key(address)) {
-                let responder = dns::Responder::bind(&[address], Arc::clone(&shared))
-                    .map_err(|error| ListenError::Dns(address, error))?;
-                responders.push((address, responder));
+                let old = self.leaving(listen, address.port());
+                let fail = |error| ListenError::Dns(address, error);
+                let responder =
+                    dns::Responder::bind(&[address], Arc::clone(&shared), &old).map_err(fail)?;
+                let sockets = copies(responder.sockets()).map_err(fail)?;
+                responders.push((address, responder, sockets));
             }
             steering = Some((shared, settings));
         }
         Ok(Bound { listen: listen.clone(), streams, responders, steering })
+    }
+
+    /// The sockets at a port that `listen` does not want any more.
+    fn leaving(&self, listen: &Listen, port: u16) -> Vec<BorrowedFd<'_>> {
+        let keep: Vec<_> = wanted(listen).collect();
+        let streams = self.streams.iter().filter(|(key, _)| !keep.contains(key));
+        let dns = self.dns.iter().filter(|(address, _)| !listen.dns.contains(address));
+        streams
+            .map(|(_, listening)| listening)
+            .chain(dns.map(|(_, listening)| listening))
+            .filter(|listening| listening.local.port() == port)
+            .flat_map(|listening| listening.sockets.iter().map(AsFd::as_fd))
+            .collect()
     }
 
     /// Serves what was bound, and stops what is no longer wanted.
@@ -128,10 +150,11 @@ impl Listeners {
             let kept = keep.contains(key);
             if !kept {
                 listening.stop.cancel();
+                listening.sockets.iter().for_each(|socket| handover::end(socket.as_fd()));
             }
             kept
         });
-        for (entry, address, listener, tuned) in bound.streams {
+        for (entry, address, listener, tuned, sockets) in bound.streams {
             let local = listener.local_addr().unwrap_or(address);
             info!(addr = %local, entry = entry.as_str(), "listening");
             let stop = CancellationToken::new();
@@ -146,7 +169,7 @@ impl Listeners {
             };
             let run = Arc::new(acceptor).run(listener);
             gate.tracker().spawn_on(run, gate.workers().first());
-            self.streams.insert((entry, address), Listening { local, stop });
+            self.streams.insert((entry, address), Listening { local, stop, sockets });
         }
         self.dns.retain(|address, listening| {
             let kept = bound.listen.dns.contains(address);
@@ -159,13 +182,13 @@ impl Listeners {
             shared.store(Arc::new(settings));
             self.steering = Some(shared);
         }
-        for (address, responder) in bound.responders {
+        for (address, responder, sockets) in bound.responders {
             let local = responder.local_addresses().ok().and_then(|all| all.first().copied());
             let local = local.unwrap_or(address);
             info!(addr = %local, entry = "dns", "listening");
             let stop = CancellationToken::new();
             gate.tracker().spawn_on(responder.run(stop.clone()), gate.workers().first());
-            self.dns.insert(address, Listening { local, stop });
+            self.dns.insert(address, Listening { local, stop, sockets });
         }
     }
 
@@ -246,23 +269,6 @@ fn dns_settings(config: &Config) -> Result<dns::Settings, ServersError> {
     })
 }
 
-fn bind(address: SocketAddr, stall: Duration) -> io::Result<(TcpListener, Tuned)> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    let tuned = tune(&socket, stall).ok().map(|()| stall);
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok((TcpListener::from_std(socket.into())?, tuned))
-}
-
-/// For which `write_stall` a listening socket has the options that its connections take over.
-type Tuned = Option<Duration>;
-
 struct Acceptor {
     gate: Arc<Gate>,
     legs: TaskTracker,
@@ -303,6 +309,8 @@ impl Acceptor {
                         yield_now().await;
                     }
                 }
+                // it may have ended before this task heard of it
+                Err(_) if self.stop.is_cancelled() => return,
                 Err(error) => {
                     // Mostly no file descriptors: some will be free again.
                     if let Some(times) = told.again(Instant::now()) {

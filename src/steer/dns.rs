@@ -22,6 +22,7 @@ mod relay;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     time::Duration,
 };
@@ -38,7 +39,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{ops::seldom::Seldom, xmpp::Domain};
+use crate::{net::handover, ops::seldom::Seldom, xmpp::Domain};
 use answer::{Step, step};
 use relay::{Transport, relay};
 
@@ -77,13 +78,18 @@ struct Shared {
 impl Responder {
     /// Binds UDP and TCP on each address; port 0 stands for one free port for both. A wildcard
     /// address is only good on a host with a single one: UDP answers may come from another.
-    /// What is later stored in `settings` holds from the next query on.
+    /// What is later stored in `settings` holds from the next query on. The port is taken over from
+    /// `old` sockets that may have it.
     ///
     /// To be called within a Tokio runtime.
     ///
     /// # Errors
     /// Those of binding, with the address in the message.
-    pub fn bind(addresses: &[SocketAddr], settings: Arc<ArcSwap<Settings>>) -> io::Result<Self> {
+    pub fn bind(
+        addresses: &[SocketAddr],
+        settings: Arc<ArcSwap<Settings>>,
+        old: &[BorrowedFd<'_>],
+    ) -> io::Result<Self> {
         let mut responder = Self {
             udp: Vec::new(),
             tcp: Vec::new(),
@@ -94,7 +100,7 @@ impl Responder {
             }),
         };
         for address in addresses {
-            let (udp, tcp) = bind_both(*address).map_err(|e| {
+            let (udp, tcp) = bind_both(*address, old).map_err(|e| {
                 io::Error::new(e.kind(), format!("bind dns responder to {address}: {e}"))
             })?;
             responder.udp.push(udp);
@@ -109,6 +115,11 @@ impl Responder {
     /// Those of `getsockname`.
     pub fn local_addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.udp.iter().map(UdpSocket::local_addr).collect()
+    }
+
+    /// The sockets that were bound.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.udp.iter().map(AsFd::as_fd).chain(self.tcp.iter().map(AsFd::as_fd))
     }
 
     /// Answers until the shutdown; queries in flight are then dropped.
@@ -225,14 +236,17 @@ async fn serve_stream(mut stream: TcpStream, shared: &Shared) -> io::Result<()> 
     }
 }
 
-fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+fn bind_both(address: SocketAddr, old: &[BorrowedFd<'_>]) -> io::Result<(UdpSocket, TcpListener)> {
     let mut tries = if address.port() == 0 { FREE_PORT_TRIES } else { 1 };
     loop {
         tries -= 1;
-        let udp = socket(address, Type::DGRAM, Protocol::UDP)?;
-        let udp = UdpSocket::from_std(udp.into())?;
-        let tcp = socket(udp.local_addr()?, Type::STREAM, Protocol::TCP)
-            .and_then(|tcp| tcp.listen(BACKLOG).map(|()| tcp));
+        let bind = |shares| socket(address, Type::DGRAM, Protocol::UDP, shares);
+        let udp = UdpSocket::from_std(handover::bind(old, bind)?.into())?;
+        let address = udp.local_addr()?;
+        let tcp = handover::bind(old, |shares| {
+            let tcp = socket(address, Type::STREAM, Protocol::TCP, shares)?;
+            tcp.listen(BACKLOG).map(|()| tcp)
+        });
         match tcp {
             Ok(tcp) => return Ok((udp, TcpListener::from_std(tcp.into())?)),
             Err(e) if tries == 0 => return Err(e),
@@ -241,7 +255,12 @@ fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
     }
 }
 
-fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+fn socket(
+    address: SocketAddr,
+    kind: Type,
+    protocol: Protocol,
+    shares_port: bool,
+) -> io::Result<Socket> {
     let socket = Socket::new(socket2::Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -250,6 +269,7 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
         // A restart must not wait for the connections of the run before.
         socket.set_reuse_address(true)?;
     }
+    socket.set_reuse_port(shares_port)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)

@@ -1,5 +1,7 @@
 //! Changes while streams are open, and the end (protocol AB-2, A-97, A-99, §1.3 `system-shutdown`).
 
+use std::{io::ErrorKind, net::SocketAddr};
+
 use crate::world::{
     BOUNCE, Conn, FOOTER, Manner, PROCEED, Plan, STARTTLS, World, assert_error, has_xml, header,
     soon,
@@ -119,6 +121,58 @@ async fn a_broken_file_changes_nothing() {
         let stanza = "<message from='m@evil.test' to='bob@old.test'/>";
         conn.say(stanza).await;
         assert_eq!(world.legacy.arrival().await, stanza);
+    }
+    world.is_alive().await;
+}
+
+/// As another process would, such as a second fedgate.
+fn is_taken(address: SocketAddr) {
+    let outcome = std::net::TcpListener::bind(address);
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::AddrInUse, "{address}");
+}
+
+#[tokio::test]
+async fn a_listener_may_move_to_an_address_that_overlaps_the_old_one() {
+    let mut world = World::start().await;
+    let (public, direct) = (world.public(), world.direct());
+    let mut open = world.authenticated("evil.test").await;
+    let everywhere = |ip: &str| SocketAddr::new(ip.parse().unwrap(), public.port());
+    for (new_public, new_direct) in [
+        (everywhere("::"), direct),
+        (everywhere("0.0.0.0"), direct),
+        (public, direct),
+        // each the other's
+        (direct, public),
+        (public, direct),
+    ] {
+        let mut config = world.config();
+        config.listen.public = vec![new_public];
+        config.listen.direct_tls = vec![new_direct];
+        world.app.reload(config).unwrap();
+        assert_eq!((world.public(), world.direct()), (new_public, new_direct));
+        world.good.steer(SocketAddr::new(public.ip(), new_public.port()));
+        world.is_alive().await;
+        for address in [public, direct, new_public] {
+            is_taken(address);
+        }
+    }
+    let stanza = "<message from='m@evil.test' to='bob@old.test'/>";
+    open.say(stanza).await;
+    assert_eq!(world.legacy.arrival().await, stanza, "streams go on");
+}
+
+#[tokio::test]
+async fn listeners_that_cannot_move_stay_where_they_are() {
+    let mut world = World::start().await;
+    let (public, direct) = (world.public(), world.direct());
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = world.config();
+    config.listen.public = vec![SocketAddr::new("0.0.0.0".parse().unwrap(), public.port())];
+    config.listen.direct_tls = vec![direct, other.local_addr().unwrap()];
+    world.app.reload(config).unwrap_err();
+    assert_eq!((world.public(), world.direct()), (public, direct));
+    for address in [public, direct, SocketAddr::new("0.0.0.0".parse().unwrap(), public.port())] {
+        is_taken(address);
     }
     world.is_alive().await;
 }

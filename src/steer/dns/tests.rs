@@ -45,7 +45,7 @@ struct World {
 fn respond(settings: Settings) -> World {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let settings = Arc::new(ArcSwap::from_pointee(settings));
-    let responder = Responder::bind(&[loopback], settings).unwrap();
+    let responder = Responder::bind(&[loopback], settings, &[]).unwrap();
     let address = responder.local_addresses().unwrap()[0];
     let mut tasks = JoinSet::new();
     tasks.spawn(responder.run(CancellationToken::new()));
@@ -354,7 +354,7 @@ async fn strangers_get_no_answer() {
 async fn new_settings_hold_from_the_next_query_on() {
     let shared = Arc::new(ArcSwap::from_pointee(settings(Vec::new())));
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let responder = Responder::bind(&[loopback], shared.clone()).unwrap();
+    let responder = Responder::bind(&[loopback], shared.clone(), &[]).unwrap();
     let world = World {
         address: responder.local_addresses().unwrap()[0],
         _tasks: JoinSet::from_iter([responder.run(CancellationToken::new())]),
@@ -369,11 +369,16 @@ async fn new_settings_hold_from_the_next_query_on() {
 async fn shutdown_ends_the_responder_and_a_taken_address_is_an_error() {
     let settings = Arc::new(ArcSwap::from_pointee(settings(Vec::new())));
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let responder = Responder::bind(&[loopback], settings.clone()).unwrap();
+    let responder = Responder::bind(&[loopback], settings.clone(), &[]).unwrap();
     let address = responder.local_addresses().unwrap()[0];
-    let error = Responder::bind(&[address], settings).unwrap_err();
+    let error = Responder::bind(&[address], settings.clone(), &[]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert!(error.to_string().starts_with(&format!("bind dns responder to {address}: ")));
+    // but one may take it over, and others may not
+    let sockets: Vec<_> = responder.sockets().collect();
+    let next = Responder::bind(&[address], settings.clone(), &sockets).unwrap();
+    assert_eq!(next.local_addresses().unwrap(), [address]);
+    Responder::bind(&[address], settings, &[]).unwrap_err();
     let shutdown = CancellationToken::new();
     shutdown.cancel();
     responder.run(shutdown).await;
