@@ -13,7 +13,7 @@ use super::{
     control::{Command, Control},
     guard::{Denied, Wants},
     page, ping,
-    watch::{self, Watchers},
+    watch::{self, Until, Watchers},
 };
 use crate::{ops::report::Done, proxy::Monitor, xmpp::Domain};
 
@@ -152,7 +152,14 @@ pub(super) struct Api {
 
 impl Api {
     /// Answers a call. `may_read` says whether who asks may know more than yes and no.
-    pub(super) async fn answer(&self, call: Call, may_read: bool, body: &[u8]) -> Response<Body> {
+    /// `until` is for what goes on.
+    pub(super) async fn answer(
+        &self,
+        call: Call,
+        may_read: bool,
+        body: &[u8],
+        until: Until,
+    ) -> Response<Body> {
         let monitor = &self.monitor;
         match call {
             Call::Page => page::answer(),
@@ -188,7 +195,7 @@ impl Api {
                 Ok(config) => text(StatusCode::OK, YAML, config),
                 Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
             },
-            Call::Watch { events_only } => match watch::answer(self, events_only).await {
+            Call::Watch { events_only } => match watch::answer(self, events_only, until).await {
                 Some(answer) => answer,
                 None => refusal(StatusCode::SERVICE_UNAVAILABLE, "too many watch already"),
             },

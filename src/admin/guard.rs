@@ -92,6 +92,11 @@ impl Access {
         Ok(Self { token: token_file.map(read).transpose()?, write })
     }
 
+    /// Whether those may read here who may there.
+    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
+        self.token == other.token
+    }
+
     /// Whether a request gets an answer.
     pub(super) fn check(&self, via: Via, wants: Wants, headers: &HeaderMap) -> Result<(), Denied> {
         if via == Via::Socket {

@@ -5,7 +5,10 @@ use std::{
     convert::Infallible,
     fs, io,
     net::SocketAddr,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{fs::PermissionsExt, net::UnixStream},
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,6 +20,7 @@ use hyper::{
     Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -30,10 +34,12 @@ use super::{
     api::{Api, Body, Call, refusal},
     control::Control,
     guard::{Access, TokenError, Via, Wants},
-    watch::Watchers,
+    watch::{Until, Watchers},
 };
-use crate::{config::model, ops::seldom::Seldom, proxy::Monitor};
+use crate::{config::model, net::handover, ops::seldom::Seldom, proxy::Monitor};
 
+/// Connections that the kernel holds ready.
+const BACKLOG: i32 = 128;
 /// Connections at once.
 const CONNECTIONS: usize = 64;
 /// The head of a request, in bytes.
@@ -71,16 +77,32 @@ pub enum AdminError {
 pub struct Server {
     shared: Arc<Shared>,
     socket: Option<(PathBuf, CancellationToken)>,
-    http: HashMap<SocketAddr, (SocketAddr, CancellationToken)>,
+    http: HashMap<SocketAddr, Listening>,
+}
+
+#[derive(Debug)]
+struct Listening {
+    local: SocketAddr,
+    stop: CancellationToken,
+    /// For one that takes its port over; the socket is closed when all that have it are gone.
+    socket: OwnedFd,
 }
 
 #[derive(Debug)]
 struct Shared {
     api: Api,
-    access: ArcSwap<Access>,
+    admission: ArcSwap<Admission>,
     places: Arc<Semaphore>,
     tracker: TaskTracker,
     stop: CancellationToken,
+}
+
+/// Who may come in by TCP.
+#[derive(Debug, Default)]
+struct Admission {
+    access: Access,
+    /// Others may, so those that watch have to ask again.
+    over: CancellationToken,
 }
 
 /// What a configuration needs in addition, ready to be served.
@@ -89,7 +111,7 @@ pub struct Bound {
     /// The wanted socket, with its listener if it is new.
     socket: Option<(PathBuf, Option<UnixListener>)>,
     wanted: Vec<SocketAddr>,
-    http: Vec<(SocketAddr, TcpListener)>,
+    http: Vec<(SocketAddr, TcpListener, OwnedFd)>,
 }
 
 impl Server {
@@ -101,7 +123,7 @@ impl Server {
         tracker.spawn(Arc::clone(&watchers).run(monitor.clone()));
         let shared = Shared {
             api: Api { monitor, control, watchers },
-            access: ArcSwap::default(),
+            admission: ArcSwap::default(),
             places: Arc::new(Semaphore::new(CONNECTIONS)),
             tracker,
             stop,
@@ -119,9 +141,11 @@ impl Server {
         let mut new = Vec::new();
         for &address in http.iter().filter(|address| !self.http.contains_key(address)) {
             let fail = |error| AdminError::Http(address, error);
-            let listener = std::net::TcpListener::bind(address).map_err(fail)?;
-            listener.set_nonblocking(true).map_err(fail)?;
-            new.push((address, TcpListener::from_std(listener).map_err(fail)?));
+            let old = self.leaving(http, address.port());
+            let listener = handover::bind(&old, |shares| listen(address, shares)).map_err(fail)?;
+            let socket = listener.as_fd().try_clone_to_owned().map_err(fail)?;
+            let listener = TcpListener::from_std(listener.into()).map_err(fail)?;
+            new.push((address, listener, socket));
         }
         let socket = match socket {
             Some(path) if self.socket.as_ref().is_some_and(|(old, _)| old == path) => {
@@ -133,23 +157,33 @@ impl Server {
         Ok(Bound { access, socket, wanted: http.clone(), http: new })
     }
 
+    /// The sockets at a port that the wanted addresses leave behind.
+    fn leaving(&self, wanted: &[SocketAddr], port: u16) -> Vec<BorrowedFd<'_>> {
+        let leaving = self.http.iter().filter(|(address, _)| !wanted.contains(address));
+        leaving
+            .filter(|(_, listening)| listening.local.port() == port)
+            .map(|(_, listening)| listening.socket.as_fd())
+            .collect()
+    }
+
     /// Serves what was bound, and stops what is no longer wanted.
     pub fn serve(&mut self, bound: Bound) {
-        self.shared.access.store(Arc::new(bound.access));
-        self.http.retain(|address, (_, stop)| {
+        self.shared.admit_by(bound.access);
+        self.http.retain(|address, listening| {
             let kept = bound.wanted.contains(address);
             if !kept {
-                stop.cancel();
+                listening.stop.cancel();
+                handover::end(listening.socket.as_fd());
             }
             kept
         });
-        for (address, listener) in bound.http {
+        for (address, listener, socket) in bound.http {
             let local = listener.local_addr().unwrap_or(address);
             info!(addr = %local, entry = "admin", "listening");
             let stop = self.shared.stop.child_token();
             let shared = Arc::clone(&self.shared);
             self.shared.tracker.spawn(shared.accept_tcp(listener, stop.clone()));
-            self.http.insert(address, (local, stop));
+            self.http.insert(address, Listening { local, stop, socket });
         }
         let path = bound.socket.as_ref().map(|(path, _)| path);
         if let Some((old, stop)) = self.socket.take_if(|(old, _)| Some(&*old) != path) {
@@ -168,7 +202,7 @@ impl Server {
     /// The addresses for HTTP, as bound.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let mut all: Vec<_> = self.http.values().map(|(local, _)| *local).collect();
+        let mut all: Vec<_> = self.http.values().map(|listening| listening.local).collect();
         all.sort();
         all
     }
@@ -185,6 +219,17 @@ impl Server {
 }
 
 impl Shared {
+    /// Watching goes on where the token is the same.
+    fn admit_by(&self, access: Access) {
+        let old = self.admission.load_full();
+        let same = old.access.asks_the_same(&access);
+        let over = if same { old.over.clone() } else { CancellationToken::new() };
+        self.admission.store(Arc::new(Admission { access, over }));
+        if !same {
+            old.over.cancel();
+        }
+    }
+
     async fn accept_tcp(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
         let mut told = Seldom::default();
         loop {
@@ -195,6 +240,8 @@ impl Shared {
             };
             match accepted {
                 Ok((socket, _)) => self.spawn(socket, Via::Tcp, place, &stop),
+                // it may have ended before this task heard of it
+                Err(_) if stop.is_cancelled() => return,
                 Err(error) => rest(&error, &mut told).await,
             }
         }
@@ -235,8 +282,8 @@ impl Shared {
         let (shared, stop) = (Arc::clone(self), stop.clone());
         self.tracker.spawn(async move {
             let service = service_fn(|request| {
-                let shared = Arc::clone(&shared);
-                async move { Ok::<_, Infallible>(shared.answer(request, via).await) }
+                let (shared, stop) = (Arc::clone(&shared), stop.clone());
+                async move { Ok::<_, Infallible>(shared.answer(request, via, stop).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -258,11 +305,18 @@ impl Shared {
         });
     }
 
-    async fn answer(&self, request: Request<Incoming>, via: Via) -> Response<Body> {
+    /// `stop`: that of the listener by which the request came in.
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        via: Via,
+        stop: CancellationToken,
+    ) -> Response<Body> {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
         let call = Call::of(&head.method, path, head.uri.query().unwrap_or_default());
-        let access = self.access.load_full();
+        let admission = self.admission.load_full();
+        let access = &admission.access;
         // Who may not read is not told either what there is.
         let wants = call.as_ref().map_or(Wants::Read, Call::wants);
         if let Err(denied) = access.check(via, wants, &head.headers) {
@@ -282,12 +336,27 @@ impl Shared {
             info!(?deed, via = ?via, body = %String::from_utf8_lossy(&body).escape_debug(), "order");
         }
         let may_read = access.check(via, Wants::Read, &head.headers).is_ok();
-        let answer = self.api.answer(call, may_read, &body);
+        let over = match via {
+            Via::Tcp => admission.over.clone(),
+            // its file says who may
+            Via::Socket => stop.clone(),
+        };
+        let answer = self.api.answer(call, may_read, &body, Until { stop, over });
         match timeout(ANSWER_TIME, answer).await {
             Ok(answer) => answer,
             Err(_) => refusal(StatusCode::GATEWAY_TIMEOUT, "it took too long"),
         }
     }
+}
+
+fn listen(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shares_port)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
 }
 
 /// Mostly no file descriptors: some will be free again.

@@ -9,7 +9,7 @@ use http_body_util::channel::{Channel, Sender};
 use hyper::Response;
 use serde::Serialize;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch},
+    sync::{Semaphore, broadcast, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -36,6 +36,15 @@ pub(super) struct Watchers {
     places: Arc<Semaphore>,
     tracker: TaskTracker,
     stop: CancellationToken,
+}
+
+/// What ends watching before who watches has enough.
+#[derive(Debug)]
+pub(super) struct Until {
+    /// Of the listener by which the watcher came.
+    pub(super) stop: CancellationToken,
+    /// Of the leave that the watcher was given.
+    pub(super) over: CancellationToken,
 }
 
 /// What is so, as a watcher gets it.
@@ -74,7 +83,7 @@ impl Watchers {
 }
 
 /// The answer that goes on until either end has enough; none if too many watch.
-pub(super) async fn answer(api: &Api, events_only: bool) -> Option<Response<Body>> {
+pub(super) async fn answer(api: &Api, events_only: bool, until: Until) -> Option<Response<Body>> {
     let watchers = Arc::clone(&api.watchers);
     let place = Arc::clone(&watchers.places).try_acquire_owned().ok()?;
     let events = api.monitor.watch();
@@ -82,8 +91,14 @@ pub(super) async fn answer(api: &Api, events_only: bool) -> Option<Response<Body
     let first =
         if events_only { Bytes::from_static(b": watching\n\n") } else { state(&api.monitor).await };
     let (sender, body) = Channel::<Bytes, Infallible>::new(WAITING);
-    let stop = watchers.stop.clone();
-    watchers.tracker.spawn(tell(sender, first, states, events, stop, place));
+    watchers.tracker.spawn(async move {
+        tokio::select! {
+            () = until.stop.cancelled() => {}
+            () = until.over.cancelled() => {}
+            () = tell(sender, first, states, events) => {}
+        }
+        drop(place);
+    });
     let mut answer = Response::new(Body::Right(body));
     head(&mut answer, "text/event-stream");
     Some(answer)
@@ -94,8 +109,6 @@ async fn tell(
     first: Bytes,
     mut states: Option<watch::Receiver<Bytes>>,
     mut events: broadcast::Receiver<Event>,
-    stop: CancellationToken,
-    _place: OwnedSemaphorePermit,
 ) {
     let mut next = first;
     let mut beat = interval(STALL);
@@ -105,7 +118,6 @@ async fn tell(
             Ok(Err(_)) | Err(_) => return,
         }
         next = tokio::select! {
-            () = stop.cancelled() => return,
             changed = changed(&mut states) => match changed {
                 Some(state) => state,
                 None => return,

@@ -498,3 +498,89 @@ async fn who_watches_is_told_what_is_so_and_what_happens() {
     desk.server.stop().await;
     world.is_alive().await;
 }
+
+/// Watches; the end comes as the last chunk.
+async fn watch(
+    mut socket: impl AsyncRead + AsyncWrite + Unpin,
+    token: &str,
+) -> impl AsyncRead + Unpin {
+    let request = format!(
+        "GET /api/watch?events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    assert!(soon("the first", seen(&mut socket, ": watching")).await.contains(" 200 "));
+    socket
+}
+
+/// Reads until there is `what`.
+async fn seen(socket: &mut (impl AsyncRead + Unpin), what: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(what) {
+        let mut chunk = [0; 4096];
+        let n = socket.read(&mut chunk).await.unwrap();
+        assert!(n > 0, "{text}");
+        text.push_str(&String::from_utf8_lossy(&chunk[..n]));
+    }
+    text
+}
+
+const LAST_CHUNK: &str = "0\r\n\r\n";
+
+#[tokio::test]
+async fn who_watches_by_tcp_has_to_ask_again_when_the_token_is_another_or_the_address_goes() {
+    let world = World::start().await;
+    let mut desk = Desk::at(&world);
+    let config = |token: &str, http: Vec<SocketAddr>| {
+        let path = desk.directory.path().join(token);
+        std::fs::write(&path, token).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let socket = Some(desk.directory.path().join("admin.sock"));
+        model::Admin { socket, http, token_file: Some(path), write: false }
+    };
+    let [first, second] = ["first-0123456789", "second-0123456789"];
+    let any = "127.0.0.1:0".parse().unwrap();
+    let configs = [config(first, vec![any]), config(second, vec![any]), config(second, vec![])];
+    let serve = |server: &mut Server, config: &model::Admin| {
+        let bound = server.bind(config).unwrap_or_else(|error| panic!("{error}"));
+        server.serve(bound);
+    };
+    serve(&mut desk.server, &configs[0]);
+    let tcp = async |desk: &Desk| TcpStream::connect(desk.http()).await.unwrap();
+    let mut by_socket = watch(UnixStream::connect(desk.socket()).await.unwrap(), "").await;
+    let mut by_first = watch(tcp(&desk).await, first).await;
+    // who may read is the same
+    serve(&mut desk.server, &model::Admin { write: true, ..configs[0].clone() });
+    let while_ = Duration::from_millis(100);
+    timeout(while_, seen(&mut by_first, LAST_CHUNK)).await.unwrap_err();
+    serve(&mut desk.server, &configs[1]);
+    soon("the end", seen(&mut by_first, LAST_CHUNK)).await;
+    let mut by_second = watch(tcp(&desk).await, second).await;
+    serve(&mut desk.server, &configs[2]);
+    soon("the end", seen(&mut by_second, LAST_CHUNK)).await;
+    timeout(while_, seen(&mut by_socket, LAST_CHUNK)).await.unwrap_err();
+    desk.server.stop().await;
+}
+
+#[tokio::test]
+async fn http_may_move_to_an_address_that_overlaps_the_old_one() {
+    let world = World::start().await;
+    let mut desk = Desk::at(&world);
+    let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), desk.http().port());
+    let addresses = [at("0.0.0.0"), at("::"), at("127.0.0.1")];
+    for address in addresses {
+        let config = model::Admin {
+            socket: Some(desk.socket()),
+            http: vec![address],
+            token_file: None,
+            write: false,
+        };
+        let bound = desk.server.bind(&config).unwrap_or_else(|error| panic!("{error}"));
+        desk.server.serve(bound);
+        let socket = TcpStream::connect(("127.0.0.1", address.port())).await.unwrap();
+        let answer = ask(socket, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        assert_eq!((answer.status, desk.http()), (200, address));
+        let other = std::net::TcpListener::bind(address);
+        assert_eq!(other.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    }
+    desk.server.stop().await;
+}
