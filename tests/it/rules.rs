@@ -480,12 +480,12 @@ async fn a_list_is_fetched_kept_and_used() {
     );
     world.reload(&lists).unwrap();
     let kept = world.config().list_file("spam", &world.config().lists["spam"]).unwrap();
-    soon("the list", async {
+    let is_kept = async || {
         while !kept.exists() {
             sleep(Duration::from_millis(10)).await;
         }
-    })
-    .await;
+    };
+    soon("the list", is_kept()).await;
     let loaded = config::load(&world.path()).unwrap();
     assert!(loaded.warnings.is_empty());
     // what the watcher of files would do
@@ -493,5 +493,9 @@ async fn a_list_is_fetched_kept_and_used() {
     let mut conn = world.connect().await;
     conn.say(header("evil.test", "old.test")).await;
     conn.ends_with("policy-violation").await;
+    // without its file it is empty, so it is not waited for until it is due
+    std::fs::remove_file(&kept).unwrap();
+    world.reload(&lists).unwrap();
+    soon("the list again", is_kept()).await;
     world.is_alive().await;
 }
