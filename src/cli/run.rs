@@ -12,7 +12,7 @@ use clap::Args;
 use fedgate::{
     admin::{AdminError, Bound, Command, Control, Order, Server},
     config::{
-        self, civil,
+        self, Loaded, civil,
         model::{self, Config},
         watch::Watcher,
     },
@@ -89,13 +89,13 @@ fn run(dir: &Path, left: Left, workers: Option<NonZeroUsize>) -> anyhow::Result<
     }
     let threads = Threads::start(workers).context("start threads")?;
     let workers = Workers::new(threads.runtimes());
-    runtime()?.block_on(serve(dir, loaded.config, workers, watcher, &log))?;
+    runtime()?.block_on(serve(dir, loaded, workers, watcher, &log))?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(
     dir: &Path,
-    config: Config,
+    loaded: Loaded,
     workers: Workers,
     mut watcher: Watcher,
     log: &LogHandle,
@@ -103,7 +103,8 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
-    watcher.set_files(config.files());
+    let Loaded { config, seen, .. } = loaded;
+    watcher.set_files(config.files(), &seen);
     let expiry = Expiry::next(&config);
     let admin_config = config.admin.clone();
     let state_dir = config.state_dir.clone();
@@ -218,7 +219,7 @@ impl Process<'_> {
         warn_of(&loaded.warnings);
         let level = loaded.config.log.level.clone();
         let expiry = Expiry::next(&loaded.config);
-        self.watcher.set_files(loaded.config.files());
+        self.watcher.set_files(loaded.config.files(), &loaded.seen);
         let bound = match bind(&self.admin, &loaded.config.admin) {
             Ok(bound) => bound,
             Err(error) => return self.stays(chain(error)),

@@ -16,11 +16,18 @@ use super::{
     policy::{List, ListEntry, Pattern},
     problem::{At, Problems, Reports, Wrong},
     value,
+    watch::Seen,
 };
 
 /// Reads all lists of a configuration that come from files. Those below `directory` are called by
-/// their path from `label` on.
-pub(super) fn load(config: &mut Config, directory: &Path, label: &str, out: &mut Reports<'_>) {
+/// their path from `label` on. How the files looked before they were read is the result.
+pub(super) fn load(
+    config: &mut Config,
+    directory: &Path,
+    label: &str,
+    out: &mut Reports<'_>,
+) -> Seen {
+    let mut seen = Seen::default();
     let mut room = MAX_TOTAL;
     let files: Vec<_> = config
         .lists
@@ -35,6 +42,7 @@ pub(super) fn load(config: &mut Config, directory: &Path, label: &str, out: &mut
             Ok(rest) => printable(&format!("{label}/{}", rest.to_string_lossy())).into(),
             Err(_) => printable(&path.to_string_lossy()).into(),
         };
+        seen.note(&path);
         let list = match read(&path, &mut room) {
             Err(error) if is_fetched && error.kind() == io::ErrorKind::NotFound => {
                 let wrong = Wrong::new(format!("list \"{name}\" was not fetched yet"));
@@ -55,6 +63,7 @@ pub(super) fn load(config: &mut Config, directory: &Path, label: &str, out: &mut
             config.policy.fill(&name, Arc::new(list));
         }
     }
+    seen
 }
 
 /// How many entries the text of a list has; `file` is what it is called.

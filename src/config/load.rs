@@ -19,6 +19,7 @@ use super::{
     model::Config,
     problem::{At, Problem, Problems, Reports, Source, Wrong, quote},
     raw::{self, Kind, Node},
+    watch::Seen,
 };
 
 /// A configuration that can be used.
@@ -28,6 +29,8 @@ pub struct Loaded {
     pub config: Config,
     /// What its author may not have meant.
     pub warnings: Vec<Problem>,
+    /// How the files of lists looked that were read.
+    pub seen: Seen,
 }
 
 /// Loads the configuration of a directory. Reads files: not for an async thread.
@@ -85,8 +88,8 @@ fn load_with(directory: &Path, running: Option<&Path>) -> Result<Loaded, Problem
     let complete = complete && !sources.is_empty();
     let at = Origin { directory: &directory, label: &label, running };
     let mut config = assemble(at, &sources, complete, Instant::now(), &mut out);
-    lists::load(&mut config, &directory, &label, &mut out);
-    out.finish().map(|warnings| Loaded { config, warnings })
+    let seen = lists::load(&mut config, &directory, &label, &mut out);
+    out.finish().map(|warnings| Loaded { config, warnings, seen })
 }
 
 /// Where a configuration comes from, and whose it is.

@@ -75,14 +75,17 @@ impl Watcher {
         watcher
     }
 
-    /// Watches these files from now on instead of those given before. Looks at the new ones before
-    /// it returns: call it before they are loaded.
-    pub fn set_files(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+    /// Watches these files from now on instead of those given before. Of the new ones changes count
+    /// since they were `seen`; at others it looks before it returns: call it before they are loaded.
+    pub fn set_files(&mut self, files: impl IntoIterator<Item = PathBuf>, seen: &Seen) {
         let files: BTreeSet<PathBuf> = files.into_iter().collect();
         if files == self.files {
             return;
         }
-        let added = files.difference(&self.files).map(|path| (path.clone(), stamp(path)));
+        let added = files.difference(&self.files).map(|path| {
+            let seen = seen.0.get(path).cloned();
+            (path.clone(), seen.unwrap_or_else(|| stamp(path)))
+        });
         let added: Vec<_> = added.collect();
         for path in self.files.difference(&files) {
             self.judge.known.0.remove(path);
@@ -145,6 +148,17 @@ impl Watcher {
                 Err(error) => debug!(path = %path.display(), %error, "directory is polled alone"),
             }
         }
+    }
+}
+
+/// How files looked before they were read: which they are is known only when the configuration is.
+#[derive(Clone, Default, Debug)]
+pub struct Seen(BTreeMap<PathBuf, Option<Stamp>>);
+
+impl Seen {
+    /// Looks at a file that is about to be read.
+    pub(super) fn note(&mut self, path: &Path) {
+        self.0.insert(path.to_owned(), stamp(path));
     }
 }
 

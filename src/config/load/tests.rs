@@ -84,7 +84,7 @@ fn a_running_process_keeps_its_state_directory_and_what_is_derived_from_it() {
     let moved = format!("state_dir: {}\n", directory.path().join("new").display());
     for (more, place) in [("", ""), (&*moved, "c.yaml:1:1: ")] {
         fs::write(directory.path().join("c.yaml"), more).unwrap();
-        let Loaded { config, warnings } = reload(directory.path(), running.path()).unwrap();
+        let Loaded { config, warnings, .. } = reload(directory.path(), running.path()).unwrap();
         assert_eq!(config.state_dir, running.path());
         assert_eq!(config.admin.socket, Some(running.path().join("admin.sock")));
         assert_eq!(config.files(), [running.path().join("lists/bad.txt")]);

@@ -116,12 +116,32 @@ async fn files_outside_are_watched_even_before_they_exist() {
     let directory = root.path().join("conf.d");
     let cert = root.path().join("later/cert.pem");
     let mut watcher = Watcher::new(&directory, []);
-    watcher.set_files([cert.clone()]);
+    watcher.set_files([cert.clone()], &Seen::default());
     fs::create_dir(root.path().join("later")).unwrap();
     fs::write(&cert, "1").unwrap();
     seen(&mut watcher).await;
     fs::write(&cert, "2").unwrap();
     seen(&mut watcher).await;
+}
+
+#[tokio::test]
+async fn a_file_that_changes_between_reading_and_watching_is_seen() {
+    let (root, file) = old_file();
+    let mut read = Seen::default();
+    read.note(&file);
+    let (other, newer) = old_file();
+    fs::write(&newer, "newer").unwrap();
+    fs::rename(newer, &file).unwrap();
+    let mut watcher = Watcher::new(other.path(), []);
+    watcher.set_files([file.clone()], &read);
+    timeout(HANG, watcher.changed()).await.unwrap();
+    // what has not changed is not reported
+    let (_still, still) = old_file();
+    read.note(&still);
+    watcher.set_files([still], &read);
+    assert!(!watcher.judge.looked(look(other.path(), &watcher.files), Instant::now()));
+    assert!(watcher.judge.burst.is_none());
+    drop(root);
 }
 
 #[tokio::test]
