@@ -3,7 +3,9 @@
 //! A configuration is taken whole or not at all, so new sockets are bound while the old ones still
 //! listen. The kernel has two on one port and overlapping addresses only where both have
 //! `SO_REUSEPORT` at the moment of `bind` and `listen`. No socket has it but for that moment: whoever
-//! comes later, such as a second fedgate, is told that the address is in use.
+//! comes later, such as a second fedgate, is told that the address is in use. The kernel remembers of the
+//! port, until nobody has it, that it was shared: a process of the same user that itself asks to share
+//! would be let in. fedgate asks where a socket of its own is to go, and nowhere else.
 //!
 //! Until the old one ends the kernel may still give it connections. Those that it has not accepted by
 //! then are reset, as they are whenever a listener goes.
