@@ -1,7 +1,5 @@
 //! Attributes with one local name and different prefixes (Namespaces in XML 1.0 §6.3).
 
-use std::time::{Duration, Instant};
-
 use super::*;
 
 #[test]
@@ -37,28 +35,4 @@ fn two_prefixes_of_one_namespace_are_found_wherever_they_are_declared() {
     assert_eq!(verdict(undeclared), Some(Fault::DuplicateAttribute), "the first fault counts");
     let undeclared = "<message h:c='1' z:c='3' i:c='2'/>";
     assert_eq!(verdict(undeclared), Some(Fault::UndeclaredPrefix), "the first fault counts");
-}
-
-/// As many declarations and attributes as may be, with long namespaces that differ at their ends.
-fn crowd(local: impl Fn(usize) -> String) -> String {
-    let uri = format!("&amp;{}", "u".repeat(100));
-    let declared: String = (0..60).map(|i| format!(" xmlns:p{i}='{uri}{i:02}'")).collect();
-    let attributes: String = (0..60).map(|i| format!(" p{i}:{}=''", local(i))).collect();
-    let tags = format!("<x{attributes}/>").repeat(40);
-    format!("{HEADER}<message{declared}>{tags}</message>")
-}
-
-#[test]
-fn attributes_of_one_local_name_cost_little_more_than_others() {
-    let time = |text: &str| {
-        let measured = (0..3).map(|_| {
-            let start = Instant::now();
-            assert_eq!(all_at_once(text).1, None);
-            start.elapsed()
-        });
-        measured.min().unwrap_or(Duration::MAX)
-    };
-    let others = time(&crowd(|i| format!("c{i:02}")));
-    let same = time(&crowd(|_| "c00".to_owned()));
-    assert!(same < 10 * others, "{same:?}, and {others:?} for others");
 }
