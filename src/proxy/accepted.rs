@@ -282,6 +282,10 @@ impl Leg {
             if let Err(end) = self.tell_verdicts().await {
                 return end;
             }
+            let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
+            if let Some(returning) = &mut self.returning {
+                returning.lanes.listens(!busy);
+            }
             let (deadline, end) = match self.closing {
                 Some(until) => (until, Deadline::Closing),
                 None => self.deadline(),
@@ -295,7 +299,6 @@ impl Leg {
                     self.gate.too_large(self.side, &large);
                 }
             }
-            let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
             tokio::select! {
                 event = self.wire.event_reading(!busy) => match event {
                     Ok(Event::Read) => {
@@ -315,9 +318,6 @@ impl Leg {
                         // It was not read from meanwhile, so it could not be quicker.
                         self.used = Instant::now();
                         self.partial = None;
-                        if let Some(returning) = &mut self.returning {
-                            returning.lanes.listen_anew();
-                        }
                         if let Err(end) = self.read().await {
                             return end;
                         }

@@ -256,8 +256,8 @@ impl Opened {
             let stalls = self.live.wire.stalls_at(config.limits.write_stall);
             let keepalive = self.keepalive(&config.limits);
             let patience = self.patience(&config.limits);
-            // Who is not read from cannot acknowledge.
-            let acks = self.lanes.ack_deadline((!busy).then_some(patience));
+            self.lanes.listens(!busy);
+            let acks = self.lanes.ack_deadline(patience);
             let deadlines =
                 stalls.into_iter().chain(keepalive).chain(acks).chain(self.hold).chain(awaits);
             let deadline = deadlines.fold(self.check, Instant::min);
@@ -275,12 +275,9 @@ impl Opened {
                     Err(error) => return lost(FailureKind::Stream, error.to_string()),
                 },
                 progress = self.intake.progress(), if busy || owes => match progress {
-                    Progress::Ready => {
-                        self.lanes.listen_anew();
-                        if let Err(failure) = self.read() {
-                            return Ok(End::Broken(failure));
-                        }
-                    }
+                    Progress::Ready => if let Err(failure) = self.read() {
+                        return Ok(End::Broken(failure));
+                    },
                     Progress::Handled(stanzas) => self.answer(stanzas),
                 },
                 Some(call) = self.lanes.call() => {
@@ -312,7 +309,7 @@ impl Opened {
                     if stalls.is_some_and(|stalls| stalls <= Instant::now()) {
                         return lost(FailureKind::Timeout, "the other end takes no bytes".into());
                     }
-                    if !busy && self.lanes.is_unanswered(patience) {
+                    if self.lanes.is_unanswered(patience) {
                         return lost(FailureKind::Timeout, "the other end acknowledges nothing".into());
                     }
                     if keepalive.is_some_and(|at| at <= Instant::now()) {

@@ -62,18 +62,17 @@ impl Leg {
         if let Some(stalls) = self.wire.stalls_at(limits.write_stall) {
             at(stalls, Deadline::Stalled);
         }
-        // Who is not read from cannot acknowledge, nor be quicker.
-        let listens = !self.intake.is_busy();
         if let Some(returning) = &self.returning
-            && let Some(acks) = returning.lanes.ack_deadline(listens.then_some(limits.ack))
+            && let Some(acks) = returning.lanes.ack_deadline(limits.ack)
         {
-            let dead = listens && returning.lanes.is_unanswered(limits.ack);
+            let dead = returning.lanes.is_unanswered(limits.ack);
             at(acks, if dead { Deadline::Unacknowledged } else { Deadline::Ask });
         }
         if let Some(quiet) = self.quiet {
             at(quiet, Deadline::Ask);
         }
-        if let Some(partial) = self.partial.filter(|_| listens) {
+        // What is not read from cannot be quicker.
+        if let Some(partial) = self.partial.filter(|_| !self.intake.is_busy()) {
             at(partial + limits.negotiation, Deadline::Partial);
         }
         if !self.machine.is_authorized() {
@@ -91,7 +90,7 @@ impl Leg {
             if let (Some(keepalive), true) = (limits.keepalive, self.wire.is_flushed()) {
                 at(self.wire.last_put() + keepalive, Deadline::Keepalive);
             }
-            if !listens {
+            if self.intake.is_busy() {
                 return first;
             }
             let returned = self.returning.as_ref().map(|returning| returning.lanes.used());

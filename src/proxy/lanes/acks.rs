@@ -40,6 +40,8 @@ pub(super) struct Acks {
     unasked: usize,
     /// When something was last acknowledged, or put where all was.
     progress: Instant,
+    /// Since when the other end is not read from, if it is not.
+    deaf: Option<Instant>,
 }
 
 /// A batch that is not wholly acknowledged.
@@ -64,6 +66,7 @@ impl Acks {
             due: None,
             unasked: 0,
             progress: Instant::now(),
+            deaf: None,
         }
     }
 
@@ -105,6 +108,9 @@ impl Acks {
     /// When the other end is dead, if it says nothing until then: it has not answered, or it answers
     /// and handles nothing.
     fn dies_at(&self, patience: Duration) -> Option<Instant> {
+        if self.deaf.is_some() {
+            return None;
+        }
         let unanswered = self.asked.and_then(|(_, since)| Some(since? + patience));
         let stuck = self.progress + patience * STUCK;
         let stuck = (!self.unacked.is_empty()).then_some(stuck);
@@ -187,22 +193,30 @@ impl Lanes {
         self.show_unacknowledged();
     }
 
-    /// When to ask, or else when the other end, if it is listened to, will not have answered for
-    /// `patience`.
-    pub(in crate::proxy) fn ack_deadline(&self, patience: Option<Duration>) -> Option<Instant> {
+    /// When to ask, or else when the other end will not have answered for `patience`.
+    pub(in crate::proxy) fn ack_deadline(&self, patience: Duration) -> Option<Instant> {
         let acks = self.acks.as_ref()?;
-        let dead = patience.and_then(|patience| acks.dies_at(patience));
+        let dead = acks.dies_at(patience);
         let ask = if acks.asked.is_none() { acks.due } else { None };
         dead.into_iter().chain(ask).min()
     }
 
-    /// The other end was not listened to for some time: what it has to say begins to be waited for now.
-    pub(in crate::proxy) fn listen_anew(&mut self) {
+    /// Whether the other end is read from: while it is not, it cannot acknowledge, and that time is not
+    /// held against it.
+    pub(in crate::proxy) fn listens(&mut self, listens: bool) {
         let Some(acks) = &mut self.acks else { return };
-        let now = Instant::now();
-        acks.progress = now;
-        if let Some((_, Some(since))) = &mut acks.asked {
-            *since = now;
+        match (listens, acks.deaf) {
+            (false, None) => acks.deaf = Some(Instant::now()),
+            (true, Some(since)) => {
+                let now = Instant::now();
+                let later = |at: Instant| (at + (now - since)).min(now);
+                acks.progress = later(acks.progress);
+                if let Some((_, Some(asked))) = &mut acks.asked {
+                    *asked = later(*asked);
+                }
+                acks.deaf = None;
+            }
+            (false, Some(_)) | (true, None) => {}
         }
     }
 

@@ -39,7 +39,7 @@ impl Opened {
         else {
             return Err(failure);
         };
-        if self.stopping || self.is_closed || self.lanes.is_leaving() {
+        if self.stopping || self.is_closed || self.lanes.is_leaving() && !self.holds() {
             return Err(failure);
         }
         let until = Instant::now() + resumption.max.map_or(patience, |max| max.min(patience));

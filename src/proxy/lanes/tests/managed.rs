@@ -85,11 +85,11 @@ async fn who_answers_nothing_or_handles_nothing_is_dead() {
     let patience = Duration::from_secs(60);
     let (mut lanes, mut wire) = managed(PLENTY);
     let (_, _returned) = a.open(&mut lanes);
-    assert_eq!(lanes.ack_deadline(Some(patience)), None, "there is nothing to ask about");
+    assert_eq!(lanes.ack_deadline(patience), None, "there is nothing to ask about");
     a.send(0..2);
     calls(&mut lanes);
     assert!(lanes.fill(&mut wire).is_empty());
-    let ask = lanes.ack_deadline(Some(patience)).unwrap();
+    let ask = lanes.ack_deadline(patience).unwrap();
     tokio::time::advance(ask - Instant::now()).await;
     assert!(lanes.fill(&mut wire).is_empty());
     // the time of an answer begins when the question is written
@@ -113,6 +113,32 @@ async fn who_answers_nothing_or_handles_nothing_is_dead() {
         tokio::time::advance(patience - Duration::from_secs(1)).await;
     }
     panic!("it may handle nothing for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_which_nobody_listens_is_not_held_against_who_should_answer() {
+    let a = Pair::new('a');
+    let patience = Duration::from_secs(60);
+    let (mut lanes, mut wire) = managed(PLENTY);
+    let (_, _returned) = a.open(&mut lanes);
+    a.send(0..2);
+    calls(&mut lanes);
+    assert!(lanes.fill(&mut wire).is_empty());
+    tokio::time::advance(patience).await;
+    assert!(lanes.fill(&mut wire).is_empty());
+    write(&mut lanes, &mut wire);
+    for listened in [20, 20, 19] {
+        tokio::time::advance(Duration::from_secs(listened)).await;
+        lanes.listens(false);
+        tokio::time::advance(10 * patience).await;
+        lanes.listens(false);
+        assert_eq!((lanes.ack_deadline(patience), lanes.is_unanswered(patience)), (None, false));
+        lanes.listens(true);
+        lanes.listens(true);
+    }
+    assert!(!lanes.is_unanswered(patience));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(lanes.is_unanswered(patience));
 }
 
 #[test]
