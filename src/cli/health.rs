@@ -22,7 +22,6 @@ use fedgate::{
     xml::writer,
     xmpp::Domain,
 };
-
 use ipnet::IpNet;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
