@@ -29,6 +29,22 @@ async fn from_peer(world: &mut World, from: &str) -> Conn {
     conn
 }
 
+/// The same by dialback, without a certificate: `host` is asked about the key.
+async fn by_dialback(world: &mut World, host: &Host) -> Conn {
+    let mut conn = world.secured(None).await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say(BIDI).await;
+    conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
+    let mut asked = host.accept_offered("").await;
+    let question = asked.until("</db:verify>").await;
+    let id = attribute(&question, "id");
+    asked.say(format!("<db:verify from='evil.test' to='old.test' id='{id}' type='valid'/>")).await;
+    conn.until("type='valid'/>").await;
+    speak(world, &mut conn, "evil.test").await;
+    conn
+}
+
 /// A message of the peer arrives: nothing goes back on its stream before.
 async fn speak(world: &mut World, conn: &mut Conn, from: &str) {
     conn.say(message_from(from)).await;
@@ -78,18 +94,7 @@ async fn what_the_legacy_server_answers_goes_back_on_the_peers_stream() {
 async fn dialback_opens_the_way_back_too() {
     let mut world = World::start().await;
     let host = world.host("evil.test").await;
-    let mut conn = world.secured(None).await;
-    conn.say(header("evil.test", "old.test")).await;
-    conn.until(FEATURES_END).await;
-    conn.say(BIDI).await;
-    conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
-    // the gate dials back
-    let mut asked = host.accept_offered("").await;
-    let question = asked.until("</db:verify>").await;
-    let id = attribute(&question, "id");
-    asked.say(format!("<db:verify from='evil.test' to='old.test' id='{id}' type='valid'/>")).await;
-    conn.until("type='valid'/>").await;
-    speak(&mut world, &mut conn, "evil.test").await;
+    let mut conn = by_dialback(&mut world, &host).await;
     let _stream = world.sends("evil.test").await;
     assert_eq!(conn.until("</message>").await, message_to("evil.test"));
     world.is_alive().await;
@@ -241,17 +246,7 @@ async fn a_certificate_that_answered_for_the_peer_is_not_one_that_it_showed() {
     let config = "limits: { connect: 3s, tcp_connect: 1s }\ndefaults: { level: trusted }";
     let mut world = World::with(Plan { config, ..BOUNCE }).await;
     let host = world.host("evil.test").await;
-    let mut conn = world.secured(None).await;
-    conn.say(header("evil.test", "old.test")).await;
-    conn.until(FEATURES_END).await;
-    conn.say(BIDI).await;
-    conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
-    let mut asked = host.accept_offered("").await;
-    let question = asked.until("</db:verify>").await;
-    let id = attribute(&question, "id");
-    asked.say(format!("<db:verify from='evil.test' to='old.test' id='{id}' type='valid'/>")).await;
-    conn.until("type='valid'/>").await;
-    speak(&mut world, &mut conn, "evil.test").await;
+    let mut conn = by_dialback(&mut world, &host).await;
     let _stream = world.sends("evil.test").await;
     let mut own = host.accept_open().await;
     assert_eq!(own.until("</message>").await, message_to("evil.test"));
