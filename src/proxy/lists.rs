@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io, mem,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -49,20 +49,13 @@ struct Turn {
 pub(super) async fn refresh(gate: Arc<Gate>) {
     let mut generation = gate.subscribe();
     let mut turns: BTreeMap<Arc<str>, Turn> = BTreeMap::new();
-    let mut reloaded = false;
     loop {
         plan(&gate, &mut turns);
-        if mem::take(&mut reloaded) {
-            hurry(&gate, &mut turns);
-        }
         let next = turns.iter().min_by_key(|(_, turn)| turn.due);
         let next = next.map(|(name, turn)| (Arc::clone(name), turn.source.clone(), turn.due));
         let Some((name, source, due)) = next else {
             tokio::select! {
-                changed = generation.changed() => {
-                    if changed.is_err() { return }
-                    reloaded = true;
-                }
+                changed = generation.changed() => if changed.is_err() { return },
                 () = gate.draining().cancelled() => return,
             }
             continue;
@@ -70,7 +63,7 @@ pub(super) async fn refresh(gate: Arc<Gate>) {
         tokio::select! {
             changed = generation.changed() => {
                 if changed.is_err() { return }
-                reloaded = true;
+                hurry(&gate, &mut turns);
             }
             () = gate.draining().cancelled() => return,
             () = sleep_until(due) => {
