@@ -177,6 +177,12 @@ impl Ledger {
         Some(grant)
     }
 
+    /// Withdraws a pair.
+    pub fn withdraw(&mut self, pair: &DomainPair) {
+        self.forget_spellings();
+        self.grants.remove(pair);
+    }
+
     /// Withdraws the pairs for which `keep` says no, and returns them.
     pub fn retain(&mut self, mut keep: impl FnMut(&AuthorizedPair) -> bool) -> Vec<DomainPair> {
         self.forget_spellings();

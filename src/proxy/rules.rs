@@ -13,6 +13,7 @@ use super::{
     prover::Asker,
     reached::Limit,
     reasons,
+    remembering::Sight,
     services::Services,
 };
 use crate::{
@@ -183,6 +184,20 @@ impl Gate {
     ) -> Result<Proof, Unproven> {
         let Endpoint { target, plan, .. } = endpoint;
         self.services().accept_endpoint(chain, decision, remote, target, plan, errand).await
+    }
+
+    /// Whether what the other end has shown is enough for the rules of the pair, and beside what it
+    /// has shown before.
+    pub(super) fn suffices(
+        &self,
+        decision: &Decision<'_>,
+        sight: &Sight<'_>,
+    ) -> Result<(), Failure> {
+        sufficient(decision, sight.tls, sight.proof)?;
+        match self.is_downgraded(sight) {
+            None => Ok(()),
+            Some(why) => Err(why.into()),
+        }
     }
 
     /// Tells the operator what the rules would have refused, if that is all they do now.

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     auth::Proof,
-    config::{model::TlsVersion, policy::Decision},
+    config::model::TlsVersion,
     net::{
         connector::Candidates,
         targets::{Target, TargetTls},
@@ -338,10 +338,18 @@ impl Join {
                 let remote = &self.pair.target;
                 let judged =
                     gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint, errand);
-                let suited = match judged.await {
-                    Ok(proof) => self.suits(gate, &decision, &shared, &proof).map(|()| proof),
-                    Err(why) => Err(why.to_string()),
-                };
+                let suited = judged.await.map_err(|why| why.to_string()).and_then(|proof| {
+                    // It was opened for another pair, of which the rules may want less.
+                    let sight = Sight {
+                        pair: &self.pair,
+                        direction: Direction::Outbound,
+                        tls: Some(shared.version),
+                        proof: Some(&proof),
+                        chain: &shared.chain,
+                    };
+                    gate.suffices(&decision, &sight).map_err(|why| why.to_string())?;
+                    Ok(proof)
+                });
                 match suited {
                     Ok(proof) => {
                         if self.call(&shared, proof) {
@@ -355,24 +363,6 @@ impl Join {
             }
         }
         false
-    }
-
-    /// Whether the rules for this pair are content with a stream that was opened for another one,
-    /// and the target has not shown better before.
-    fn suits(
-        &self,
-        gate: &Gate,
-        decision: &Decision<'_>,
-        shared: &Shared,
-        proof: &Proof,
-    ) -> Result<(), String> {
-        let (tls, proof) = (Some(shared.version), Some(proof));
-        rules::sufficient(decision, tls, proof).map_err(|failure| failure.to_string())?;
-        let (pair, direction, chain) = (&self.pair, Direction::Outbound, &*shared.chain);
-        match gate.is_downgraded(&Sight { pair, direction, tls, proof, chain }) {
-            None => Ok(()),
-            Some(why) => Err(why.to_string()),
-        }
     }
 
     fn call(&mut self, shared: &Shared, proof: Proof) -> bool {

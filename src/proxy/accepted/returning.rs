@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::Leg;
 use crate::{
-    auth::{Proof, Prooftype, TlsFacts, ledger::AuthorizedPair},
+    auth::{Proof, Prooftype, ledger::AuthorizedPair},
     net::wire::Wire,
     proxy::{
         lanes::{Boarding, Call, End, Ended, Lanes},
@@ -153,7 +153,6 @@ impl Leg {
         let decision = decide(&config, pair, Direction::Outbound);
         rules::allowed_by(&decision, &pair.target)?;
         rules::address_allowed(&config, self.address.ip().to_canonical())?;
-        let tls = self.machine.tls().map(TlsFacts::version);
         if !decision.bidi() {
             return Err(Failure::new(FailureKind::Denied, "bidi is off for the peer"));
         }
@@ -162,12 +161,7 @@ impl Leg {
             let detail = "pins or trust roots of this direction are others";
             return Err(Failure::new(FailureKind::NotProven, detail));
         }
-        let proof = shown(proof);
-        rules::sufficient(&decision, tls, proof)?;
-        match self.gate.is_downgraded(&self.sight_back(pair, proof)) {
-            None => Ok(()),
-            Some(why) => Err(why.into()),
-        }
+        self.gate.suffices(&decision, &self.sight_back(pair, shown(proof)))
     }
 }
 

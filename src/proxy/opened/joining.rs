@@ -28,11 +28,9 @@ impl Opened {
                 let pair = boarding.route.pair().clone();
                 let is_outdated = boarding.trust != self.trust;
                 // It comes by what another connection has shown, if this one has taken its place.
-                let chain = self.live.machine.tls().map(TlsFacts::peer_chain);
-                let is_stray = match (&boarding.chain, chain) {
-                    (Some(shown), Some(ours)) => !Arc::ptr_eq(shown, ours),
-                    (_, None) | (None, _) => true,
-                };
+                let shown = self.live.machine.tls().map(TlsFacts::peer_chain);
+                let found = boarding.chain.as_ref().zip(shown);
+                let is_stray = !found.is_some_and(|(found, shown)| Arc::ptr_eq(found, shown));
                 let lane = self.lanes.board(*boarding);
                 if is_outdated {
                     self.lanes.doubt(lane);

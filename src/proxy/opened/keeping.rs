@@ -182,8 +182,7 @@ impl Opened {
             self.live.machine.forget(pair);
             if matches!(end, End::Denied(_) | End::Withdrawn(_)) {
                 // Nothing looks after the proof of what comes but the lane.
-                let reversed = pair.reversed();
-                self.live.machine.retain_inbound(|grant| *grant.pair() != reversed);
+                self.live.machine.withdraw(pair);
             }
         }
         self.parting = end.clone();
@@ -257,11 +256,7 @@ impl Opened {
         if let (Some(address), None) = (self.live.address(), decision.connect()) {
             rules::address_allowed(&config, address)?;
         }
-        rules::sufficient(&decision, self.tls(), proof)?;
-        match self.gate.is_downgraded(&self.sight(pair, proof)) {
-            None => Ok(()),
-            Some(why) => Err(why.into()),
-        }
+        self.gate.suffices(&decision, &self.sight(pair, proof))
     }
 
     /// What the stream has shown of a pair's target.

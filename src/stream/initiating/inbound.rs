@@ -76,6 +76,13 @@ impl Initiating {
         }
     }
 
+    /// Stanzas of the reversed pair come no more.
+    pub fn withdraw(&mut self, pair: &DomainPair) {
+        if let Some(inbound) = &mut self.inbound {
+            inbound.withdraw(&pair.reversed());
+        }
+    }
+
     /// Withdraws the pairs of stanzas that come for which `keep` says no, and returns them.
     pub fn retain_inbound(&mut self, keep: impl FnMut(&AuthorizedPair) -> bool) -> Vec<DomainPair> {
         self.inbound.as_mut().map(|inbound| inbound.retain(keep)).unwrap_or_default()
