@@ -124,6 +124,16 @@ impl Conn {
         }
     }
 
+    /// Whether the other end begins with a handshake of TLS.
+    pub(crate) async fn begins_with_tls(&self) -> io::Result<bool> {
+        const HANDSHAKE: u8 = 22; // RFC 8446 §5.1
+        let mut first = [0];
+        match &self.io {
+            Io::Plain(socket) => Ok(socket.peek(&mut first).await? > 0 && first == [HANDSHAKE]),
+            Io::Tls(_) | Io::Gone => Ok(false),
+        }
+    }
+
     /// TLS as client.
     pub(crate) async fn connect_tls(
         &mut self,

@@ -26,13 +26,22 @@ pub(crate) struct PeerTls {
     server: Arc<ServerConfig>,
 }
 
+/// How a peer comes, and how it is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Way {
+    /// How it proves its domain.
+    pub(crate) proof: Proof,
+    /// TLS from the first byte (XEP-0368), without STARTTLS.
+    pub(crate) direct_tls: bool,
+    /// The stream that it opens takes stanzas too (XEP-0288).
+    pub(crate) bidi: bool,
+}
+
 /// How a peer proves its domain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Proof {
     /// By its certificate.
     External,
-    /// By its certificate, and its stream takes stanzas too (XEP-0288).
-    ExternalBidi,
     /// By its authoritative server, which is asked.
     Dialback,
 }
@@ -61,6 +70,11 @@ pub(crate) struct Server {
 /// What the listening sockets hold back for 10,000 peers that come at once.
 const BACKLOG: u32 = 4096;
 
+impl Way {
+    /// STARTTLS and a certificate, one direction.
+    pub(crate) const USUAL: Self = Self { proof: Proof::External, direct_tls: false, bidi: false };
+}
+
 impl PeerTls {
     pub(crate) fn new(identity: &Identity, stranger: &Identity) -> anyhow::Result<Self> {
         let (client, stranger) = (identity.client()?, stranger.client()?);
@@ -79,26 +93,28 @@ impl PeerTls {
         &self,
         gate: SocketAddr,
         peer: usize,
-        proof: Proof,
+        way: Way,
     ) -> anyhow::Result<Conn> {
         let from = names::peer(peer);
         let header = header(&from, LEGACY, "");
         let mut conn = Conn::open(gate).await?;
-        conn.say(&header).await?;
-        conn.until("</stream:features>").await?;
-        conn.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await?;
-        conn.until("<proceed").await?;
-        conn.until(">").await?;
-        let client = match proof {
-            Proof::External | Proof::ExternalBidi => &self.client,
+        if !way.direct_tls {
+            conn.say(&header).await?;
+            conn.until("</stream:features>").await?;
+            conn.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await?;
+            conn.until("<proceed").await?;
+            conn.until(">").await?;
+        }
+        let client = match way.proof {
+            Proof::External => &self.client,
             Proof::Dialback => &self.stranger,
         };
         conn.connect_tls(client, LEGACY).await?;
         conn.say(&header).await?;
         let features = conn.until("</stream:features>").await?;
-        match proof {
-            Proof::External | Proof::ExternalBidi if features.contains("EXTERNAL") => {
-                if proof == Proof::ExternalBidi {
+        match way.proof {
+            Proof::External if features.contains("EXTERNAL") => {
+                if way.bidi {
                     conn.say("<bidi xmlns='urn:xmpp:bidi'/>").await?;
                 }
                 conn.say(
@@ -113,9 +129,7 @@ impl PeerTls {
                     conn.until("</stream:features>").await?;
                 }
             }
-            Proof::External | Proof::ExternalBidi => {
-                bail!("{from} is offered no EXTERNAL: {features}")
-            }
+            Proof::External => bail!("{from} is offered no EXTERNAL: {features}"),
             Proof::Dialback => request(&mut conn, &from, LEGACY).await?,
         }
         Ok(conn)
@@ -191,13 +205,15 @@ async fn legacy(conn: &mut Conn) -> anyhow::Result<()> {
     dialback(conn).await
 }
 
-/// A peer accepts: STARTTLS, then EXTERNAL or dialback.
+/// A peer accepts: TLS at once or STARTTLS, then EXTERNAL or dialback.
 async fn peer(conn: &mut Conn, tls: &PeerTls) -> anyhow::Result<()> {
-    answer_header(conn, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>")
-        .await?;
-    conn.until("<starttls").await?;
-    conn.until(">").await?;
-    conn.say("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await?;
+    if !conn.begins_with_tls().await? {
+        let features = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>";
+        answer_header(conn, features).await?;
+        conn.until("<starttls").await?;
+        conn.until(">").await?;
+        conn.say("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await?;
+    }
     conn.accept_tls(&tls.server).await?;
     let external = "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
         <mechanism>EXTERNAL</mechanism></mechanisms>";

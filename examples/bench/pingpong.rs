@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     conn::{Conn, PATIENCE, Packing},
-    neighbours::Proof,
+    neighbours::Way,
     report::{Measured, percentiles},
     stanzas::{Direction, Form, Sequence},
     subject::{Extra, Running, Subject},
@@ -49,8 +49,7 @@ impl PingPong {
         directory: &Path,
     ) -> anyhow::Result<Self> {
         let mut running = subject.start(Direction::In, directory, &Extra::default()).await?;
-        let proof = if bidi { Proof::ExternalBidi } else { Proof::External };
-        let there = running.open_with(Direction::In, 0, proof).await?;
+        let there = running.open_with(Direction::In, 0, Way { bidi, ..Way::USUAL }).await?;
         // fedgate has streams of its own for each direction; the one to the peer comes when it is
         // needed.
         let answering =

@@ -9,7 +9,7 @@ use super::{
     conn::Packing,
     flat::{self, More},
     idle, joining,
-    neighbours::Proof,
+    neighbours::{Proof, Way},
     pingpong::PingPong,
     pki::Issuers,
     report::{Measured, Row},
@@ -34,7 +34,7 @@ enum What {
         /// The peer's stream goes both ways.
         bidi: bool,
     },
-    SetUp(Direction, Proof, Issuers),
+    SetUp(Direction, Way, Issuers),
     Joining,
     Idle {
         connections: usize,
@@ -91,14 +91,18 @@ pub(crate) fn all() -> Vec<Scenario> {
         add(format!("ping-pong/{}", form.size), What::PingPong { form, bidi: false });
         add(format!("ping-pong/{}-bidi", form.size), What::PingPong { form, bidi: true });
     }
-    for (name, direction, proof, issuers) in [
-        ("in/external", Direction::In, Proof::External, Issuers::Own),
-        ("in/external-public", Direction::In, Proof::External, Issuers::Public),
-        ("in/dialback", Direction::In, Proof::Dialback, Issuers::Own),
-        ("out/external", Direction::Out, Proof::External, Issuers::Own),
-        ("out/external-public", Direction::Out, Proof::External, Issuers::Public),
+    let direct_tls = Way { direct_tls: true, ..Way::USUAL };
+    let dialback = Way { proof: Proof::Dialback, ..Way::USUAL };
+    for (name, direction, way, issuers) in [
+        ("in/external", Direction::In, Way::USUAL, Issuers::Own),
+        ("in/external-public", Direction::In, Way::USUAL, Issuers::Public),
+        ("in/external-public-direct", Direction::In, direct_tls, Issuers::Public),
+        ("in/dialback", Direction::In, dialback, Issuers::Own),
+        ("out/external", Direction::Out, Way::USUAL, Issuers::Own),
+        ("out/external-public", Direction::Out, Way::USUAL, Issuers::Public),
+        ("out/external-public-direct", Direction::Out, direct_tls, Issuers::Public),
     ] {
-        add(format!("set-up/{name}"), What::SetUp(direction, proof, issuers));
+        add(format!("set-up/{name}"), What::SetUp(direction, way, issuers));
     }
     add("joining/out".to_owned(), What::Joining);
     for connections in [100, 1_000, 10_000] {
@@ -146,8 +150,8 @@ impl Scenario {
         match self.what {
             What::Bulk(load) => return self.bulk(load, plan).await,
             What::PingPong { form, bidi } => return self.ping_pong(form, bidi, plan).await,
-            What::SetUp(direction, proof, issuers) => {
-                return self.set_up((direction, proof), issuers, plan).await;
+            What::SetUp(direction, way, issuers) => {
+                return self.set_up((direction, way), issuers, plan).await;
             }
             What::Joining => {
                 for subject in plan.fedgates {
@@ -226,7 +230,7 @@ impl Scenario {
 
     async fn set_up(
         &self,
-        (direction, proof): (Direction, Proof),
+        (direction, way): (Direction, Way),
         issuers: Issuers,
         plan: &Plan<'_>,
     ) -> anyhow::Result<Vec<Row>> {
@@ -237,12 +241,12 @@ impl Scenario {
         };
         let subjects = plan.with(&[Subject::TlsRelay, Subject::TlsAccept]);
         let measure = async |subject: &Subject| {
-            let mut set_up = SetUp::open(subject, direction, proof, directory).await?;
+            let mut set_up = SetUp::open(subject, direction, way, directory).await?;
             set_up.run(count / 4).await?;
             set_up.run(count).await
         };
         let runs = plan.in_turns(&subjects, starts::SET_UP, measure).await?;
-        let target = (proof == Proof::External).then_some(1.5);
+        let target = (way.proof == Proof::External).then_some(1.5);
         let relay = runs.iter().find(|(subject, _)| **subject == Subject::TlsRelay);
         let relay = relay.map(|(_, runs)| runs.clone()).unwrap_or_default();
         Ok(self.rows(runs, &Subject::TlsAccept, |row, bare| {

@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 
 use super::{
     conn::{Conn, PATIENCE, Packing},
-    neighbours::Proof,
+    neighbours::Way,
     report::{Measured, percentiles},
     stanzas::{Direction, Form, Sequence, peer_of},
     subject::{Extra, Running, Subject},
@@ -22,7 +22,7 @@ use super::{
 pub(crate) struct SetUp {
     running: Arc<Running>,
     direction: Direction,
-    proof: Proof,
+    way: Way,
     /// Nothing is sent, since nobody carries it on.
     handshake_only: bool,
     peers: usize,
@@ -44,10 +44,11 @@ impl SetUp {
     pub(crate) async fn open(
         subject: &Subject,
         direction: Direction,
-        proof: Proof,
+        way: Way,
         directory: &Path,
     ) -> anyhow::Result<Self> {
-        let mut running = subject.start(direction, directory, &Extra::default()).await?;
+        let extra = Extra { direct_tls: way.direct_tls, ..Extra::default() };
+        let mut running = subject.start(direction, directory, &extra).await?;
         let waiting = Arc::<Waiting>::default();
         let mut task = JoinSet::new();
         let mut streams = running.take_arrivals(direction);
@@ -64,7 +65,7 @@ impl SetUp {
         });
         let handshake_only = *subject == Subject::TlsAccept;
         let running = Arc::new(running);
-        Ok(Self { running, direction, proof, handshake_only, peers: 0, waiting, _task: task })
+        Ok(Self { running, direction, way, handshake_only, peers: 0, waiting, _task: task })
     }
 
     /// So many.
@@ -77,10 +78,10 @@ impl SetUp {
                 times.push(self.one_of(&mut tasks).await?);
             }
             let (running, waiting) = (Arc::clone(&self.running), Arc::clone(&self.waiting));
-            let (direction, proof, only) = (self.direction, self.proof, self.handshake_only);
+            let (direction, way, only) = (self.direction, self.way, self.handshake_only);
             let peer = self.peers;
             self.peers += 1;
-            tasks.spawn(async move { one(&running, direction, proof, only, peer, &waiting).await });
+            tasks.spawn(async move { one(&running, direction, way, only, peer, &waiting).await });
         }
         while !tasks.is_empty() {
             times.push(self.one_of(&mut tasks).await?);
@@ -108,7 +109,7 @@ impl SetUp {
 async fn one(
     running: &Running,
     direction: Direction,
-    proof: Proof,
+    way: Way,
     handshake_only: bool,
     peer: usize,
     waiting: &Waiting,
@@ -122,7 +123,7 @@ async fn one(
         return Ok(start.elapsed());
     }
     let arrival = waiting.expect(peer);
-    let mut conn = running.open_with(direction, peer, proof).await?;
+    let mut conn = running.open_with(direction, peer, way).await?;
     let mut buffer = Vec::new();
     Sequence::new(direction, peer, FORM).write(&mut buffer);
     conn.write(&buffer, FORM.size, Packing::Many).await?;

@@ -19,7 +19,7 @@ use super::{
     conn::{Conn, PATIENCE},
     dns::NameServer,
     names::{self, LEGACY},
-    neighbours::{PeerTls, Proof, Role, Server, open_legacy},
+    neighbours::{PeerTls, Role, Server, Way, open_legacy},
     pki::{self, Identity, Issuers},
     process::{Ending, Process},
     stanzas::Direction,
@@ -73,6 +73,8 @@ pub(crate) struct Extra {
     pub(crate) rules: String,
     /// Further top-level lines.
     pub(crate) top: String,
+    /// Peers come and are reached with TLS from the first byte.
+    pub(crate) direct_tls: bool,
 }
 
 /// What it says, in its directory.
@@ -169,20 +171,18 @@ impl Subject {
 impl Running {
     /// Opens what carries a peer's stanzas in this direction.
     pub(crate) async fn open(&self, direction: Direction, peer: usize) -> anyhow::Result<Conn> {
-        self.open_with(direction, peer, Proof::External).await
+        self.open_with(direction, peer, Way::USUAL).await
     }
 
-    /// The same, with a peer that proves itself in this way.
+    /// The same, with a peer that comes in this way.
     pub(crate) async fn open_with(
         &self,
         direction: Direction,
         peer: usize,
-        proof: Proof,
+        way: Way,
     ) -> anyhow::Result<Conn> {
         match (&self.subject, direction) {
-            (Subject::Fedgate { .. }, Direction::In) => {
-                self.tls.open(self.public, peer, proof).await
-            }
+            (Subject::Fedgate { .. }, Direction::In) => self.tls.open(self.public, peer, way).await,
             (Subject::Fedgate { .. }, Direction::Out) => open_legacy(self.local, peer).await,
             (Subject::TlsRelay, Direction::In) | (Subject::TlsAccept, _) => {
                 self.tls.connect(self.public).await
@@ -270,14 +270,16 @@ fn configuration(
 ) -> String {
     let (directory, home) = (directory.display(), home.display());
     let (legacy, peers) = (legacy.address, peers.address);
-    let Extra { domains, rules, top } = extra;
+    let Extra { domains, rules, top, direct_tls } = extra;
+    let (listener, tls) =
+        if *direct_tls { ("direct_tls", "direct") } else { ("public", "starttls") };
     format!(
         "version: 1
 state_dir: {home}/state
 legacy: {{ old: {{ address: '{legacy}', domains: [{LEGACY}{domains}] }} }}
 certificates: [{{ cert: {directory}/{LEGACY}.crt, key: {directory}/{LEGACY}.key }}]
 tls: {{ roots: [{directory}/{ca}] }}
-listen: {{ public: ['{public}'], local: ['{local}'] }}
+listen: {{ {listener}: ['{public}'], local: ['{local}'] }}
 resolver: {{ servers: ['{dns}'] }}
 networks: {{ deny_out: [] }}
 log: {{ level: warn }}
@@ -291,7 +293,7 @@ limits:
   stanza_rate: off
 rules:
   - match: '{own}'
-    connect: {{ address: '{peers}', tls: starttls }}
+    connect: {{ address: '{peers}', tls: {tls} }}
     compat: {{ multiplex: off }}
 {rules}
 {top}
