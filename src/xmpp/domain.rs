@@ -28,10 +28,15 @@ pub enum DomainError {
     /// No dot: such a name can have no SRV record (RFC 7622 §3.2).
     #[error("a name of a single label cannot federate")]
     SingleLabel,
-    /// IDNA 2003 and IDNA 2008 disagree on what it names (ß, ς, ZWJ, ZWNJ).
+    /// IDNA 2003 and IDNA 2008 disagree on what it names (ß, ς, ZWJ, ZWNJ, and five ideographs whose
+    /// decomposition Unicode has corrected since).
     #[error("a name that IDNA 2003 and IDNA 2008 read differently")]
     Ambiguous,
 }
+
+/// By Unicode 3.2, which nameprep stands on, they are others than by every later one (Unicode
+/// Corrigendum 4).
+const CORRECTED: [char; 5] = ['\u{2f868}', '\u{2f874}', '\u{2f91f}', '\u{2f95f}', '\u{2f9bf}'];
 
 impl Domain {
     /// Parses and canonicalises a domain.
@@ -44,6 +49,9 @@ impl Domain {
         }
         if text.is_empty() {
             return Err(DomainError::Empty);
+        }
+        if text.contains(CORRECTED) {
+            return Err(DomainError::Ambiguous);
         }
         let ascii = Uts46::new()
             .to_ascii(
@@ -184,6 +192,10 @@ mod tests {
             assert!(parse(name).is_err(), "{name}");
         }
         assert_eq!(parse("strasse.example"), Ok("strasse.example".into()));
+        for name in CORRECTED.map(|ideograph| format!("{ideograph}.example")) {
+            assert_eq!(parse(&name), Err(DomainError::Ambiguous), "{name}");
+        }
+        assert!(parse("\u{36fc}.example").is_ok(), "what one of them became");
     }
 
     #[test]
