@@ -341,6 +341,7 @@ impl End {
                 Action::Prove(challenge) => self.challenges.push((challenge, self.streams)),
                 Action::Granted(grant, how) => self.granted(grant.pair(), how),
                 Action::Refused(pair, _) => assert!(!self.authorized.contains(&pair)),
+                Action::Full(_) => {}
                 Action::Renewed(pair) => {
                     assert!(self.is_proven(&pair, true) && self.authorized.contains(&pair));
                 }

@@ -283,6 +283,7 @@ impl Leg {
                 return end;
             }
             let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
+            let reads = !busy && !self.machine.is_crowded();
             if let Some(returning) = &mut self.returning {
                 returning.lanes.listens(!busy);
             }
@@ -300,7 +301,7 @@ impl Leg {
                 }
             }
             tokio::select! {
-                event = self.wire.event_reading(!busy) => match event {
+                event = self.wire.event_reading(reads) => match event {
                     Ok(Event::Read) => {
                         if let Err(end) = self.count_bytes() {
                             return end;
@@ -404,6 +405,7 @@ impl Leg {
                     self.granted(&grant, how);
                 }
                 Action::Refused(pair, detail) => self.refused(&pair, detail),
+                Action::Full(limit) => self.is_full(limit),
                 Action::Renewed(pair) => {
                     debug!(pair = %pair, addr = %self.address.ip(), "proof renewed");
                     self.schedule();

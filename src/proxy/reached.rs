@@ -26,6 +26,10 @@ pub(super) enum Limit {
     DialbackRate,
     /// Questions and certificates of an address.
     LookupsPerAddress,
+    /// Domain pairs of a stream.
+    PairsPerStream,
+    /// Dialback requests of a stream that are not answered yet.
+    PendingVerifications,
     /// Bytes that wait for a pair.
     Queue,
     /// Bytes that wait for all pairs.
@@ -51,6 +55,8 @@ impl Limit {
             Self::ConnectionsPerDomain => "connections_per_domain",
             Self::DialbackRate => "dialback_rate",
             Self::LookupsPerAddress => "lookups_per_address",
+            Self::PairsPerStream => "pairs_per_stream",
+            Self::PendingVerifications => "pending_verifications",
             Self::Queue => "queue",
             Self::QueueTotal => "queue_total",
             Self::Rate => "rate",

@@ -26,4 +26,4 @@ pub use failure::{Failure, FailureKind};
 pub use fault::{Blame, Fault};
 pub use initiating::{Initiating, Purpose, Setup, Step};
 pub use management::{Former, Resumed, Resumption, Sent, TooHigh};
-pub use receiving::{Action, Authentication, Receiving, StreamIds};
+pub use receiving::{Action, Authentication, Full, Receiving, StreamIds};

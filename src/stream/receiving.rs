@@ -61,6 +61,8 @@ pub enum Action {
     Granted(AuthorizedPair, Authentication),
     /// A pair is refused, for the reason given.
     Refused(DomainPair, String),
+    /// A pair is refused, for there is no room for one more.
+    Full(Full),
     /// The proof of a pair was renewed.
     Renewed(DomainPair),
     /// The proof of a pair expired and could not be renewed, for the reason given: it is authorized
@@ -80,6 +82,15 @@ pub enum Action {
     Acknowledged(u32),
     /// Say good-bye: the stream ends without a stream error.
     Close,
+}
+
+/// What a stream has no more room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Full {
+    /// Dialback requests under way.
+    PendingVerifications,
+    /// Domain pairs.
+    PairsPerStream,
 }
 
 /// How a domain pair came to be authorized.

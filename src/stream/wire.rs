@@ -508,6 +508,7 @@ impl Accepting {
                 }
                 Action::Granted(grant, by) => format!("granted({} {})", grant.pair(), how(by)),
                 Action::Refused(pair, _) => format!("refused({pair})"),
+                Action::Full(limit) => format!("full({limit:?})"),
                 Action::Renewed(pair) => format!("renewed({pair})"),
                 Action::Withdrawn(pair, _) => format!("withdrawn({pair})"),
                 Action::Manage { resumable } => {

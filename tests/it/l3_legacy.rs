@@ -317,6 +317,24 @@ async fn one_stream_is_enough_for_the_questions_of_a_crowd() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_for_many_pairs_at_once_is_refused_none() {
+    // jabberd2 asks for all that it has something for, and closes the stream over one refusal
+    let config = "limits: { pending_verifications: 4 }";
+    let mut world = World::with(Plan { config, ..BOUNCE }).await;
+    let (mut conn, id) = old_style(&world).await;
+    let key = world.legacy.sign(&id);
+    let requests: String = (0..50)
+        .map(|n| format!("<db:result from='old.test' to='p{n}.test'>{key}</db:result>"))
+        .collect();
+    conn.say(requests).await;
+    for _ in 0..50 {
+        let answer = conn.until("/>").await;
+        assert!(answer.contains("type='valid'"), "{answer}");
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn a_server_that_answers_one_question_only_has_a_stream_for_each() {
     for manner in [Manner::ClosesOnAnswer, Manner::MuteOnSecond, Manner::InvalidOnSecond] {
         let mut world = World::with(BOUNCE).await;

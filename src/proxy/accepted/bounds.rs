@@ -8,7 +8,7 @@ use super::{End, Leg};
 use crate::{
     auth::ledger::AuthorizedPair,
     proxy::{reached::Limit, rules::decide},
-    stream::{Authentication, Fault, Question, Refusal, Verdict},
+    stream::{Authentication, Fault, Full, Question, Refusal, Verdict},
     xml,
     xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition, StreamCondition},
 };
@@ -39,6 +39,15 @@ impl Leg {
         if let Some(pause) = self.gate.rates().dialback(address, &config.limits, Instant::now()) {
             self.intake.pause(pause, address);
         }
+    }
+
+    /// A pair was refused, for the stream has no room for it.
+    pub(super) fn is_full(&self, limit: Full) {
+        let limit = match limit {
+            Full::PendingVerifications => Limit::PendingVerifications,
+            Full::PairsPerStream => Limit::PairsPerStream,
+        };
+        self.gate.limit_reached(limit, self.address.ip());
     }
 
     /// A domain was proven for a pair: refused, if it is authorized on too many streams already.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Action, Authentication, Layer, Outcome, Receiving, Stage, say};
+use super::{Action, Authentication, Full, Layer, Outcome, Receiving, Stage, say};
 use crate::{
     auth::{Proof, ledger::AuthorizedPair},
     config::model::Config,
@@ -94,13 +94,14 @@ impl Receiving {
         if let Some(refusal) = self.objection(&pair) {
             out.push(Action::Refused(pair, refusal.detail));
             out.push(answer(&request, refusal.outcome));
-            return self.ignore();
+            // Other pairs live on the stream, and one that is not served is asked for again and
+            // again; how often is bounded by rate (XEP-0220 §2.2.1: that ends no stream).
+            return if self.is_authorized() { Ok(()) } else { self.ignore() };
         }
         if self.ledger.get(&pair).is_some() {
             out.push(answer(&request, VerifyOutcome::Valid));
-        } else if self.pending.len() >= self.config.limits.pending_verifications
-            || self.ledger.len() + self.pending.len() >= self.config.limits.pairs_per_stream
-        {
+        } else if let Some(limit) = self.full() {
+            out.push(Action::Full(limit));
             let outcome = VerifyOutcome::Error(Some(StanzaCondition::ResourceConstraint));
             out.push(answer(&request, outcome));
         } else {
@@ -109,6 +110,26 @@ impl Receiving {
             out.push(self.challenge(question));
         }
         Ok(())
+    }
+
+    /// What there is no room for in one more pair.
+    fn full(&self) -> Option<Full> {
+        let limits = &self.config.limits;
+        if self.pending.len() >= limits.pending_verifications {
+            Some(Full::PendingVerifications)
+        } else if self.ledger.len() + self.pending.len() >= limits.pairs_per_stream {
+            Some(Full::PairsPerStream)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the stream is to be read on only when a verdict has come. The legacy server asks for
+    /// all pairs at once for which it has something, and jabberd2 closes its stream if one is
+    /// refused; so there is none refused for the others.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.side == Side::Legacy && self.pending.len() >= self.config.limits.pending_verifications
     }
 
     /// A challenge is answered.
@@ -183,6 +204,7 @@ impl Receiving {
             short.is_none() && self.objection(pair).is_none()
         });
         self.ledger = ledger;
+        self.forget(&gone);
         if before > 0 && self.ledger.is_empty() {
             return Err(Fault::policy(
                 StreamCondition::PolicyViolation,
@@ -207,6 +229,7 @@ impl Receiving {
         keep: impl FnMut(&AuthorizedPair) -> bool,
     ) -> Result<Vec<DomainPair>, Fault> {
         let gone = self.ledger.retain(keep);
+        self.forget(&gone);
         if !gone.is_empty() && self.ledger.is_empty() {
             let reason = "no longer allowed by policy";
             return Err(Fault::policy(StreamCondition::PolicyViolation, reason, None));

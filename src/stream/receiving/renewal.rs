@@ -87,6 +87,14 @@ impl Receiving {
         }
     }
 
+    /// Pairs were withdrawn: what is still found out about their proofs concerns no later grant.
+    pub(super) fn forget(&mut self, withdrawn: &[DomainPair]) {
+        for pair in withdrawn {
+            self.renewing.remove(pair);
+            self.dialback_keys.remove(pair);
+        }
+    }
+
     pub(super) fn renewed(
         &mut self,
         pair: &DomainPair,

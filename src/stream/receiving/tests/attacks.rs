@@ -169,6 +169,22 @@ fn asking_for_the_impossible_again_and_again_ends_the_stream() {
     assert_eq!(words(&end.take(&forbidden)), last);
 }
 
+#[test]
+fn pairs_that_cannot_be_had_do_not_end_the_stream_of_others() {
+    let (mut peer, mut old) = (authorized(behind_tls(false), A, L), authorized(local(), L, A));
+    for _ in 0..=IGNORED_MAX {
+        for (sender, target, condition) in
+            [(A, "gone.example", "item-not-found"), ("evil.example", L, "forbidden")]
+        {
+            let words = peer.xml(&key_request(sender, target));
+            assert_eq!(words, refused(sender, target, condition));
+        }
+        assert_eq!(old.xml(&key_request(L, L)), refused(L, L, "item-not-found"));
+    }
+    assert_eq!(peer.stanza(A, L), admitted(A, L));
+    assert_eq!(old.stanza(L, A), admitted(L, A));
+}
+
 //
 #[test]
 fn a_verdict_that_comes_after_a_restart_is_dropped() {
@@ -456,12 +472,13 @@ fn there_is_no_tls_inside_tls() {
 #[test]
 fn a_flood_of_requests_finds_a_bound() {
     let mut end = behind_tls(false);
-    let full = "db:result=error(resource-constraint)";
+    let full = |limit| format!("full({limit}) db:result=error(resource-constraint)");
     let name = |n: usize| format!("d{n}.capulet.example");
     for n in 0..3 {
         assert_eq!(end.xml(&key_request(&name(n), L)), prove(&name(n), L));
     }
-    assert_eq!(end.xml(&key_request(&name(3), L)), full, "verifications under way");
+    assert_eq!(end.xml(&key_request(&name(3), L)), full("PendingVerifications"));
+    assert!(!end.machine.is_crowded());
     assert_eq!(end.xml(&key_request(&name(0), L)), "-", "the same again costs nothing");
     while !end.challenges.is_empty() {
         end.confirm();
@@ -469,9 +486,22 @@ fn a_flood_of_requests_finds_a_bound() {
     for n in 3..5 {
         assert_eq!(end.xml(&key_request(&name(n), L)), prove(&name(n), L));
     }
-    assert_eq!(end.xml(&key_request(&name(5), L)), full, "pairs, with those under way");
+    let words = end.xml(&key_request(&name(5), L));
+    assert_eq!(words, full("PairsPerStream"), "with those under way");
     assert_eq!(end.xml(&key_request(&name(0), L)), "db:result=valid", "it has that one");
     assert_eq!(end.challenges.len(), 2);
+}
+
+#[test]
+fn the_legacy_server_waits_with_more_requests_until_there_is_room() {
+    let mut end = local();
+    for n in 0..3 {
+        assert!(!end.machine.is_crowded());
+        end.xml(&key_request(L, &format!("d{n}.capulet.example")));
+    }
+    assert!(end.machine.is_crowded());
+    end.confirm();
+    assert!(!end.machine.is_crowded());
 }
 
 //

@@ -5,7 +5,7 @@ use crate::{
     auth::Proof,
     stream::{
         Question, Refusal,
-        wire::{Accepting, Tls, domain, pair, request, words},
+        wire::{Accepting, CONFIG, Tls, config, domain, pair, request, words},
     },
     xmpp::StanzaCondition,
 };
@@ -64,6 +64,33 @@ fn a_pair_whose_proof_is_not_renewed_is_withdrawn_and_the_others_stay() {
     assert_eq!(withdrawn, format!("withdrawn({})", pair(B, L)));
     assert_eq!(end.stanza(A, L), format!("admitted({})", pair(A, L)));
     assert_eq!(end.stanza(B, L), "!invalid-from");
+}
+
+#[test]
+fn what_is_found_out_about_a_withdrawn_pair_does_not_concern_a_later_grant() {
+    for denied in [false, true] {
+        let mut end = by_proven_server(by_proven_server(behind_tls(false), A), B);
+        end.renew(expiry());
+        let withdrawn = if denied {
+            let rule = "{ match: '*.capulet.example', allow: none }";
+            let text = CONFIG.replace("rules:\n", &format!("rules:\n  - {rule}\n"));
+            let gone = end.machine.reconfigure(config(&text)).unwrap();
+            end.machine.reconfigure(config(CONFIG)).unwrap();
+            gone
+        } else {
+            end.machine.withdraw(|grant| grant.pair().sender != domain(B)).unwrap()
+        };
+        assert_eq!(withdrawn, [pair(B, L)]);
+        let position = end.challenges.iter().position(|challenge| {
+            matches!(challenge.question(), Question::Renewal { pair, .. } if pair.sender == domain(B))
+        });
+        let late = end.challenges.remove(position.unwrap()).unwrap();
+        end.challenges.clear();
+        let mut end = by_proven_server(end, B);
+        assert_eq!(words(&end.answer_to(late, Err(refused()))), "-");
+        assert_eq!(end.stanza(B, L), format!("admitted({})", pair(B, L)));
+        assert!(end.machine.expires().is_some(), "of the new grant");
+    }
 }
 
 #[test]
