@@ -137,7 +137,7 @@ impl Route {
             room: Arc::new(Semaphore::new(capacity as usize)),
             backlog,
             capacity,
-            waiting: Arc::default(),
+            waiting: Arc::new(Waiting::new(capacity)),
             entrance: Mutex::new(Entrance::Waiting(VecDeque::new())),
             state: watch::Sender::new(State::Opening),
             steps: Mutex::default(),
@@ -160,11 +160,14 @@ impl Route {
     }
 
     /// Puts stanzas into the queue. Waits a moment for room while the stream is open; while it is
-    /// being opened a full queue bounces at once, for the reader may serve other pairs too.
+    /// being opened, or after that was in vain, a full queue bounces at once, for the reader may serve
+    /// other pairs too (attack A-79).
     pub(super) async fn send(&self, stanzas: Routable) -> Result<(), NotTaken> {
         let (stanzas, limit) = match self.try_send(stanzas) {
             Ok(()) => return Ok(()),
-            Err(NotTaken::Full(stanzas, limit)) if self.is_open() => (stanzas, limit),
+            Err(NotTaken::Full(stanzas, limit)) if self.is_open() && !self.waiting.is_stuck() => {
+                (stanzas, limit)
+            }
             Err(not_taken) => return Err(not_taken),
         };
         let size = self.share(&stanzas);
@@ -177,7 +180,10 @@ impl Route {
                 self.enter(self.queued(stanzas, room, Some(share), None)).map(drop)
             }
             Ok(None) => Err(NotTaken::Ended(stanzas)),
-            Err(_) => Err(NotTaken::Full(stanzas, limit)),
+            Err(_) => {
+                self.waiting.set_stuck();
+                Err(NotTaken::Full(stanzas, limit))
+            }
         }
     }
 

@@ -447,3 +447,38 @@ async fn who_sends_in_bulk_waits_until_it_is_written_but_not_for_long() {
     a.send(0..10_000);
     assert!(a.route.is_pressed(), "it takes something again");
 }
+
+#[tokio::test(start_paused = true)]
+async fn room_that_was_waited_for_in_vain_is_not_waited_for_again() {
+    let a = Pair::new('a');
+    let (mut lanes, mut wire) = (Lanes::new(None), Wire::unconnected());
+    let _returned = a.open(&mut lanes);
+    let mut sent = 0;
+    while a.route.try_send(a.batch(sent..sent + 1000)).is_ok() {
+        sent += 1000;
+    }
+    // who reads for this pair reads for others, too
+    let waits = async || {
+        let start = tokio::time::Instant::now();
+        let outcome = a.route.send(a.batch(0..1000)).await;
+        assert!(matches!(outcome, Err(NotTaken::Full(..))), "{outcome:?}");
+        !start.elapsed().is_zero()
+    };
+    assert!(waits().await);
+    assert!(!waits().await);
+    let mut write = |lanes: &mut Lanes, least: u64| {
+        while a.route.waiting().1 > least {
+            calls(lanes);
+            assert!(lanes.fill(&mut wire).is_empty());
+            wire.take(output(&wire).len().min(1000));
+            lanes.settle(wire.written_total());
+        }
+    };
+    let fills = || while a.route.try_send(a.batch(0..1000)).is_ok() {};
+    write(&mut lanes, QUEUE as u64 * 3 / 4);
+    fills();
+    assert!(!waits().await, "a peer that takes little by little is no better");
+    write(&mut lanes, QUEUE as u64 / 4);
+    fills();
+    assert!(waits().await);
+}

@@ -43,8 +43,10 @@ struct Place {
 }
 
 /// What waits in a queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waiting {
+    /// Half of what the queue may hold, in bytes.
+    half: u64,
     stanzas: AtomicU64,
     bytes: AtomicU64,
     /// Those of the bytes that senders wait for to be written, when they are many.
@@ -53,9 +55,24 @@ pub(super) struct Waiting {
     eased: Notify,
     /// They did not in time: nobody waits for it any more until they do.
     slow: AtomicBool,
+    /// Room was waited for in vain: nobody waits for it any more until half of the queue is written.
+    stuck: AtomicBool,
 }
 
 impl Waiting {
+    /// Of a queue that may hold `capacity` bytes.
+    pub(super) fn new(capacity: u32) -> Self {
+        Self {
+            half: u64::from(capacity) / 2,
+            stanzas: AtomicU64::default(),
+            bytes: AtomicU64::default(),
+            ahead: AtomicU64::default(),
+            eased: Notify::default(),
+            slow: AtomicBool::default(),
+            stuck: AtomicBool::default(),
+        }
+    }
+
     /// Stanzas, and their bytes.
     pub(super) fn count(&self) -> (u64, u64) {
         (self.stanzas.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
@@ -84,6 +101,25 @@ impl Waiting {
     /// It was pressed for too long.
     pub(super) fn set_slow(&self) {
         self.slow.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether room was waited for in vain, and not much was written since.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed)
+    }
+
+    /// Room was waited for in vain.
+    pub(super) fn set_stuck(&self) {
+        self.stuck.store(true, Ordering::Relaxed);
+    }
+
+    /// Stanzas have left the queue.
+    fn left(&self, stanzas: u64, bytes: u64) {
+        self.stanzas.fetch_sub(stanzas, Ordering::Relaxed);
+        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if before.saturating_sub(bytes) <= self.half && self.is_stuck() {
+            self.stuck.store(false, Ordering::Relaxed);
+        }
     }
 
     /// So many bytes are waited for no more.
@@ -182,7 +218,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.ease();
-        self.waiting.stanzas.fetch_sub(self.stanzas, Ordering::Relaxed);
-        self.waiting.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.waiting.left(self.stanzas, self.bytes);
     }
 }
