@@ -50,7 +50,7 @@ use crate::{
     ops::metrics::Origin,
     stream::{Action, Fault, Receiving, Verdict},
     xml::writer,
-    xmpp::{Direction, Domain, Side, StreamCondition},
+    xmpp::{Direction, Domain, DomainPair, Side, StreamCondition},
 };
 
 /// How a connection came in.
@@ -120,10 +120,10 @@ struct Leg {
     intake: Intake,
     /// Bytes that came before TLS.
     before_tls: u64,
-    /// Those of the domains that are authorized.
+    /// Those of the domains that are authorized, in their order.
     places: Vec<Place>,
-    /// Bytes that a stanza of any pair may have.
-    stanza_least: usize,
+    /// Bytes that a stanza may have of every pair, and of some pair.
+    stanza_bounds: Option<(usize, usize)>,
     /// What certificates proved something by when they were judged.
     trust: u64,
     /// When proofs are to be looked at, the first of which expires.
@@ -260,7 +260,7 @@ impl Leg {
             intake: Intake::new(&gate, side.other(), Some(live.clone())),
             before_tls: 0,
             places: Vec::new(),
-            stanza_least: config.limits.stanza,
+            stanza_bounds: None,
             trust: gate.trust(),
             renewal: None,
             returning: None,
@@ -408,7 +408,7 @@ impl Leg {
                 Action::Full(limit) => self.is_full(limit),
                 Action::Renewed(pair) => {
                     debug!(pair = %pair, addr = %self.address.ip(), "proof renewed");
-                    self.schedule();
+                    self.schedule_for(&pair);
                     self.remember(&pair);
                 }
                 Action::Withdrawn(pair, detail) => {
@@ -418,9 +418,9 @@ impl Leg {
                         addr = %self.address.ip(),
                         "domain pair withdrawn, its proof has expired"
                     );
-                    self.bound();
+                    self.free_place(&pair);
                     self.live.withdrawn(&pair);
-                    self.judge_return();
+                    self.stop_return(&pair);
                 }
                 Action::Manage { resumable } => self.manage(resumable),
                 Action::Resume(former) => Box::pin(self.resume(former)).await?,
@@ -442,6 +442,13 @@ impl Leg {
     /// Sets the time when proofs are to be looked at.
     fn schedule(&mut self) {
         self.renewal = self.machine.expires().map(expiry::look_at);
+    }
+
+    /// The same for one pair, which was granted or proven again.
+    fn schedule_for(&mut self, pair: &DomainPair) {
+        let expires = self.machine.grant_of(pair).and_then(|grant| grant.proof().expires());
+        let at = expires.map(expiry::look_at);
+        self.renewal = self.renewal.into_iter().chain(at).min();
     }
 
     async fn starttls(&mut self, to: Option<Domain>) -> Result<(), End> {

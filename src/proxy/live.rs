@@ -78,6 +78,7 @@ struct Entry {
 struct Facts {
     tls: Option<(&'static str, &'static str)>,
     certificate: Certificate,
+    /// In the order of the pairs, of which there may be thousands.
     pairs: Vec<Granted>,
     was_authorized: bool,
     /// What of stream management there is.
@@ -226,11 +227,15 @@ impl LiveStream {
         facts.was_authorized = true;
         let proof_word = proof.map_or("none", |proof| proof.prooftype().as_str());
         let is_strong = proof.is_some_and(Proof::is_strong);
-        match facts.pairs.iter_mut().find(|granted| granted.meter.pair == *pair) {
-            Some(granted) => (granted.proof, granted.is_strong) = (proof_word, is_strong),
-            None => {
+        match facts.place_of(pair) {
+            Ok(at) => {
+                if let Some(granted) = facts.pairs.get_mut(at) {
+                    (granted.proof, granted.is_strong) = (proof_word, is_strong);
+                }
+            }
+            Err(at) => {
                 let meter = Arc::new(Meter::new(pair.clone(), flow));
-                facts.pairs.push(Granted { meter, proof: proof_word, is_strong });
+                facts.pairs.insert(at, Granted { meter, proof: proof_word, is_strong });
             }
         }
     }
@@ -243,7 +248,7 @@ impl LiveStream {
     /// Where the stanzas of a pair are counted; nowhere that shows if the stream does not have it.
     pub(super) fn meter(&self, pair: &DomainPair) -> Arc<Meter> {
         let facts = self.entry.facts();
-        let found = facts.pairs.iter().find(|granted| granted.meter.pair == *pair);
+        let found = facts.place_of(pair).ok().and_then(|at| facts.pairs.get(at));
         let unseen = || Arc::new(Meter::new(pair.clone(), Flow::In));
         found.map_or_else(unseen, |found| Arc::clone(&found.meter))
     }
@@ -331,10 +336,13 @@ impl Certificate {
 }
 
 impl Facts {
+    /// Where a pair stands, or would.
+    fn place_of(&self, pair: &DomainPair) -> Result<usize, usize> {
+        self.pairs.binary_search_by(|granted| granted.meter.pair.cmp(pair))
+    }
+
     fn remove(&mut self, pair: &DomainPair) {
-        let Some(at) = self.pairs.iter().position(|granted| granted.meter.pair == *pair) else {
-            return;
-        };
+        let Ok(at) = self.place_of(pair) else { return };
         let meter = self.pairs.remove(at).meter;
         let (stanzas, bytes, _) = meter.read();
         let [stanzas_in, bytes_in, stanzas_out, bytes_out] = &mut self.past;

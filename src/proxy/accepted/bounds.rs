@@ -1,6 +1,8 @@
 //! What an accepted stream may take: bytes of strangers, streams of a domain, dialback elements of
 //! an address, bytes of a stanza.
 
+use std::collections::HashSet;
+
 use tokio::time::Instant;
 use tracing::info;
 
@@ -88,32 +90,63 @@ impl Leg {
     }
 
     fn has_place(&mut self, domain: &Domain, most: usize) -> bool {
-        if self.places.iter().any(|place| place.domain() == domain) {
+        let Err(at) = self.places.binary_search_by(|place| place.domain().cmp(domain)) else {
             return true;
+        };
+        match self.gate.places().take(domain, most) {
+            Some(place) => {
+                self.places.insert(at, place);
+                true
+            }
+            None => {
+                self.gate.limit_reached(Limit::ConnectionsPerDomain, domain);
+                false
+            }
         }
-        let place = self.gate.places().take(domain, most);
-        if place.is_none() {
-            self.gate.limit_reached(Limit::ConnectionsPerDomain, domain);
-        }
-        self.places.extend(place);
-        self.places.last().is_some_and(|place| place.domain() == domain)
     }
 
-    /// Grants came or went: what one stanza may have, and who has a place.
+    /// The rules changed: what one stanza of each pair may have, and who has a place.
     pub(super) fn bound(&mut self) {
-        let limits = &self.gate.config().limits;
-        if self.side == Side::Legacy {
-            self.frames.authenticated(limits, limits.stanza);
-            return;
+        self.stanza_bounds = None;
+        if self.side == Side::Peer {
+            let senders: HashSet<&Domain> =
+                self.machine.grants().map(|grant| &grant.pair().sender).collect();
+            self.places.retain(|place| senders.contains(place.domain()));
         }
-        let Self { machine, places, .. } = self;
-        places.retain(|place| machine.grants().any(|grant| grant.pair().sender == *place.domain()));
-        let of = |grant: &AuthorizedPair| machine.stanza_limit_of(grant.pair());
-        let bounds = || machine.grants().map(of);
-        self.stanza_least = bounds().min().unwrap_or(limits.stanza);
-        let most = bounds().max().unwrap_or(limits.element_before_auth);
+        let limits = self.machine.grants().map(|grant| self.machine.stanza_limit_of(grant.pair()));
+        if let Some(bounds) = limits.map(|limit| (limit, limit)).reduce(widest) {
+            self.widen(bounds);
+        }
+    }
+
+    /// A pair was granted. A stream may have thousands, so that others are not looked at.
+    pub(super) fn admit_stanzas_of(&mut self, pair: &DomainPair) {
+        let limit = self.machine.stanza_limit_of(pair);
+        self.widen((limit, limit));
+    }
+
+    fn widen(&mut self, bounds: (usize, usize)) {
+        let limits = &self.gate.config().limits;
+        let (least, most) = self.stanza_bounds.map_or(bounds, |before| widest(before, bounds));
+        self.stanza_bounds = Some((least, most));
+        let most = if self.side == Side::Legacy { limits.stanza } else { most };
         self.frames.authenticated(limits, most);
     }
+
+    /// A pair was withdrawn: perhaps it was the last of its domain. What its stanzas might have stays
+    /// as a bound of all, for each pair has its own besides.
+    pub(super) fn free_place(&mut self, pair: &DomainPair) {
+        if self.machine.grants().any(|grant| grant.pair().sender == pair.sender) {
+            return;
+        }
+        if let Ok(at) = self.places.binary_search_by(|place| place.domain().cmp(&pair.sender)) {
+            self.places.remove(at);
+        }
+    }
+}
+
+fn widest(one: (usize, usize), other: (usize, usize)) -> (usize, usize) {
+    (one.0.min(other.0), one.1.max(other.1))
 }
 
 /// A stanza of so many bytes is too large for its pair.

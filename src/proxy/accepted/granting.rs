@@ -19,9 +19,9 @@ use crate::{
 
 impl Leg {
     pub(super) fn granted(&mut self, grant: &AuthorizedPair, how: Authentication) {
-        self.bound();
+        self.admit_stanzas_of(grant.pair());
         self.used = Instant::now();
-        self.schedule();
+        self.schedule_for(grant.pair());
         let tls = self.machine.tls();
         let proof = grant.proof().prooftype().as_str();
         let metrics = self.gate.metrics();

@@ -66,7 +66,7 @@ impl Leg {
         let plain = |span: Option<Span>| span.and_then(|span| span.plain(bytes));
         let text = |span: Option<Span>| span.map(|span| span.text(bytes)).unwrap_or_default();
         // The framer holds the largest limit of all pairs, so that only those between are looked at.
-        if len > self.stanza_least && self.side == Side::Peer {
+        if self.side == Side::Peer && self.stanza_bounds.is_none_or(|(least, _)| len > least) {
             let pair = self.machine.stanza(&text(tag.from), &text(tag.to))?.pair().clone();
             if len > self.machine.stanza_limit_of(&pair) {
                 return Err(too_large(&pair, len));

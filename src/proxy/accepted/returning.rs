@@ -141,11 +141,20 @@ impl Leg {
             returning.lanes.bound(id, largest);
         }
         for id in gone {
-            let detail = "the peer's stream carries the pair no more";
-            let failure = Failure::new(FailureKind::Stream, detail);
-            returning.lanes.leave(id, End::Withdrawn(failure));
+            returning.lanes.leave(id, no_more());
         }
         self.returning = Some(returning);
+    }
+
+    /// A pair was withdrawn, so its reverse goes back on this stream no more.
+    pub(super) fn stop_return(&mut self, pair: &DomainPair) {
+        let Some(returning) = &mut self.returning else { return };
+        let back = pair.reversed();
+        returning.offers.retain(|offer| *offer.pair() != back);
+        let lane = returning.lanes.iter().find(|(_, lane)| *lane.route.pair() == back);
+        if let Some(id) = lane.map(|(id, _)| id) {
+            returning.lanes.leave(id, no_more());
+        }
     }
 
     fn may_return(&self, pair: &DomainPair, proof: &Proof) -> Result<(), Failure> {
@@ -169,4 +178,9 @@ impl Leg {
 /// certificate when it confirmed a key says nothing of who takes what is sent here.
 fn shown(proof: &Proof) -> Option<&Proof> {
     Some(proof).filter(|proof| proof.is_strong() && proof.prooftype() != Prooftype::Dialback)
+}
+
+fn no_more() -> End {
+    let detail = "the peer's stream carries the pair no more";
+    End::Withdrawn(Failure::new(FailureKind::Stream, detail))
 }

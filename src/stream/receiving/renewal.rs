@@ -118,7 +118,7 @@ impl Receiving {
             },
             Err(refusal) => refusal.detail,
         };
-        self.ledger.retain(|grant| grant.pair() != pair);
+        self.ledger.withdraw(pair);
         self.dialback_keys.remove(pair);
         out.push(Action::Withdrawn(pair.clone(), detail));
         if self.ledger.is_empty() {
