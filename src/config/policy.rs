@@ -196,7 +196,20 @@ impl Policy {
 
     /// Why an address is refused, and whether in every mode.
     fn judge(&self, address: IpAddr, direction: Direction) -> Option<(Denied, bool)> {
-        let address = address.to_canonical();
+        let (denied, always) = self.judge_by_all(address.to_canonical(), direction)?;
+        // A rule that is not carried out does not open what is shut.
+        if !always
+            && self.mode == Mode::Report
+            && direction == Direction::Outbound
+            && let Some((_, Some(shut))) =
+                self.networks.longest(address.to_canonical(), Entry::guards)
+        {
+            return Some((shut.clone(), true));
+        }
+        Some((denied, always))
+    }
+
+    fn judge_by_all(&self, address: IpAddr, direction: Direction) -> Option<(Denied, bool)> {
         if is_nobody(address) {
             let rule = Place::words("never an address of a server");
             return Some((Denied { reason: None, rule }, true));

@@ -85,6 +85,8 @@ fn all<T>(family: &Prefixes<T>) -> impl Iterator<Item = (u128, u8)> + '_ {
 pub(super) struct Entry {
     inbound: Option<Says>,
     outbound: Option<Says>,
+    /// Why it is shut besides, where a rule denies it.
+    shut_besides: Option<Denied>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,14 +111,28 @@ impl Entry {
         restrict(&mut self.outbound, says(rule.allow.outbound));
     }
 
+    /// Whether the network is shut, and why, where what denies it is left aside; none if nothing else
+    /// is said of it.
+    pub(super) fn guards(&self) -> Option<Option<&Denied>> {
+        match self.outbound.as_ref()? {
+            Says::Allow => Some(None),
+            Says::Shut(denied) => Some(Some(denied)),
+            Says::Deny(_) => self.shut_besides.as_ref().map(Some),
+        }
+    }
+
     /// Shuts the network, as a rule among rules does.
     pub(super) fn shut(&mut self, denied: Denied) {
         restrict(&mut self.outbound, Says::Shut(denied));
     }
 
-    /// Shuts it unless a rule speaks of it.
+    /// Shuts it unless a rule opens it; one that denies it has the word.
     pub(super) fn guard(&mut self, denied: Denied) {
-        self.outbound.get_or_insert(Says::Shut(denied));
+        match &self.outbound {
+            None => self.outbound = Some(Says::Shut(denied)),
+            Some(Says::Deny(_)) => self.shut_besides = Some(denied),
+            Some(Says::Allow | Says::Shut(_)) => {}
+        }
     }
 }
 

@@ -201,6 +201,29 @@ fn in_mode_report_nothing_is_refused_that_the_defaults_would_let_through() {
 }
 
 #[test]
+fn in_mode_report_a_rule_that_denies_does_not_open_what_is_shut() {
+    let text = "lists: { bad: { domains: [127.0.0.1, 169.254.169.254, 192.0.2.1] } }\n\
+         rules:\n\
+         - { match: 'list(bad)', allow: none }\n\
+         - { address: [10.1.0.0/16, 192.168.0.0/16, 198.51.100.0/24], allow: none }\n\
+         - { address: [172.16.0.0/24], allow: both }\n\
+         - { address: [172.16.0.7], allow: none }\n";
+    let (enforced, reported) = (policy(text), policy(&format!("mode: report\n{text}")));
+    for shut in ["10.1.2.3", "192.168.1.1", "127.0.0.1", "169.254.169.254", "64:ff9b::10.1.2.3"] {
+        assert!(enforced.address(ip(shut), Outbound).is_some(), "{shut}");
+        let denied = reported.address(ip(shut), Outbound).unwrap_or_else(|| panic!("{shut}"));
+        assert!(denied.reason.is_some(), "{shut}: {denied:?}");
+        assert_eq!(reported.reported_address(ip(shut), Outbound), None, "{shut}");
+        assert_eq!(reported.address(ip(shut), Inbound), None, "{shut}");
+    }
+    for open in ["192.0.2.1", "198.51.100.1", "172.16.0.7"] {
+        assert!(enforced.address(ip(open), Outbound).is_some(), "{open}");
+        assert_eq!(reported.address(ip(open), Outbound), None, "{open}");
+        assert!(reported.reported_address(ip(open), Outbound).is_some(), "{open}");
+    }
+}
+
+#[test]
 fn a_level_lets_in_just_what_it_says() {
     use Prooftype as P;
     // TLS, what proves the certificate of the other end, and the levels that this is enough for
