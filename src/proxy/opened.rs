@@ -253,7 +253,7 @@ impl Opened {
                 self.registered = None;
             }
             let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
-            let stalls = self.live.wire.stalls_at(config.limits.write_stall);
+            let stalls = self.live.wire.stalls_at(self.write_stall(&config.limits));
             let keepalive = self.keepalive(&config.limits);
             let patience = self.patience(&config.limits);
             self.lanes.listens(!busy);

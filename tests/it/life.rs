@@ -243,3 +243,27 @@ async fn a_neighbour_that_is_deaf_does_not_hold_up_the_end() {
     _inbound.say("<message from='m@evil.test' to='bob@old.test'/>").await;
     soon("the end", world.app.shutdown()).await;
 }
+
+#[tokio::test]
+async fn what_waits_for_a_peer_that_takes_no_bytes_comes_back_at_the_end() {
+    // the end has less time than `limits.write_stall`
+    let plan = Plan { config: "shutdown_timeout: 6s\nlimits: { queue: 64MiB }", ..BOUNCE };
+    let world = World::with(plan).await;
+    let host = world.host("evil.test").await;
+    let mut stream = world.legacy.open("evil.test").await;
+    let stanza = |n| {
+        let body = "x".repeat(50_000);
+        format!(
+            "<message from='bob@old.test' to='m@evil.test' id='{n}'><body>{body}</body></message>"
+        )
+    };
+    stream.say(&(0..400).map(stanza).collect::<String>()).await;
+    let mut conn = host.accept_open().await;
+    conn.until("</message>").await;
+    let World { app, mut legacy, .. } = world;
+    let end = tokio::spawn(app.shutdown());
+    let bounce = legacy.arrival().await;
+    assert!(bounce.contains("<remote-server-timeout "), "{bounce}");
+    soon("the end", end).await.unwrap();
+    drop(conn);
+}

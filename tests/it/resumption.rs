@@ -1,5 +1,7 @@
 //! Streams that go on over another connection (XEP-0198 §5; SM-6, SM-7; attack row A-23).
 
+use std::time::Duration;
+
 use crate::world::{BOUNCE, Conn, FOOTER, Host, Plan, World, attribute, header, message_to};
 
 const RESUMABLE: &str = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
@@ -336,6 +338,42 @@ async fn what_waits_for_a_peer_that_does_not_come_back_bounces() {
     conn.until(&message_to("evil.test")).await;
     drop((conn, host));
     world.bounced("evil.test", "remote-server-timeout").await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_peer_that_is_denied_meanwhile_bounces_at_once() {
+    const DENY: &str = "rules: [{ match: evil.test, allow: none }]";
+    // for our stream, and for what goes back on one of the peer's
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    let mut stream = sends(&world, 0..1).await;
+    let mut conn = accept(&host, "id1").await;
+    conn.until(&to_peer(0)).await;
+    drop(conn);
+    drop(host.accept().await); // it tries
+    drop(host);
+    stream.say(&to_peer(1)).await;
+    world.reload(DENY).unwrap();
+    let mut bounces = [world.legacy.arrival().await, world.legacy.arrival().await];
+    bounces.sort_unstable_by_key(|bounce| bounce.contains(" id='1' "));
+    assert!(bounces[0].contains("<remote-server-timeout "), "perhaps it got there: {bounces:?}");
+    assert!(bounces[1].contains("<forbidden "), "{bounces:?}");
+
+    world.reload("").unwrap();
+    let (mut conn, _) = resumable(&world, "evil.test", true).await;
+    let mut stream = sends(&world, 0..1).await;
+    conn.until(&to_peer(0)).await;
+    conn.until(R).await;
+    conn.say(a(1)).await;
+    drop(conn);
+    while world.app.monitor().streams().iter().any(|stream| stream.side == "peer") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stream.say(&to_peer(1)).await;
+    world.reload(DENY).unwrap();
+    let bounce = world.legacy.arrival().await;
+    assert!(bounce.contains("<forbidden ") && bounce.contains(" id='1' "), "{bounce}");
     world.is_alive().await;
 }
 

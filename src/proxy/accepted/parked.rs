@@ -1,19 +1,20 @@
 //! A stream of a peer whose connection broke, as long as the peer may resume it (XEP-0198 §5): how
 //! many stanzas came on it, and what went the other way.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use tokio::time::{Instant, sleep_until};
 
 use super::returning::Returning;
 use crate::{
     proxy::{
-        gate::Gate,
+        gate::{Gate, next_change},
         lanes::End,
+        rules::{self, decide},
         sessions::{Parking, Session, Takeover},
     },
     stream::{Failure, FailureKind, Sent, TooHigh},
-    xmpp::Side,
+    xmpp::{Direction, DomainPair, Side},
 };
 
 /// What is left of it.
@@ -32,10 +33,15 @@ pub(super) struct Parked {
 impl Parked {
     /// Waits until the peer resumes the stream, or may no longer.
     pub(super) async fn wait(mut self) {
-        let takeover = tokio::select! {
-            takeover = self.session.taken_over() => Some(takeover),
-            () = sleep_until(self.until) => None,
-            () = self.gate.draining().cancelled() => None,
+        let mut changed = pin!(next_change(self.gate.subscribe()));
+        let takeover = loop {
+            self.judge_return();
+            tokio::select! {
+                takeover = self.session.taken_over() => break Some(takeover),
+                () = sleep_until(self.until) => break None,
+                () = self.gate.draining().cancelled() => break None,
+                generation = &mut changed => changed.set(next_change(generation)),
+            }
         };
         let h = takeover.as_ref().map(|takeover| takeover.h);
         let outcome = match (self.returning, h) {
@@ -46,6 +52,26 @@ impl Parked {
         if let Some(Takeover { reply, .. }) = takeover {
             // Who no longer waits has its stream to lose.
             let _ = reply.send(outcome.map(|()| self.received));
+        }
+    }
+}
+
+impl Parked {
+    /// What may not go to the peer any more does not wait for it to come back.
+    fn judge_return(&mut self) {
+        let Some(returning) = &mut self.returning else { return };
+        let config = self.gate.config();
+        let denial = |pair: &DomainPair| {
+            let decision = decide(&config, pair, Direction::Outbound);
+            rules::allowed_by(&decision, &pair.target).err()
+        };
+        let denied: Vec<_> = returning
+            .lanes
+            .iter()
+            .filter_map(|(id, lane)| Some((id, denial(lane.route.pair())?)))
+            .collect();
+        for (id, failure) in denied {
+            returning.lanes.leave(id, End::Denied(failure));
         }
     }
 }

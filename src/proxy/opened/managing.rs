@@ -63,13 +63,19 @@ impl Opened {
         awaits.then_some(self.consents_by)
     }
 
-    /// How long the other end may take to acknowledge when it is asked: less when fedgate ends, so
-    /// that what stays uncertain still goes back.
+    /// How long the other end may take to acknowledge when it is asked.
     pub(super) fn patience(&self, limits: &Limits) -> Duration {
-        if self.stopping {
-            return limits.ack.min(self.gate.config().shutdown_timeout / 2);
-        }
-        limits.ack
+        self.in_time(limits.ack)
+    }
+
+    /// How long the other end may take no bytes.
+    pub(super) fn write_stall(&self, limits: &Limits) -> Duration {
+        self.in_time(limits.write_stall)
+    }
+
+    /// Less when fedgate ends, so that what is not delivered or stays uncertain still goes back.
+    fn in_time(&self, limit: Duration) -> Duration {
+        if self.stopping { limit.min(self.gate.config().shutdown_timeout / 2) } else { limit }
     }
 
     /// Whether the stream stays, though no pair is on it.

@@ -14,7 +14,7 @@ use crate::{
     ops::metrics::Origin,
     proxy::{
         dial::{self, Live},
-        gate::Gate,
+        gate::{Gate, next_change},
         sharing::Registered,
     },
     stream::{Failure, Former, Resumed, Resumption, Sent},
@@ -56,10 +56,20 @@ impl Opened {
         let closed = self.live.shown.as_ref().map(|shown| shown.end().clone()).unwrap_or_default();
         let lang = self.lang.clone();
         let server = self.live.endpoint.as_ref().map(|endpoint| endpoint.target.clone());
-        let live = tokio::select! {
-            live = timeout_at(until, reopen(&gate, &pair, lang, former, server)) => live.ok(),
-            () = gate.stopping(Side::Peer) => None,
-            () = closed.cancelled() => None,
+        let mut changed = Box::pin(next_change(gate.subscribe()));
+        let mut reopened = Box::pin(timeout_at(until, reopen(&gate, &pair, lang, former, server)));
+        let live = loop {
+            // What is denied meanwhile does not wait for the peer to come back.
+            self.judge();
+            if self.lanes.is_leaving() && !self.holds() {
+                break None;
+            }
+            tokio::select! {
+                live = &mut reopened => break live.ok(),
+                generation = &mut changed => changed.set(next_change(generation)),
+                () = gate.stopping(Side::Peer) => break None,
+                () = closed.cancelled() => break None,
+            }
         };
         let Some(live) = live else {
             gate.metrics().resumption(Origin::Opened, "given-up");
