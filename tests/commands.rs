@@ -134,8 +134,40 @@ fn commands_say_what_is_so_and_exit_by_it() {
     fs::remove_file(running.config().join("20.yaml")).unwrap();
     let (code, text) = running.ask(&["drain"]);
     assert!(code == Some(0) && text.contains("draining"), "{text}");
-    let (code, text) = running.ask(&["reload"]);
+    // with such a file it cannot be read where the socket is
+    let socket = running.socket();
+    let ask = |word: &str| running.ask(&[word, "--socket", socket.to_str().unwrap()]);
+    let (code, text) = ask("reload");
     assert!(code == Some(2) && text.contains("fedgate is draining"), "{text}");
+}
+
+#[test]
+fn a_list_that_is_mended_is_noticed_though_its_rule_was_not_loaded() {
+    let running = Running::start();
+    let list = running.config().join("lists/spam.txt");
+    let text = "version: 1\nlists: { spam: { file: lists/spam.txt } }\n\
+                rules: [{ match: 'list(spam)', allow: none }]\n";
+    fs::write(running.config().join("20.yaml"), text).unwrap();
+    // with such a file it cannot be read where the socket is
+    let socket = running.socket();
+    let ask = |word: &str| running.ask(&[word, "--socket", socket.to_str().unwrap()]);
+    let (code, text) = ask("reload");
+    assert!(code == Some(2) && text.contains("read list \"spam\""), "{code:?} {text}");
+    let end = Instant::now() + Duration::from_secs(20);
+    let becomes = |part: &str| loop {
+        let (_, text) = ask("status");
+        if text.contains(part) {
+            break;
+        }
+        assert!(Instant::now() < end, "{part}: {text}");
+        sleep(Duration::from_millis(50));
+    };
+    becomes("stays: conf.d/lists/spam.txt: read list");
+    fs::create_dir(list.parent().unwrap()).unwrap();
+    fs::write(&list, "evil.example\nno domain\n").unwrap();
+    becomes("stays: conf.d/lists/spam.txt:2");
+    fs::write(&list, "evil.example\n").unwrap();
+    becomes("configuration loaded ");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use clap::Args;
 use fedgate::{
     admin::{AdminError, Bound, Command, Control, Order, Server},
     config::{
-        self, Loaded, civil,
+        self, Loaded, NotLoaded, civil,
         model::{self, Config},
         watch::Watcher,
     },
@@ -211,7 +211,9 @@ impl Process<'_> {
     fn reload(&mut self) -> Done {
         let loaded = match config::reload(self.dir, &self.state_dir) {
             Ok(loaded) => loaded,
-            Err(problems) => {
+            Err(NotLoaded { problems, seen }) => {
+                // What was wrong may be mended there.
+                self.watcher.watch_also(&seen);
                 let texts = problems.iter().map(config::Problem::headline).collect();
                 return Done { problems: texts, ..self.stays(problems.summary()) };
             }

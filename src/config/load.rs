@@ -39,19 +39,28 @@ pub struct Loaded {
 /// [`Problems`] with every error and warning of all files. No file, or none with a legacy server,
 /// is an error: an empty configuration is not one that allows everything.
 pub fn load(directory: &Path) -> Result<Loaded, Problems> {
-    load_with(directory, None)
+    load_with(directory, None).map_err(|NotLoaded { problems, .. }| problems)
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug)]
+pub struct NotLoaded {
+    /// What is wrong with it.
+    pub problems: Problems,
+    /// How the files of lists looked that were read, or should have been: the mistake may be there.
+    pub seen: Seen,
 }
 
 /// Loads it for a process that runs on with the state directory it has, whatever the files say: they
 /// are warned of a change, which waits for the next start.
 ///
 /// # Errors
-/// As [`load`].
-pub fn reload(directory: &Path, state_dir: &Path) -> Result<Loaded, Problems> {
+/// [`NotLoaded`], as [`load`].
+pub fn reload(directory: &Path, state_dir: &Path) -> Result<Loaded, NotLoaded> {
     load_with(directory, Some(state_dir))
 }
 
-fn load_with(directory: &Path, running: Option<&Path>) -> Result<Loaded, Problems> {
+fn load_with(directory: &Path, running: Option<&Path>) -> Result<Loaded, NotLoaded> {
     let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let label = label(&directory);
     let mut failed = Vec::new();
@@ -89,7 +98,10 @@ fn load_with(directory: &Path, running: Option<&Path>) -> Result<Loaded, Problem
     let at = Origin { directory: &directory, label: &label, running };
     let mut config = assemble(at, &sources, complete, Instant::now(), &mut out);
     let seen = lists::load(&mut config, &directory, &label, &mut out);
-    out.finish().map(|warnings| Loaded { config, warnings, seen })
+    match out.finish() {
+        Ok(warnings) => Ok(Loaded { config, warnings, seen }),
+        Err(problems) => Err(NotLoaded { problems, seen }),
+    }
 }
 
 /// Where a configuration comes from, and whose it is.

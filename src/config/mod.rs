@@ -21,6 +21,6 @@ pub mod watch;
 pub use check::DEFAULT_ADMIN_SOCKET;
 pub use dump::{DumpError, dump};
 pub use lists::list_entries;
-pub use load::{Loaded, load, reload};
+pub use load::{Loaded, NotLoaded, load, reload};
 pub use problem::{Problem, Problems, Severity};
 pub use value::check_log_filter;

@@ -97,6 +97,12 @@ impl Watcher {
         self.arm();
     }
 
+    /// Watches these files as well, of which changes count since they were seen.
+    pub fn watch_also(&mut self, seen: &Seen) {
+        let files: Vec<_> = self.files.iter().chain(seen.0.keys()).cloned().collect();
+        self.set_files(files, seen);
+    }
+
     /// Waits until something changed, one burst of changes at a time. Cancel-safe.
     pub async fn changed(&mut self) {
         loop {
