@@ -330,13 +330,14 @@ impl End {
                     self.wants_tls = true;
                     self.ear.end(b"");
                 }
-                Action::Restart => {
+                Action::Restart(over) => {
                     assert!(self.tls && self.certified.is_some() && !self.managed);
                     self.external.clone_from(&self.certified);
                     self.input.restart();
                     self.ear.end(b"");
                     self.streams += 1;
-                    self.authorized.clear();
+                    assert_eq!(over.len(), self.authorized.len());
+                    assert!(over.iter().all(|pair| self.authorized.remove(pair)));
                 }
                 Action::Prove(challenge) => self.challenges.push((challenge, self.streams)),
                 Action::Granted(grant, how) => self.granted(grant.pair(), how),

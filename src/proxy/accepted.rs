@@ -394,9 +394,10 @@ impl Leg {
                 Action::Send(text) => self.say(&text),
                 // What happens once a stream is not to make each wait larger.
                 Action::StartTls(to) => Box::pin(self.starttls(to)).await?,
-                Action::Restart => {
+                Action::Restart(over) => {
                     self.frames = Frames::new(&self.gate.config().limits);
-                    // The pairs of the stream before are over.
+                    // Their domains keep their places until it is known which come again.
+                    over.iter().for_each(|pair| self.live.withdrawn(pair));
                     self.judge_return();
                 }
                 Action::Prove(challenge) => self.prove(challenge),

@@ -53,8 +53,9 @@ pub enum Action {
     /// Write all, take no byte that came before, do the handshake, then call
     /// [`Receiving::tls_up`]. The certificate is chosen by SNI, or else by this domain.
     StartTls(Option<Domain>),
-    /// A new stream begins on the connection: parse from scratch.
-    Restart,
+    /// A new stream begins on the connection: parse from scratch. These pairs were authorized on the
+    /// one before, and are no more.
+    Restart(Vec<DomainPair>),
     /// Find out, then call [`Receiving::verdict`].
     Prove(Challenge),
     /// A pair is authorized from now on.

@@ -493,7 +493,7 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
         };
         for event in &events {
             match event {
-                Event::Did(what) if what == "restart" => {
+                Event::Did(what) if what.starts_with("restart") => {
                     model.authorized.clear();
                     stale.extend(end.challenges.drain(..));
                 }

@@ -4,7 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     fmt,
     sync::{Arc, LazyLock},
     time::Duration,
@@ -492,10 +492,12 @@ impl Accepting {
                     let domain = domain.map(|domain| domain.to_string()).unwrap_or_default();
                     format!("handshake({domain})")
                 }
-                Action::Restart => {
+                Action::Restart(over) => {
                     self.wants_restart = true;
                     self.voice.reader.restart();
-                    "restart".into()
+                    let over: BTreeSet<_> = over.iter().collect();
+                    let over = over.into_iter().map(|pair| format!(" over({pair})"));
+                    format!("restart{}", over.collect::<String>())
                 }
                 Action::Prove(challenge) => {
                     let did = match challenge.question() {

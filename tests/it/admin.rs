@@ -15,7 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::world::{BOUNCE, World, message_to, soon};
+use crate::world::{BOUNCE, EXTERNAL, FEATURES_END, World, header, message_to, soon};
 
 /// The interface to a world's gate.
 struct Desk {
@@ -190,6 +190,35 @@ async fn a_stream_is_told_with_its_pair_proof_and_stanzas() {
     drop(conn);
     desk.until("/api/streams", |all: &Vec<Stream>| all.iter().all(|s| s.id != stream.id)).await;
     desk.server.stop().await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn pairs_of_before_an_authentication_are_not_shown_behind_it() {
+    // RFC 6120 §6.4.6
+    let mut world = World::start().await;
+    let desk = Desk::at(&world);
+    let mut conn = world.secured(Some(&world.authority.issue(&["evil.test", "b.test"]))).await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    for domain in ["evil.test", "b.test"] {
+        conn.say(format!("<db:result from='{domain}' to='old.test'>k</db:result>")).await;
+        conn.until("type='valid'/>").await;
+    }
+    let senders = |all: &[Stream]| {
+        let stream = all.iter().find(|s| s.side == "peer").unwrap();
+        stream.pairs.iter().map(|pair| pair.sender.clone()).collect::<Vec<_>>()
+    };
+    let streams: Vec<Stream> = desk.json("/api/streams").await;
+    assert_eq!(senders(&streams).len(), 2);
+    conn.say(EXTERNAL).await;
+    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say("<message from='m@evil.test' to='bob@old.test'/>").await;
+    world.legacy.arrival().await;
+    let streams: Vec<Stream> = desk.json("/api/streams").await;
+    assert_eq!(senders(&streams), ["evil.test"]);
     world.is_alive().await;
 }
 

@@ -4,7 +4,6 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{Action, External, Layer, Outcome, Receiving, Stage, say};
 use crate::{
-    auth::ledger::Ledger,
     stream::Fault,
     xml::{Element, writer},
     xmpp::{Domain, DomainPair, Side, StreamCondition},
@@ -60,7 +59,6 @@ impl Receiving {
         }
         self.allow(proof.domain())?;
         out.push(say(writer::sasl_success));
-        out.push(Action::Restart);
         self.external = Some(Box::new(External { proof, to }));
         self.header_sent = false;
         // The stream that the id, the requests and the pairs belonged to is over.
@@ -68,7 +66,8 @@ impl Receiving {
         self.pending.clear();
         self.dialback_keys.clear();
         self.renewing.clear();
-        self.ledger = Ledger::default();
+        let ledger = std::mem::take(&mut self.ledger);
+        out.push(Action::Restart(ledger.iter().map(|grant| grant.pair().clone()).collect()));
         self.stage = Stage::Header(Layer::Sasl);
         Ok(())
     }

@@ -218,8 +218,9 @@ fn a_request_after_a_restart_is_answered_though_an_old_one_was_pending() {
 
 #[test]
 fn pairs_of_before_a_restart_are_gone() {
-    let mut end = authorized(behind_tls(true), B, L);
-    end.xml(AUTH);
+    let mut end = authorized(authorized(behind_tls(true), B, L), A, L);
+    let over = format!("success restart over({}) over({})", pair(A, L), pair(B, L));
+    assert_eq!(end.xml(AUTH), over);
     assert!(!end.machine.is_authorized());
     end.header("from='capulet.example' to='montague.example' version='1.0'");
     assert_eq!(end.stanza(A, L), admitted(A, L));
