@@ -351,7 +351,7 @@ impl End {
                 Action::Resume(former) => self.managing.push(Managing::Resume(former)),
                 Action::AckWanted => self.managing.push(Managing::Tell),
                 Action::Acknowledged(h) => self.managing.push(Managing::Acknowledge(h)),
-                Action::Close => self.closed = true,
+                Action::Close | Action::StreamError(_) => self.closed = true,
             }
         }
         let asked = self.challenges.iter().filter(|(challenge, stream)| {

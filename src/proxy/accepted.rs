@@ -48,7 +48,7 @@ use crate::{
         wire::{Event, Wire},
     },
     ops::metrics::Origin,
-    stream::{Action, Fault, Receiving, Verdict},
+    stream::{Action, Failure, Fault, Receiving, Verdict},
     xml::writer,
     xmpp::{Direction, Domain, DomainPair, Side, StreamCondition},
 };
@@ -93,6 +93,8 @@ enum End {
     Finished,
     /// It was told that it is refused.
     Refused,
+    /// The other end ended the stream with a stream error, and gets our footer for it.
+    Error(Failure),
     /// The connection broke.
     Broken(String),
     /// The peer goes on with the stream over another connection.
@@ -435,6 +437,7 @@ impl Leg {
                     self.say(writer::FOOTER.as_bytes());
                     return Err(End::Refused);
                 }
+                Action::StreamError(failure) => return Err(End::Error(failure)),
             }
         }
         Ok(())

@@ -5,8 +5,11 @@ use std::fmt;
 
 use super::fault::Fault;
 use crate::{
-    xml::writer::{self, Application},
-    xmpp::{StanzaCondition, StreamCondition},
+    xml::{
+        Element,
+        writer::{self, Application},
+    },
+    xmpp::{StanzaCondition, StreamCondition, ns},
 };
 
 /// What went wrong, by kind.
@@ -95,10 +98,16 @@ impl Failure {
         text
     }
 
-    /// The other end sent a stream error.
+    /// The other end sent a stream error (RFC 6120 §4.9); servers of before 2004 put bare text there.
     #[must_use]
-    pub fn stream_error(condition: &str, text: Option<&str>) -> Self {
-        let kind = match StreamCondition::from_wire(condition) {
+    pub fn stream_error(element: &Element) -> Self {
+        let is_condition =
+            |child: &&Element| child.namespace == ns::STREAM_ERRORS && child.name != "text";
+        let Some(condition) = element.children().iter().find(is_condition) else {
+            let detail = format!("stream error: {}", printable(element.text().trim()));
+            return Self::new(FailureKind::Stream, detail);
+        };
+        let kind = match StreamCondition::from_wire(&condition.name) {
             Some(StreamCondition::HostUnknown | StreamCondition::HostGone) => {
                 FailureKind::HostUnknown
             }
@@ -109,8 +118,9 @@ impl Failure {
             ) => FailureKind::Rejected,
             _ => FailureKind::Stream,
         };
+        let text = element.child(ns::STREAM_ERRORS, "text").map(Element::text);
         let text = text.map(|text| format!(" ({})", printable(text))).unwrap_or_default();
-        Self::new(kind, format!("stream error {}{text}", printable(condition)))
+        Self::new(kind, format!("stream error {}{text}", printable(&condition.name)))
     }
 
     /// All that was tried, in order; the last kind stands for the whole.

@@ -21,7 +21,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
     dialback::VerifyOutcome,
-    failure::{Failure, FailureKind, printable},
+    failure::{Failure, FailureKind},
     limits::largest_stanza,
     management::{Former, Resumed, Resumption, is_offered},
     receiving::Authentication,
@@ -274,7 +274,7 @@ impl Initiating {
         out: &mut Vec<Step>,
     ) -> Outcome {
         if name == ElementName::StreamError {
-            return Err(stream_error(element));
+            return Err(Failure::stream_error(element));
         }
         match (self.state, name) {
             (State::Features(layer), ElementName::StreamFeatures) => {
@@ -492,21 +492,6 @@ fn say(what: impl FnOnce(&mut Vec<u8>)) -> Step {
 
 fn fail(kind: FailureKind, detail: impl Into<String>) -> Failure {
     Failure::new(kind, detail)
-}
-
-/// RFC 6120 §4.9; servers of before 2004 put bare text there.
-fn stream_error(element: &Element) -> Failure {
-    let condition = element
-        .children()
-        .iter()
-        .find(|child| child.namespace == ns::STREAM_ERRORS && child.name != "text");
-    let text = element.child(ns::STREAM_ERRORS, "text").map(Element::text);
-    match condition {
-        Some(condition) => Failure::stream_error(&condition.name, text),
-        None => {
-            fail(FailureKind::Stream, format!("stream error: {}", printable(element.text().trim())))
-        }
-    }
 }
 
 #[cfg(test)]

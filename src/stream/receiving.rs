@@ -27,6 +27,7 @@ use std::{
 
 use super::{
     challenge::{Challenge, Question},
+    failure::Failure,
     fault::Fault,
     limits::largest_stanza,
     management::Former,
@@ -81,8 +82,12 @@ pub enum Action {
     AckWanted,
     /// The peer has handled so many.
     Acknowledged(u32),
-    /// Say good-bye: the stream ends without a stream error.
+    /// Say good-bye: the other end was told that it is refused, and the stream ends without a stream
+    /// error.
     Close,
+    /// Say good-bye: the other end sent this stream error, and with it the stream ends
+    /// (RFC 6120 §4.9.1.1).
+    StreamError(Failure),
 }
 
 /// What a stream has no more room for.
@@ -247,7 +252,7 @@ impl Receiving {
         out: &mut Vec<Action>,
     ) -> Outcome {
         if name == ElementName::StreamError {
-            out.push(Action::Close);
+            out.push(Action::StreamError(Failure::stream_error(element)));
             return Ok(());
         }
         let Stage::Open(layer) = self.stage else {

@@ -522,7 +522,7 @@ fn feed(side: Side, inputs: &[Input]) -> usize {
                     let pair = model.authorized.iter().find(|pair| gone(pair)).cloned();
                     model.authorized.remove(&pair.expect("it was authorized"));
                 }
-                Event::Did(what) if what == "close" => ended = true,
+                Event::Did(what) if what.starts_with("close") => ended = true,
                 Event::Fault(_) => ended = true,
                 Event::Did(_) | Event::Said(_) | Event::Failure(_) => {}
             }

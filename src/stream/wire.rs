@@ -523,6 +523,10 @@ impl Accepting {
                     self.ended = true;
                     "close".into()
                 }
+                Action::StreamError(failure) => {
+                    self.ended = true;
+                    format!("close({})", failure.reason())
+                }
             };
             events.push(Event::Did(did));
         }

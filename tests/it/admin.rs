@@ -15,7 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::world::{BOUNCE, EXTERNAL, FEATURES_END, World, header, message_to, soon};
+use crate::world::{BOUNCE, EXTERNAL, FEATURES_END, FOOTER, World, header, message_to, soon};
 
 /// The interface to a world's gate.
 struct Desk {
@@ -325,6 +325,67 @@ async fn a_refused_peer_is_a_failure_inbound() {
         desk.until("/api/failures", |all: &Vec<Failure>| !all.is_empty()).await;
     assert_eq!((&*failures[0].direction, &*failures[0].remote), ("inbound", "evil.test"));
     assert_eq!((&*failures[0].stage, failures[0].retry), ("auth", None));
+}
+
+#[tokio::test]
+async fn what_the_other_end_says_when_it_ends_a_stream_is_told() {
+    let mut world = World::start().await;
+    let desk = Desk::at(&world);
+    let mut events = world.app.monitor().watch();
+    let mut told = async |stream: u64| loop {
+        let event = soon("an event", events.recv()).await.unwrap();
+        if (&*event.what, event.stream) == ("closed", Some(stream)) {
+            return event.detail;
+        }
+    };
+    let error = |condition: &str, text: &str| {
+        let namespace = "urn:ietf:params:xml:ns:xmpp-streams";
+        format!(
+            "<stream:error><{condition} xmlns='{namespace}'/><text xmlns='{namespace}'>{text}</text>\
+             </stream:error>"
+        )
+    };
+    let shown = async |side: &str, has_pairs: bool| {
+        let streams: Vec<Stream> = desk.json("/api/streams").await;
+        let is = |s: &&Stream| {
+            s.side == side && s.origin == "accepted" && s.pairs.is_empty() != has_pairs
+        };
+        // those of before may not be gone yet
+        streams.iter().filter(is).map(|s| s.id).max().unwrap()
+    };
+    // of a peer that restarts, and of one that was let in before
+    for (condition, reason) in [("system-shutdown", "stream"), ("policy-violation", "rejected")] {
+        let is_in = reason == "rejected";
+        let mut conn = match is_in {
+            true => world.authenticated("evil.test").await,
+            false => world.proven("evil.test").await,
+        };
+        let stream = shown("peer", is_in).await;
+        conn.say(error(condition, "why not")).await;
+        assert_eq!(conn.rest().await, FOOTER);
+        let detail = format!("{reason}: stream error {condition} (why not)");
+        assert_eq!(told(stream).await, detail);
+    }
+    let failures: Vec<Failure> = desk.json("/api/failures").await;
+    assert_eq!(failures, []);
+    // of a peer that does not want us
+    let (mut conn, _) = world.unproven("evil.test").await;
+    let stream = shown("peer", false).await;
+    conn.say(error("policy-violation", "your certificate is rubbish")).await;
+    conn.rest().await;
+    let said = "stream error policy-violation (your certificate is rubbish)";
+    assert_eq!(told(stream).await, format!("rejected: {said}"));
+    let failures: Vec<Failure> = desk.json("/api/failures").await;
+    let failure = &failures[0];
+    assert_eq!((&*failure.direction, &*failure.remote), ("inbound", "evil.test"));
+    assert_eq!((&*failure.stage, &*failure.reason), ("auth", "rejected"));
+    assert_eq!(failure.detail, format!("{said}, from 127.0.0.1"));
+    // of the legacy server
+    let mut legacy = world.legacy.open("good.test").await;
+    let stream = shown("legacy", true).await;
+    legacy.say("<stream:error>old style</stream:error>").await;
+    assert_eq!(told(stream).await, "stream: stream error: old style");
+    world.is_alive().await;
 }
 
 #[tokio::test]

@@ -10,9 +10,9 @@ use crate::{
     ops::metrics::Origin,
     proxy::{
         events::About,
-        failures::{Attempt, Key},
+        failures::{self, Attempt, Key},
     },
-    stream::{Blame, Fault},
+    stream::{Blame, FailureKind, Fault},
     xml::writer,
     xmpp::{Direction, Side, StreamCondition},
 };
@@ -101,7 +101,8 @@ impl Leg {
     }
 
     /// Tells watchers; and that a peer's stream was ended before anything was proven is a failure of
-    /// its domain. One that the peer itself ends in order is none: it may only have had questions.
+    /// its domain. One that the peer itself ends in order is none: it may only have had questions;
+    /// nor is a stream error, unless it refuses one of the domains: servers restart, and tidy up.
     fn tell(&self, end: &End, reason: &str, rule: Option<&str>) {
         let (sender, target) = (self.machine.claimed(), self.machine.addressed());
         let mut about = About::stream(self.live.id(), self.direction());
@@ -109,7 +110,10 @@ impl Leg {
             Side::Peer => (sender, target),
             Side::Legacy => (target, sender),
         };
-        self.gate.events().tell("closed", about, || reason.to_owned());
+        self.gate.events().tell("closed", about, || match end {
+            End::Error(failure) => format!("{reason}: {failure}"),
+            _ => reason.to_owned(),
+        });
         let (Side::Peer, Some(remote), Some(local)) = (self.side, sender, target) else { return };
         let (stage, word) = match end {
             End::Fault(fault) if fault.blame() == Blame::Policy => {
@@ -118,15 +122,25 @@ impl Leg {
             }
             End::Fault(fault) if fault.blame() == Blame::Us => return,
             End::Fault(_) => ("auth", "stream"),
-            End::Broken(_) if self.machine.tls().is_none() => ("tls", "tls"),
-            End::Broken(_) | End::Closed(_) | End::Finished | End::Refused | End::Resumed(_) => {
-                return;
+            End::Error(failure) if failure.kind() != FailureKind::Stream => {
+                (failures::stage(failure.kind()), failure.reason())
             }
+            End::Broken(_) if self.machine.tls().is_none() => ("tls", "tls"),
+            End::Broken(_)
+            | End::Closed(_)
+            | End::Finished
+            | End::Refused
+            | End::Error(_)
+            | End::Resumed(_) => return,
         };
         if self.live.was_authorized() {
             return;
         }
         let rule = rule.map(|rule| format!(", {rule}")).unwrap_or_default();
+        let reason = match end {
+            End::Error(failure) => failure.detail(),
+            _ => reason,
+        };
         let detail = format!("{reason}{rule}, from {}", self.address.ip());
         let key = Key { local: local.clone(), remote: remote.clone() };
         self.gate.failures().failed(self.direction(), key, Attempt::new(stage, word, detail));
@@ -159,7 +173,7 @@ impl Leg {
             // Inside a stanza there is nothing more to say.
             self.closing = Some(Instant::now());
         }
-        if matches!(end, End::Fault(_) | End::Finished) {
+        if matches!(end, End::Fault(_) | End::Finished | End::Error(_)) {
             self.last_answer().await;
         }
         let (reason, blame, rule) = match &end {
@@ -174,13 +188,18 @@ impl Leg {
                 ("stream closed by the other end", Blame::Remote, None)
             }
             End::Refused => ("refused", Blame::Policy, None),
+            End::Error(failure) => {
+                self.say(writer::FOOTER.as_bytes());
+                (failure.reason(), Blame::Remote, None)
+            }
             End::Broken(detail) => (detail.as_str(), Blame::Remote, None),
             End::Resumed(_) => ("resumed", Blame::Remote, None),
         };
-        let condition = match &end {
-            End::Fault(fault) => Some(fault.condition().as_str()),
+        let (condition, detail) = match &end {
+            End::Fault(fault) => (Some(fault.condition().as_str()), None),
+            End::Error(failure) => (None, Some(failure.detail())),
             End::Closed(_) | End::Finished | End::Refused | End::Broken(_) | End::Resumed(_) => {
-                None
+                (None, None)
             }
         };
         self.gate.metrics().closed(self.side, Origin::Accepted, condition);
@@ -201,6 +220,7 @@ impl Leg {
             blame = blame.as_str(),
             rule,
             condition,
+            detail,
             resumable = parked.is_some().then_some(true),
             stanzas = self.intake.stanzas(),
             seconds = self.accepted.elapsed().as_secs(),

@@ -336,7 +336,7 @@ before the header
     resumed, r, a, other, foo, db:result=valid, db:verify=valid, stanza
         → !not-authorized
     stream:error
-        → close
+        → close(host-unknown)
 in the clear
     header
         → !bad-format
@@ -355,7 +355,7 @@ in the clear
     db:verify
         → db:verify=error(policy-violation)
     stream:error
-        → close
+        → close(host-unknown)
     compress
         → failure(unsupported-method)
     stanza
@@ -368,7 +368,7 @@ in the handshake
     resumed, r, a, other, foo, db:result=valid, db:verify=valid, stanza
         → !not-authorized
     stream:error
-        → close
+        → close(host-unknown)
 behind TLS, before the header
     header
         → header judge(capulet.example)
@@ -377,7 +377,7 @@ behind TLS, before the header
     resumed, r, a, other, foo, db:result=valid, db:verify=valid, stanza
         → !not-authorized
     stream:error
-        → close
+        → close(host-unknown)
 judging the certificate
     header
         → !bad-format
@@ -386,7 +386,7 @@ judging the certificate
     resumed, r, a, other, foo, db:result=valid, db:verify=valid, stanza
         → !not-authorized
     stream:error
-        → close
+        → close(host-unknown)
     verdict: proven
         → features(mechanisms dialback bidi sm limits)
     verdict: error, verdict: invalid
@@ -408,7 +408,7 @@ behind TLS, proven by certificate
     db:verify
         → db:verify=invalid
     stream:error
-        → close
+        → close(host-unknown)
     compress
         → failure(unsupported-method)
     enable, resume
@@ -432,7 +432,7 @@ behind TLS, not proven
     db:verify
         → db:verify=invalid
     stream:error
-        → close
+        → close(host-unknown)
     compress
         → failure(unsupported-method)
     enable, resume
@@ -454,7 +454,7 @@ dialback pending
     db:verify
         → db:verify=invalid
     stream:error
-        → close
+        → close(host-unknown)
     compress
         → failure(unsupported-method)
     enable, resume
@@ -484,7 +484,7 @@ authorized by dialback
     db:verify
         → db:verify=invalid
     stream:error
-        → close
+        → close(host-unknown)
     compress
         → failure(unsupported-method)
     enable
@@ -501,7 +501,7 @@ after SASL, before the header
     resumed, r, a, other, foo, db:result=valid, db:verify=valid, stanza
         → !not-authorized
     stream:error
-        → close
+        → close(host-unknown)
 authorized by EXTERNAL
     header
         → !bad-format
@@ -519,7 +519,7 @@ authorized by EXTERNAL
     db:verify
         → db:verify=invalid
     stream:error
-        → close
+        → close(host-unknown)
     compress
         → failure(unsupported-method)
     enable
@@ -538,7 +538,7 @@ before the header
     resumed, r, a, other, foo, db:result=valid, db:verify=valid, stanza
         → !not-authorized
     stream:error
-        → close
+        → close(host-unknown)
 open
     header
         → !bad-format
@@ -557,7 +557,7 @@ open
     db:verify
         → db:verify=invalid
     stream:error
-        → close
+        → close(host-unknown)
     compress
         → failure(unsupported-method)
     stanza
@@ -578,7 +578,7 @@ dialback pending
     db:verify
         → db:verify=invalid
     stream:error
-        → close
+        → close(host-unknown)
     compress
         → failure(unsupported-method)
     stanza
@@ -607,7 +607,7 @@ authorized
     db:verify
         → db:verify=invalid
     stream:error
-        → close
+        → close(host-unknown)
     compress
         → failure(unsupported-method)
     stanza
