@@ -137,7 +137,7 @@ struct Leg {
     /// Until when the peer, which says nothing yet, may ask for it before anything goes back to it.
     quiet: Option<Instant>,
     accepted: Instant,
-    /// When something meaningful last came.
+    /// When a stanza last came, or a pair was granted; or a dialback element of the legacy server.
     used: Instant,
     /// Since when an element is incomplete.
     partial: Option<Instant>,

@@ -497,6 +497,44 @@ async fn a_stream_without_stanzas_ends_after_a_while_and_no_sooner() {
 }
 
 #[tokio::test]
+async fn white_space_keeps_no_stream() {
+    // neither that of a peer without stanzas, nor a local one that never authenticates
+    let mut world = world("limits: { idle: 15m }").await;
+    let mut peer = world.authenticated("evil.test").await;
+    peer.say(inbound(0, 0)).await;
+    arrive(&mut world, 0..1).await;
+    pass(Duration::from_secs(14 * 60)).await;
+    let mut local = Conn::open(world.local(), "127.0.0.1").await;
+    local.say(header("old.test", "good.test")).await;
+    local.until(FEATURES_END).await;
+    pass(Duration::from_secs(50)).await;
+    for conn in [&mut peer, &mut local] {
+        conn.say(" ").await;
+    }
+    world.is_alive().await; // they were read
+    pass(Duration::from_secs(11)).await;
+    for conn in [&mut peer, &mut local] {
+        conn.until(FOOTER).await;
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_stream_on_which_the_legacy_server_asks_stays() {
+    let world = world("limits: { negotiation: 60s }").await;
+    let mut conn = Conn::open(world.local(), "127.0.0.1").await;
+    conn.say(header("old.test", "good.test")).await;
+    conn.until(FEATURES_END).await;
+    for _ in 0..3 {
+        pass(Duration::from_secs(50)).await;
+        conn.say("<db:verify from='old.test' to='good.test' id='i'>k</db:verify>").await;
+        conn.until("type='invalid'/>").await;
+    }
+    pass(Duration::from_secs(61)).await;
+    assert_error(&conn.until(FOOTER).await, "policy-violation");
+}
+
+#[tokio::test]
 async fn a_stream_of_ours_without_stanzas_ends_after_a_while_and_no_sooner() {
     let plan = Plan { config: "limits: { idle: 15m }", ..BOUNCE };
     let world = World::with(plan).await;

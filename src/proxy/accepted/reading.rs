@@ -99,11 +99,8 @@ impl Leg {
         let mut actions = Vec::new();
         let is_request = matches!(token.kind, TokenKind::Element(_));
         let outcome = match token.kind {
-            TokenKind::Declaration => Ok(()),
-            TokenKind::Space => {
-                self.used = Instant::now();
-                Ok(())
-            }
+            // A space says that the other end is there, not that it wants something.
+            TokenKind::Declaration | TokenKind::Space => Ok(()),
             TokenKind::Header(header) => {
                 self.intake.set_lang(&header);
                 self.machine.header(&header, &mut actions)
@@ -113,6 +110,9 @@ impl Leg {
                 let element = self.frames.parse(bytes)?;
                 if matches!(tag.name, ElementName::DbResult | ElementName::DbVerify) {
                     self.count_dialback();
+                    if self.side == Side::Legacy {
+                        self.used = Instant::now();
+                    }
                 }
                 if tag.name == ElementName::SaslAuth {
                     self.machine.expire(UnixTime::now());
