@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use self::{
-    ending::{CLOSE_WAIT, DRAIN_WAIT, Deadline},
+    ending::{CLOSE_WAIT, Deadline},
     managing::Managing,
     returning::Returning,
 };
@@ -91,6 +91,8 @@ enum End {
     Closed(&'static str),
     /// The other end ended the stream, and gets our footer for it.
     Finished,
+    /// We end it in order.
+    Done(&'static str),
     /// It was told that it is refused.
     Refused,
     /// The other end ended the stream with a stream error, and gets our footer for it.
@@ -105,6 +107,14 @@ impl From<Fault> for End {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
+}
+
+/// A stream that has got its last words.
+struct Closing {
+    /// Until when it is read.
+    until: Instant,
+    /// Why; taken when it is told.
+    end: Option<End>,
 }
 
 struct Leg {
@@ -141,8 +151,8 @@ struct Leg {
     used: Instant,
     /// Since when an element is incomplete.
     partial: Option<Instant>,
-    /// Until when a stream that has got its last words is read.
-    closing: Option<Instant>,
+    /// It has got its last words, and is read on for a moment.
+    closing: Option<Box<Closing>>,
     /// What the operator sees of it.
     live: LiveStream,
 }
@@ -289,8 +299,8 @@ impl Leg {
             if let Some(returning) = &mut self.returning {
                 returning.lanes.listens(!busy);
             }
-            let (deadline, end) = match self.closing {
-                Some(until) => (until, Deadline::Closing),
+            let (deadline, end) = match &self.closing {
+                Some(closing) => (closing.until, Deadline::Closing),
                 None => self.deadline(),
             };
             if let Some(returning) = &mut self.returning {
@@ -335,16 +345,21 @@ impl Leg {
                     // A task that panicked was logged by the runtime; its pair stays pending.
                     self.verdicts.extend(verdict);
                 }
-                signal = signals.next(), if self.closing.is_none() => match signal {
-                    Signal::Changed => if let Err(end) = self.reconfigure().await {
+                signal = signals.next() => {
+                    let outcome = match signal {
+                        Signal::Changed => self.reconfigure().await,
+                        Signal::Stopped | Signal::Closed if self.closing.is_some() => Ok(()),
+                        Signal::Stopped => Box::pin(self.drain()).await,
+                        Signal::Closed => {
+                            let condition = StreamCondition::Reset;
+                            let fault = Fault::policy(condition, "closed by the operator", None);
+                            Box::pin(self.close(fault.into())).await
+                        }
+                    };
+                    if let Err(end) = outcome {
                         return end;
-                    },
-                    Signal::Stopped => self.drain().await,
-                    Signal::Closed => {
-                        let condition = StreamCondition::Reset;
-                        return Fault::policy(condition, "closed by the operator", None).into();
                     }
-                },
+                }
                 () = look.at(self.renewal.unwrap_or(deadline)), if self.renewal.is_some() => {
                     let mut actions = Vec::new();
                     self.machine.renew(UnixTime::now(), &mut actions);
@@ -357,29 +372,13 @@ impl Leg {
                     Deadline::Keepalive => self.wire.put_stanzas(&Bytes::from_static(b" ")),
                     // The next turn asks, or writes.
                     Deadline::Ask => self.quiet = None,
+                    Deadline::Idle => if let Err(end) = Box::pin(self.close(end.into())).await {
+                        return end;
+                    },
                     _ => return end.into(),
                 },
             }
         }
-    }
-
-    /// fedgate ends: says the last words, and reads on for a moment.
-    async fn drain(&mut self) {
-        if let Some(returning) = &mut self.returning {
-            returning.withdraw_offers();
-        }
-        // Who was not heard yet gets nothing: what waits for that finds another way, or goes back.
-        if let (Some(returning), None) = (&mut self.returning, self.quiet) {
-            let large = returning.lanes.fill_up(&mut self.wire);
-            self.gate.too_large(self.side, &large);
-        }
-        self.last_answer().await;
-        let fault = Fault::us(StreamCondition::SystemShutdown, "shutting down");
-        let farewell = self.machine.farewell(&fault);
-        self.wire.put(&farewell);
-        self.intake.hurry();
-        // RFC 6120 §4.4: what comes until the other end closes still counts.
-        self.closing = Some(Instant::now() + DRAIN_WAIT);
     }
 
     /// Puts text on the wire; nothing follows the last words.

@@ -10,7 +10,10 @@ mod resuming;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tracing::info;
 
 use super::{
@@ -38,8 +41,10 @@ use crate::{
 
 /// How long stanzas wait at most for the peer to say that the stream can be resumed.
 const CONSENT_WAIT: Duration = Duration::from_secs(5);
-/// How long last words may take.
+/// How long last words may take, and the other end to close its stream behind them.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// The same for the latter when fedgate ends.
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
 struct Opened {
     gate: Arc<Gate>,
@@ -70,6 +75,8 @@ struct Opened {
     stopping: bool,
     /// The operator wants it closed.
     is_closed: bool,
+    /// The last words are said.
+    is_over: bool,
     /// Why the last pair left.
     parting: End,
     /// Proofs that are being looked at.
@@ -128,6 +135,7 @@ pub(super) fn launch(gate: &Arc<Gate>, side: Side, live: Box<Live>, join: Join) 
         unasked: VecDeque::new(),
         stopping: false,
         is_closed: false,
+        is_over: false,
         parting: End::Missed,
         renewals: JoinSet::new(),
         trust,
@@ -167,10 +175,10 @@ impl Opened {
         self.registered = None;
         // What was admitted goes on its way.
         self.intake.finish(self.live.wire.input()).await;
-        let Self { lanes, mut live, side, first, gate, mut intake, .. } = *self;
+        let lanes = std::mem::replace(&mut self.lanes, Lanes::new(None));
         let pairs = lanes.len();
-        let (whole, ended) = lanes.end(&mut live.wire, &end);
-        gate.settle(side, ended);
+        let (whole, ended) = lanes.end(&mut self.live.wire, &end);
+        self.gate.settle(self.side, ended);
         let (reason, failure) = match end {
             End::Done(reason) => (reason, None),
             End::Missed => ("missed", None),
@@ -179,6 +187,23 @@ impl Opened {
             | End::Refused(failure)
             | End::Withdrawn(failure) => (failure.reason(), Some(failure)),
         };
+        // Inside a stanza there is nothing more to say.
+        if whole {
+            // All that came is ours to answer for (XEP-0198 §4).
+            if let Some(receipts) = self.intake.receipts() {
+                let received = receipts.received();
+                self.answer(received);
+            }
+            let farewell = match &failure {
+                Some(failure) => self.live.farewell(failure),
+                None => writer::FOOTER.as_bytes().to_vec(),
+            };
+            self.live.wire.put(&farewell);
+            if failure.is_none() {
+                Box::pin(self.read_on()).await;
+            }
+        }
+        let Self { live, side, first, gate, intake, .. } = *self;
         let told = failure.as_ref().and_then(Failure::told);
         gate.metrics().closed(side, Origin::Opened, told.map(StreamCondition::as_str));
         if let Some(shown) = &live.shown {
@@ -198,22 +223,37 @@ impl Opened {
             detail = failure.as_ref().map(tracing::field::display),
             "stream closed"
         );
-        // Inside a stanza there is nothing more to say.
-        if whole {
-            // All that came is ours to answer for (XEP-0198 §4).
-            if let Some(receipts) = intake.receipts() {
-                let mut answer = Vec::new();
-                writer::sm_answer(&mut answer, receipts.received());
-                live.wire.put(&answer);
-            }
-            let farewell = match &failure {
-                Some(failure) => live.farewell(failure),
-                None => writer::FOOTER.as_bytes().to_vec(),
-            };
-            live.wire.put(&farewell);
-        }
         // In the background: what waits need not wait for a neighbour that may be dead.
         gate.tracker().spawn(live.wire.close(CLOSE_WAIT));
+    }
+
+    /// Behind the last words: what comes until the other end closes still counts (RFC 6120 §4.4). Not
+    /// with acknowledgements, for the other end was told then what counts.
+    async fn read_on(&mut self) {
+        if !self.live.machine.is_bidirectional() || self.intake.receipts().is_some() {
+            return;
+        }
+        self.is_over = true;
+        self.intake.hurry();
+        let wait = if self.stopping { DRAIN_WAIT } else { CLOSE_WAIT };
+        let mut changes = self.gate.subscribe();
+        let reading = async {
+            // What waited for a rate is here already.
+            while self.read().is_ok() {
+                let busy = self.intake.is_busy();
+                tokio::select! {
+                    event = self.live.wire.event_reading(!busy) => match event {
+                        Ok(Event::Read | Event::Written) => {}
+                        Ok(Event::Eof) | Err(_) => return,
+                    },
+                    _ = self.intake.progress(), if busy => {}
+                    Ok(()) = changes.changed() => self.judge(),
+                }
+            }
+        };
+        // Who does not close in time is cut off.
+        let _ = timeout(wait, reading).await;
+        self.intake.finish(self.live.wire.input()).await;
     }
 
     /// Carries stanzas until the stream ends.

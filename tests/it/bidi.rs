@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::world::{
     Authority, BIDI, BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Host, Plan, Service, World,
-    attribute, features, header, message_to,
+    attribute, features, header, message_to, soon,
 };
 
 const FEATURE: &str = "<bidi xmlns='urn:xmpp:features:bidi'/>";
@@ -60,6 +60,14 @@ async fn to_peer(world: &World, host: &Host) -> Conn {
     assert!(said.starts_with(&format!("<bidi xmlns='urn:xmpp:bidi'>{limits}</bidi>")), "{said}");
     conn.until(&message_to(&host.domain)).await;
     conn
+}
+
+/// The operator closes the stream with the peer, of which there is one.
+fn close(world: &World) {
+    let monitor = world.app.monitor();
+    let of_peer: Vec<_> = monitor.streams().into_iter().filter(|s| s.side == "peer").collect();
+    let [stream] = &of_peer[..] else { panic!("{of_peer:?}") };
+    assert!(monitor.close(stream.id));
 }
 
 fn message_from(domain: &str) -> String {
@@ -195,6 +203,25 @@ async fn a_peer_that_closes_its_stream_gets_the_next_stanza_on_one_of_ours() {
 }
 
 #[tokio::test]
+async fn a_peers_stream_that_is_closed_gets_nothing_more_and_nothing_waits_for_its_end() {
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    let mut conn = from_peer(&mut world, "evil.test").await;
+    let mut stream = world.sends("evil.test").await;
+    assert_eq!(conn.until("</message>").await, message_to("evil.test"));
+    close(&world);
+    conn.until("</stream:error>").await;
+    assert_eq!(conn.until(FOOTER).await, FOOTER);
+    stream.say(&message_to("evil.test")).await;
+    let mut own = host.accept_open().await;
+    assert_eq!(own.until("</message>").await, message_to("evil.test"));
+    speak(&mut world, &mut conn, "evil.test").await;
+    conn.say(FOOTER).await;
+    conn.ends_silently().await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn what_a_peers_broken_stream_did_not_take_goes_over_one_of_ours_in_order() {
     // I6, I9
     let plan = Plan { config: "limits: { queue: 32MiB, stanza: 64KiB }", ..BOUNCE };
@@ -324,6 +351,38 @@ async fn what_a_peer_says_on_our_stream_arrives() {
     }
     host.nobody_waits().await;
     world.is_alive().await;
+}
+
+#[tokio::test]
+async fn what_a_peer_says_until_it_closes_our_stream_arrives() {
+    // RFC 6120 §4.4
+    for ends in [false, true] {
+        let mut world = World::with(BOUNCE).await;
+        let host = world.host("evil.test").await;
+        let mut conn = to_peer(&world, &host).await;
+        let mut end = None;
+        if ends {
+            let World { app, legacy, .. } = world;
+            end = Some(tokio::spawn(app.shutdown()));
+            assert_eq!(conn.until(FOOTER).await, FOOTER);
+            conn.say(message_from("evil.test") + FOOTER).await;
+            let mut legacy = legacy;
+            assert_eq!(legacy.arrival().await, message_from("evil.test"));
+        } else {
+            close(&world);
+            assert_eq!(conn.until(FOOTER).await, FOOTER);
+            // what there is to be sent does not wait for that
+            let _stream = world.sends("evil.test").await;
+            host.accept_open().await.until(&message_to("evil.test")).await;
+            conn.say(message_from("evil.test") + FOOTER).await;
+            assert_eq!(world.legacy.arrival().await, message_from("evil.test"));
+            world.is_alive().await;
+        }
+        conn.ends_silently().await;
+        if let Some(end) = end {
+            soon("the end", end).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::{io::ErrorKind, net::SocketAddr};
 
+use fedgate::xmpp::Domain;
+
 use crate::world::{
     BOUNCE, Conn, FOOTER, Manner, PROCEED, Plan, STARTTLS, World, assert_error, has_xml, header,
     soon,
@@ -62,6 +64,43 @@ async fn one_pair_of_a_stream_can_go_and_the_others_stay() {
     conn.say("<message from='m@evil.test' to='bob@old.test'/>").await;
     conn.ends_with("invalid-from").await;
     world.is_alive().await;
+}
+
+#[tokio::test]
+async fn what_a_peer_sends_until_it_closes_a_stream_that_is_closed_is_taken() {
+    // RFC 6120 §4.4: also what waits for a rate
+    let plan = Plan { config: "limits: { stanza_rate: 2/s, burst: 1s }", ..Plan::DEFAULT };
+    let stanza = |n| format!("<message from='m@evil.test' to='bob@old.test' id='{n}'/>");
+    for polite in [true, false] {
+        let mut world = World::with(plan.clone()).await;
+        let mut conn = world.authenticated("evil.test").await;
+        conn.say((0..300).map(stanza).collect::<String>()).await;
+        assert_eq!(world.legacy.arrival().await, stanza(0));
+        let mut events = world.app.monitor().watch();
+        let streams = world.app.monitor().streams();
+        let stream = streams.iter().find(|stream| stream.side == "peer").unwrap();
+        // with the stream on which they go on to the legacy server
+        assert_eq!(world.app.monitor().close_domain(&Domain::parse("evil.test").unwrap()), 2);
+        assert_error(&conn.until(FOOTER).await, "reset");
+        match polite {
+            true => conn.say(stanza(300) + FOOTER).await,
+            false => conn.finish().await,
+        }
+        for n in 1..if polite { 301 } else { 300 } {
+            assert_eq!(world.legacy.arrival().await, stanza(n));
+        }
+        conn.ends_silently().await;
+        let closed = async {
+            loop {
+                let event = events.recv().await.unwrap();
+                if (&*event.what, event.stream) == ("closed", Some(stream.id)) {
+                    return event.detail;
+                }
+            }
+        };
+        assert_eq!(soon("the end", closed).await, "closed by the operator");
+        world.is_alive().await;
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Acknowledgements on streams with peers (XEP-0198; SM-1 to SM-5; attack row A-24), in both roles
 //! and both directions, and that what was taken is accounted for.
 
+use fedgate::xmpp::Domain;
+
 use crate::world::{
     BIDI, BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Host, Manner, Plan, World, header,
     message_to,
@@ -163,6 +165,23 @@ async fn what_goes_back_on_a_peers_stream_is_acknowledged_or_bounces() {
         }
     }
     adds_up(&world).await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_peer_may_acknowledge_until_it_closes_a_stream_that_is_closed() {
+    let mut world = World::with(BOUNCE).await;
+    let mut conn = world.authenticated_both_ways("evil.test").await;
+    conn.say(ENABLE).await;
+    conn.until(ENABLED).await;
+    let _stream = world.sends("evil.test").await;
+    conn.until(R).await;
+    world.app.monitor().close_domain(&Domain::parse("evil.test").unwrap());
+    conn.until(FOOTER).await;
+    conn.say(a(1) + FOOTER).await;
+    conn.ends_silently().await;
+    adds_up(&world).await;
+    // nothing has bounced
     world.is_alive().await;
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fedgate::xmpp::Domain;
+
 use crate::world::{BOUNCE, Conn, FOOTER, Host, Plan, World, attribute, header, message_to};
 
 const RESUMABLE: &str = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
@@ -157,6 +159,30 @@ async fn a_stream_that_was_closed_is_not_resumed() {
     // a failure is no end
     conn.say(from_peer(1)).await;
     assert_eq!(world.legacy.arrival().await, from_peer(1));
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_the_operator_closes_tells_what_it_took_and_is_not_resumed() {
+    let plan = Plan { config: "limits: { stanza_rate: 2/s, burst: 1s }", ..Plan::DEFAULT };
+    let mut world = World::with(plan).await;
+    let (mut conn, id) = resumable(&world, "evil.test", false).await;
+    conn.say((1..300).map(from_peer).collect::<String>()).await;
+    assert_eq!(world.legacy.arrival().await, from_peer(1));
+    world.app.monitor().close_domain(&Domain::parse("evil.test").unwrap());
+    let text = conn.until(FOOTER).await;
+    let (_, last) = text.rsplit_once("<a ").unwrap();
+    let taken = attribute(&format!("<a {last}"), "h").parse().unwrap();
+    // what comes behind that is still the peer's
+    conn.say(from_peer(300)).await;
+    let mut again = world.authenticated("evil.test").await;
+    again.say(resume(&id, 0)).await;
+    assert_eq!(again.until("</failed>").await, NOT_FOUND);
+    conn.say(FOOTER).await;
+    conn.ends_silently().await;
+    for number in 2..=taken {
+        assert_eq!(world.legacy.arrival().await, from_peer(number));
+    }
     world.is_alive().await;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::{End, Leg, parked::Parked};
+use super::{Closing, End, Leg, parked::Parked};
 use crate::{
     ops::metrics::Origin,
     proxy::{
@@ -37,11 +37,11 @@ impl From<Deadline> for End {
     fn from(deadline: Deadline) -> Self {
         let timeout = |reason| Self::Fault(Fault::remote(StreamCondition::PolicyViolation, reason));
         match deadline {
-            Deadline::Closing => Self::Closed("drained"),
-            Deadline::Unacknowledged => Self::Broken("the other end acknowledges nothing".into()),
-            Deadline::Idle | Deadline::Keepalive | Deadline::Ask => {
-                Self::Fault(Fault::policy(StreamCondition::ConnectionTimeout, "idle", None))
+            // Why it closes was said before.
+            Deadline::Closing | Deadline::Idle | Deadline::Keepalive | Deadline::Ask => {
+                Self::Done("idle")
             }
+            Deadline::Unacknowledged => Self::Broken("the other end acknowledges nothing".into()),
             Deadline::Negotiation => timeout("not authenticated in time"),
             Deadline::Partial => timeout("an element took too long"),
             Deadline::Stalled => Self::Broken("the other end takes no bytes".into()),
@@ -100,6 +100,55 @@ impl Leg {
         first
     }
 
+    /// fedgate ends: what waits is written, then the stream ends.
+    ///
+    /// # Errors
+    /// As [`Self::part`].
+    pub(super) async fn drain(&mut self) -> Result<(), End> {
+        if let Some(returning) = &mut self.returning {
+            returning.withdraw_offers();
+        }
+        // Who was not heard yet gets nothing: what waits for that finds another way, or goes back.
+        if let (Some(returning), None) = (&mut self.returning, self.quiet) {
+            let large = returning.lanes.fill_up(&mut self.wire);
+            self.gate.too_large(self.side, &large);
+        }
+        let fault = Fault::us(StreamCondition::SystemShutdown, "shutting down");
+        self.part(fault.into(), DRAIN_WAIT).await
+    }
+
+    /// The stream ends in order, and fedgate goes on: what waits goes over another one.
+    ///
+    /// # Errors
+    /// As [`Self::part`]; and at once, where nothing could come that counts.
+    pub(super) async fn close(&mut self, end: End) -> Result<(), End> {
+        if !self.machine.is_authorized() {
+            return Err(end);
+        }
+        if let Some(returning) = &mut self.returning {
+            returning.leave(&mut self.wire);
+        }
+        self.part(end, CLOSE_WAIT).await
+    }
+
+    /// Says the last words, and has the stream read on: what comes until the other end closes still
+    /// counts (RFC 6120 §4.4).
+    ///
+    /// # Errors
+    /// It has ended by what came already.
+    async fn part(&mut self, end: End, wait: Duration) -> Result<(), End> {
+        self.last_answer().await;
+        let farewell = match &end {
+            End::Fault(fault) => self.machine.farewell(fault),
+            _ => writer::FOOTER.into(),
+        };
+        self.wire.put(&farewell);
+        self.intake.hurry();
+        self.closing = Some(Box::new(Closing { until: Instant::now() + wait, end: Some(end) }));
+        // What waited for a rate is here already.
+        self.read().await
+    }
+
     /// Tells watchers; and that a peer's stream was ended before anything was proven is a failure of
     /// its domain. One that the peer itself ends in order is none: it may only have had questions;
     /// nor is a stream error, unless it refuses one of the domains: servers restart, and tidy up.
@@ -129,6 +178,7 @@ impl Leg {
             End::Broken(_)
             | End::Closed(_)
             | End::Finished
+            | End::Done(_)
             | End::Refused
             | End::Error(_)
             | End::Resumed(_) => return,
@@ -157,7 +207,8 @@ impl Leg {
             whole = returning.interrupt(&mut self.wire);
         }
         let parked = self.park(&end);
-        let mut end = end;
+        let parting = self.closing.as_mut().and_then(|closing| closing.end.take());
+        let mut end = parting.unwrap_or(end);
         if let End::Resumed(takeover) = end {
             let h = takeover.h;
             let outcome = self.end_returning(Some(h)).map_or_else(Err, |()| Ok(self.received()));
@@ -171,9 +222,9 @@ impl Leg {
         }
         if !whole {
             // Inside a stanza there is nothing more to say.
-            self.closing = Some(Instant::now());
+            self.closing = Some(Box::new(Closing { until: Instant::now(), end: None }));
         }
-        if matches!(end, End::Fault(_) | End::Finished | End::Error(_)) {
+        if matches!(end, End::Fault(_) | End::Finished | End::Done(_) | End::Error(_)) {
             self.last_answer().await;
         }
         let (reason, blame, rule) = match &end {
@@ -187,6 +238,10 @@ impl Leg {
                 self.say(writer::FOOTER.as_bytes());
                 ("stream closed by the other end", Blame::Remote, None)
             }
+            End::Done(reason) => {
+                self.say(writer::FOOTER.as_bytes());
+                (*reason, Blame::Policy, None)
+            }
             End::Refused => ("refused", Blame::Policy, None),
             End::Error(failure) => {
                 self.say(writer::FOOTER.as_bytes());
@@ -198,9 +253,12 @@ impl Leg {
         let (condition, detail) = match &end {
             End::Fault(fault) => (Some(fault.condition().as_str()), None),
             End::Error(failure) => (None, Some(failure.detail())),
-            End::Closed(_) | End::Finished | End::Refused | End::Broken(_) | End::Resumed(_) => {
-                (None, None)
-            }
+            End::Closed(_)
+            | End::Finished
+            | End::Done(_)
+            | End::Refused
+            | End::Broken(_)
+            | End::Resumed(_) => (None, None),
         };
         self.gate.metrics().closed(self.side, Origin::Accepted, condition);
         let in_order = matches!(end, End::Closed(_) | End::Finished);
@@ -238,6 +296,6 @@ impl Leg {
 /// No deadline at all.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long, when fedgate ends, the other end may take to close its stream.
-pub(super) const DRAIN_WAIT: Duration = Duration::from_secs(1);
-/// How long last words may take.
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
+/// How long last words may take, and the other end to close its stream behind them.
 pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(2);

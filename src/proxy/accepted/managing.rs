@@ -128,11 +128,10 @@ impl Leg {
         self.say(&text);
     }
 
-    /// The stream ends, and all that came is ours to answer for (XEP-0198 §4).
+    /// The stream ends, and all that came is ours to answer for (XEP-0198 §4). Nobody resumes it.
     pub(super) async fn last_answer(&mut self) {
-        if self.managing.is_none() {
-            return;
-        }
+        let Some(managing) = &mut self.managing else { return };
+        managing.session = None;
         self.intake.finish(self.wire.input()).await;
         let received = self.received();
         self.answer(received);

@@ -105,6 +105,12 @@ impl Leg {
                 self.intake.set_lang(&header);
                 self.machine.header(&header, &mut actions)
             }
+            // Nothing is answered any more; but what went to the other end is still acknowledged.
+            TokenKind::Element(tag)
+                if self.closing.is_some() && tag.name != ElementName::SmAnswer =>
+            {
+                Ok(())
+            }
             TokenKind::Element(tag) => {
                 let bytes = self.wire.input().get(..token.len).unwrap_or_default();
                 let element = self.frames.parse(bytes)?;

@@ -31,6 +31,17 @@ impl Returning {
         self.offers.clear();
     }
 
+    /// The stream is to end in order: no routes come any more, and what is not on its way finds another
+    /// one.
+    pub(super) fn leave(&mut self, wire: &mut Wire) {
+        self.withdraw_offers();
+        let all: Vec<_> = self.lanes.iter().map(|(id, _)| id).collect();
+        for id in all {
+            self.lanes.leave(id, End::Done("the peer's stream ends"));
+        }
+        self.lanes.ask_for_acks(wire);
+    }
+
     /// The connection ends: no routes come any more. Says whether the output did not end inside a
     /// stanza.
     pub(super) fn interrupt(&mut self, wire: &mut Wire) -> bool {
@@ -56,6 +67,9 @@ impl Leg {
     /// A pair was granted: on a bidirectional stream its reverse may be sent, if policy allows.
     pub(super) fn offer_return(&mut self, grant: &AuthorizedPair) {
         let pair = grant.pair().reversed();
+        if self.closing.is_some() {
+            return;
+        }
         if !self.machine.is_bidirectional() || self.may_return(&pair, grant.proof()).is_err() {
             return;
         }

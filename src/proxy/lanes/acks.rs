@@ -180,7 +180,7 @@ impl Lanes {
     }
 
     /// Asks the other end how much it has handled, when it is time to and no answer is waited for.
-    pub(super) fn ask_for_acks(&mut self, wire: &mut Wire) {
+    pub(in crate::proxy) fn ask_for_acks(&mut self, wire: &mut Wire) {
         let Some(acks) = &mut self.acks else { return };
         if acks.asked.is_some() || acks.due.is_none_or(|due| due > Instant::now()) {
             return;

@@ -87,6 +87,8 @@ impl Opened {
         let mut steps = Vec::new();
         let outcome = match token.kind {
             TokenKind::Declaration | TokenKind::Space => Ok(()),
+            // Nothing is answered any more.
+            TokenKind::Element(_) if self.is_over => Ok(()),
             TokenKind::Header(header) => machine.header(&header, &mut steps),
             TokenKind::Element(tag) => {
                 let bytes = wire.input().get(..token.len).unwrap_or_default();
