@@ -10,7 +10,7 @@ use std::{
         unix::{fs::PermissionsExt, net::UnixStream},
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -34,22 +34,26 @@ use super::{
     api::{Api, Body, Call, refusal},
     control::Control,
     guard::{Access, TokenError, Via, Wants},
+    progress::Progress,
     watch::{Until, Watchers},
 };
 use crate::{config::model, net::handover, ops::seldom::Seldom, proxy::Monitor};
 
 /// Connections that the kernel holds ready.
 const BACKLOG: i32 = 128;
-/// Connections at once.
+/// Connections at once: by TCP, and as many by the Unix socket.
 const CONNECTIONS: usize = 64;
 /// The head of a request, in bytes.
 const HEAD_MAX: usize = 16 << 10;
 /// The body of a request, in bytes.
 const BODY_MAX: usize = 16 << 10;
-/// How long a request may take to come, and how long a connection waits for the next one.
+/// How long a request may take to come, how long a connection waits for the next one, and how long
+/// who asked may take nothing of the answer.
 const REQUEST_TIME: Duration = Duration::from_secs(15);
 /// How long an answer may take. Reloading waits for the disk, checks for neighbours.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// How long an answer that is being given may take to its end when the interface goes.
+const END_TIME: Duration = Duration::from_secs(3);
 /// How long accepting rests after an error.
 const ACCEPT_REST: Duration = Duration::from_millis(200);
 /// The owner and the group of the process.
@@ -92,7 +96,11 @@ struct Listening {
 struct Shared {
     api: Api,
     admission: ArcSwap<Admission>,
-    places: Arc<Semaphore>,
+    /// Who comes by TCP takes no place from who comes by the socket.
+    tcp_places: Arc<Semaphore>,
+    socket_places: Arc<Semaphore>,
+    /// Requests that were refused.
+    refused: Mutex<Seldom>,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -124,7 +132,9 @@ impl Server {
         let shared = Shared {
             api: Api { monitor, control, watchers },
             admission: ArcSwap::default(),
-            places: Arc::new(Semaphore::new(CONNECTIONS)),
+            tcp_places: Arc::new(Semaphore::new(CONNECTIONS)),
+            socket_places: Arc::new(Semaphore::new(CONNECTIONS)),
+            refused: Mutex::default(),
             tracker,
             stop,
         };
@@ -207,14 +217,16 @@ impl Server {
         all
     }
 
-    /// Ends all connections and takes the socket away.
+    /// Ends all connections and takes the socket away, within a few seconds.
     pub async fn stop(self) {
         self.shared.stop.cancel();
         if let Some((path, _)) = &self.socket {
             remove(path);
         }
         self.shared.tracker.close();
-        self.shared.tracker.wait().await;
+        if timeout(2 * END_TIME, self.shared.tracker.wait()).await.is_err() {
+            debug!("the admin interface did not end in time");
+        }
     }
 }
 
@@ -233,7 +245,7 @@ impl Shared {
     async fn accept_tcp(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
         let mut told = Seldom::default();
         loop {
-            let Some(place) = self.place(&stop).await else { return };
+            let Some(place) = place(&self.tcp_places, &stop).await else { return };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return,
@@ -250,7 +262,7 @@ impl Shared {
     async fn accept_unix(self: Arc<Self>, listener: UnixListener, stop: CancellationToken) {
         let mut told = Seldom::default();
         loop {
-            let Some(place) = self.place(&stop).await else { return };
+            let Some(place) = place(&self.socket_places, &stop).await else { return };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return,
@@ -259,14 +271,6 @@ impl Shared {
                 Ok((socket, _)) => self.spawn(socket, Via::Socket, place, &stop),
                 Err(error) => rest(&error, &mut told).await,
             }
-        }
-    }
-
-    /// Who comes when all places are taken waits in the kernel's queue.
-    async fn place(&self, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
-        tokio::select! {
-            place = Arc::clone(&self.places).acquire_owned() => place.ok(),
-            () = stop.cancelled() => None,
         }
     }
 
@@ -289,13 +293,13 @@ impl Shared {
                 .timer(TokioTimer::new())
                 .header_read_timeout(REQUEST_TIME)
                 .max_buf_size(HEAD_MAX)
-                .serve_connection(TokioIo::new(socket), service);
+                .serve_connection(TokioIo::new(Progress::new(socket, REQUEST_TIME)), service);
             let mut connection = std::pin::pin!(connection);
             let outcome = tokio::select! {
                 outcome = connection.as_mut() => outcome,
                 () = stop.cancelled() => {
                     connection.as_mut().graceful_shutdown();
-                    connection.await
+                    timeout(END_TIME, connection).await.unwrap_or(Ok(()))
                 }
             };
             if let Err(error) = outcome {
@@ -303,6 +307,11 @@ impl Shared {
             }
             drop(place);
         });
+    }
+
+    /// How many requests were refused since the log told of one, if it is to tell again.
+    fn refused_again(&self) -> Option<u64> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).again(Instant::now())
     }
 
     /// `stop`: that of the listener by which the request came in.
@@ -320,7 +329,9 @@ impl Shared {
         // Who may not read is not told either what there is.
         let wants = call.as_ref().map_or(Wants::Read, Call::wants);
         if let Err(denied) = access.check(via, wants, &head.headers) {
-            info!(path, reason = denied.as_str(), "admin request refused");
+            if let Some(times) = self.refused_again() {
+                info!(path, reason = denied.as_str(), times, "admin request refused");
+            }
             return denied.into();
         }
         let call = match call {
@@ -346,6 +357,14 @@ impl Shared {
             Ok(answer) => answer,
             Err(_) => refusal(StatusCode::GATEWAY_TIMEOUT, "it took too long"),
         }
+    }
+}
+
+/// Who comes when all places are taken waits in the kernel's queue.
+async fn place(places: &Arc<Semaphore>, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+    tokio::select! {
+        place = Arc::clone(places).acquire_owned() => place.ok(),
+        () = stop.cancelled() => None,
     }
 }
 

@@ -674,3 +674,34 @@ async fn http_may_move_to_an_address_that_overlaps_the_old_one() {
     }
     desk.server.stop().await;
 }
+
+/// Asks for the page over and over and reads none of it, until no more is taken: the interface is
+/// stuck with an answer.
+async fn asks_and_does_not_read<S: AsyncWrite + Unpin>(mut socket: S) -> S {
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
+    while timeout(Duration::from_millis(300), socket.write_all(&request)).await.is_ok() {}
+    socket
+}
+
+#[tokio::test]
+async fn who_does_not_read_keeps_nobody_from_the_socket_and_delays_no_end() {
+    let world = World::start().await;
+    let desk = Desk::at(&world);
+    let mut strangers = Vec::new();
+    for _ in 0..65 {
+        let mut socket = TcpStream::connect(desk.http()).await.unwrap();
+        socket.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+        strangers.push(socket);
+    }
+    for _ in 0..2 {
+        assert_eq!(desk.get("/livez").await.status, 200);
+    }
+    // their places are still taken
+    assert_eq!(ask(strangers.swap_remove(0), "Host: localhost\r\n\r\n").await.status, 200);
+    drop(strangers);
+    let tcp = TcpStream::connect(desk.http()).await.unwrap();
+    let _tcp = asks_and_does_not_read(tcp).await;
+    let unix = UnixStream::connect(desk.socket()).await.unwrap();
+    let _unix = asks_and_does_not_read(unix).await;
+    soon("the end", desk.server.stop()).await;
+}

@@ -1,9 +1,16 @@
-//! What strangers do to the log (A-98), of a gate in a process of its own.
+//! What strangers do to the log (A-98), of a gate in a process of its own: they neither forge its lines,
+//! nor fill it, nor raise alarms.
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
 };
 
 use crate::world::{
@@ -27,6 +34,7 @@ listen: {{ public: ['127.0.0.1:0'], local: ['127.0.0.1:0'] }}
 legacy: {{ old: {{ address: '{}', domains: [old.test], refusals: bounce }} }}
 resolver: {{ servers: ['{}'], timeout: 1s }}
 networks: {{ deny_out: [] }}
+admin: {{ http: '127.0.0.1:0' }}
 certificates: [{{ cert: {files}/old.crt, key: {files}/old.key }}]
 tls: {{ roots: [{files}/root.pem] }}
 log: {{ level: debug, format: {format} }}
@@ -70,6 +78,17 @@ log: {{ level: debug, format: {format} }}
     }
 }
 
+/// Where it listens for something, by its log.
+fn listening(text: &str, entry: &str) -> SocketAddr {
+    let is_it = |line: &&str| {
+        line.contains("listening") && line.contains(entry) && line.contains("127.0.0.1:")
+    };
+    let line = text.lines().find(is_it).unwrap_or_else(|| panic!("{entry}: {text}"));
+    let start = line.find("127.0.0.1:").unwrap();
+    let end = line[start..].find([' ', '"']).unwrap() + start;
+    line[start..end].parse().unwrap()
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -92,14 +111,7 @@ async fn a_98_nobody_writes_lines_of_their_own_into_the_log() {
         let home = tempfile::TempDir::new().unwrap();
         let mut process = Process::start(&world, home.path(), format).await;
         let text = process.says("running").await;
-        let at = |entry: &str| {
-            let line = text.lines().find(|line| line.contains("listening") && line.contains(entry));
-            let line = line.unwrap_or_else(|| panic!("{entry}: {text}"));
-            let start = line.find("127.0.0.1:").unwrap();
-            let end = line[start..].find([' ', '"']).unwrap() + start;
-            line[start..end].parse::<std::net::SocketAddr>().unwrap()
-        };
-        let (public, local) = (at("public"), at("local"));
+        let [public, local] = ["public", "local"].map(|entry| listening(&text, entry));
         // names and words in the clear, on both sides
         for said in [
             header(FORGED, "old.test"),
@@ -164,4 +176,22 @@ async fn a_98_nobody_writes_lines_of_their_own_into_the_log() {
         let harmful: Vec<&str> = text.lines().filter(|line| line.contains(is_harmful)).collect();
         assert!(harmful.is_empty(), "{format}: {harmful:#?}");
     }
+}
+
+#[tokio::test]
+async fn requests_that_are_refused_are_told_now_and_again() {
+    let world = World::start().await;
+    let home = tempfile::TempDir::new().unwrap();
+    let mut process = Process::start(&world, home.path(), "text").await;
+    let text = process.says("running").await;
+    let mut socket = TcpStream::connect(listening(&text, "admin")).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: other.example\r\n";
+    let requests = format!("{request}\r\n").repeat(99) + request + "Connection: close\r\n\r\n";
+    socket.write_all(requests.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    socket.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 421").count(), 100);
+    let text = process.says("admin request refused").await;
+    let told = text.lines().filter(|line| line.contains("admin request refused")).count();
+    assert!(told < 20, "{told} lines");
 }
