@@ -351,7 +351,8 @@ impl Acceptor {
             Entry::Local => {
                 // A redirected connection keeps the address that it had for the Internet; but what
                 // arrives at a loopback address comes from this machine.
-                if socket.local_addr().is_ok_and(|local| local.ip().is_loopback()) {
+                let local = socket.local_addr();
+                if local.is_ok_and(|local| local.ip().to_canonical().is_loopback()) {
                     address.set_ip(match ip {
                         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
                         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),

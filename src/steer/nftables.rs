@@ -123,10 +123,11 @@ impl Redirect {
         let of_family = || self.listeners.iter().filter(|l| family.has(l.ip()));
         let loopback = family.loopback();
         let redirected = of_family().find(|l| l.ip().is_unspecified() || l.ip() == loopback);
-        match redirected {
-            Some(listener) => Some(format!("redirect to :{}", listener.port())),
-            None => of_family().next().map(|listener| format!("dnat to {listener}")),
-        }
+        let named = || of_family().next().map(|listener| format!("dnat to {listener}"));
+        // `[::]` takes IPv4 too
+        let any = || self.listeners.iter().find(|l| l.ip() == Ipv6Addr::UNSPECIFIED);
+        let redirect = |listener: &SocketAddr| format!("redirect to :{}", listener.port());
+        redirected.map(redirect).or_else(named).or_else(|| any().map(redirect))
     }
 }
 
@@ -307,6 +308,7 @@ mod tests {
             ("127.0.0.1:5270", [nat, refuse]),
             ("0.0.0.0:5270", [nat, refuse]),
             ("[::1]:5270", [refuse, nat]),
+            ("[::]:5270", [nat, nat]),
         ] {
             assert_eq!(rules(&redirect(&[listener])), expected, "{listener}");
         }
@@ -319,6 +321,10 @@ mod tests {
         let verdicts: Vec<_> = rules(&elsewhere).into_iter().map(|t| t[3].clone()).collect();
         let expected = ["10.0.0.2:5270", "[fd00::2]:5271"];
         assert_eq!(verdicts, expected.map(|to| format!("tcp dport 5269 dnat to {to}")));
+        let any = redirect(&["10.0.0.2:5270", "[::]:5271"]);
+        let verdicts: Vec<_> = rules(&any).into_iter().map(|t| t[3].clone()).collect();
+        let expected = ["dnat to 10.0.0.2:5270", "redirect to :5271"];
+        assert_eq!(verdicts, expected.map(|to| format!("tcp dport 5269 {to}")));
         let both = redirect(&["10.0.0.2:5270", "127.0.0.1:5272"]);
         assert_eq!(rules(&both)[0][3], "tcp dport 5269 redirect to :5272");
     }

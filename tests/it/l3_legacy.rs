@@ -30,6 +30,23 @@ async fn who_is_no_legacy_source_is_told_so() {
 }
 
 #[tokio::test]
+async fn what_arrives_at_a_loopback_address_is_of_this_host_though_the_listener_is_for_all() {
+    let plan = Plan { legacy: "    sources: [127.0.0.1]", ..Plan::DEFAULT };
+    let mut world = World::with(plan).await;
+    world.reload("listen: { local: ['[::]:0'] }").unwrap();
+    let local = world.app.addresses().local;
+    let port = local.iter().find(|address| address.is_ipv6()).unwrap().port();
+    // as a redirected connection has the address that it had for the Internet
+    let mut conn = Conn::open(([127, 0, 0, 1], port).into(), "127.0.0.66").await;
+    conn.say(header_with("to='good.test'")).await;
+    let answer = conn.until("'>").await;
+    assert!(!answer.contains("<stream:error"), "{answer}");
+    attribute(&answer, "id");
+    conn.say("<db:result from='old.test' to='good.test'>k</db:result>").await;
+    conn.until("<db:result").await;
+}
+
+#[tokio::test]
 async fn the_legacy_server_has_only_so_many_connections_and_peers_have_theirs() {
     let world = World::with(Plan { config: "limits: { connections: 2 }", ..Plan::DEFAULT }).await;
     let served = [old_style(&world).await, old_style(&world).await];
