@@ -68,7 +68,8 @@ impl Nftables {
         };
         let ruleset = if self.deny {
             let listeners = [config.listen.public, config.listen.direct_tls].concat();
-            Deny { listeners, addresses: config.policy.refused(Direction::Inbound) }.ruleset()
+            let addresses = config.policy.refused(Direction::Inbound);
+            Deny { listeners, addresses, balancers: config.listen.proxy_protocol }.ruleset()?
         } else {
             let redirect = Redirect {
                 listeners: config.listen.local,

@@ -19,7 +19,7 @@ use std::{
 
 mod deny;
 
-pub use deny::Deny;
+pub use deny::{Deny, NoListener};
 
 /// What is redirected, and where to.
 #[derive(Clone, PartialEq, Eq, Debug)]

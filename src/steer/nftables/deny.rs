@@ -2,12 +2,17 @@
 //!
 //! The set is made from the configuration of now and knows nothing of later changes: load it again
 //! after each. fedgate refuses the same addresses by itself, with or without it.
+//!
+//! Load balancers are let through, whatever the rules say: fedgate judges the address in the PROXY
+//! header, which the kernel does not see.
 
 use std::{
     fmt::Write as _,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
 };
+
+use ipnet::IpNet;
 
 /// Whom to keep from which ports.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,12 +21,24 @@ pub struct Deny {
     pub listeners: Vec<SocketAddr>,
     /// Ranges that do not meet, each of one family.
     pub addresses: Vec<RangeInclusive<IpAddr>>,
+    /// Whose connections begin with a PROXY header.
+    pub balancers: Vec<IpNet>,
 }
+
+/// There is nobody to keep out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("nothing listens for peers: set listen.public or listen.direct_tls")]
+pub struct NoListener;
 
 impl Deny {
     /// The ruleset, for `nft -f`: replaces that of an earlier call in one transaction.
-    #[must_use]
-    pub fn ruleset(&self) -> String {
+    ///
+    /// # Errors
+    /// [`NoListener`].
+    pub fn ruleset(&self) -> Result<String, NoListener> {
+        if self.listeners.is_empty() {
+            return Err(NoListener);
+        }
         let mut out = String::from(HEAD);
         // Writing to a string cannot fail.
         let _ = write!(out, "\ntable {TABLE} {{}}\ndelete table {TABLE}\n");
@@ -46,13 +63,24 @@ impl Deny {
             out.push_str("\t}\n");
         }
         let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+        let ports = ports.join(", ");
+        // in one set no two networks may meet
+        let (v4, v6): (Vec<_>, Vec<_>) =
+            IpNet::aggregate(&self.balancers).into_iter().partition(|net| net.addr().is_ipv4());
         out.push_str("\tchain input {\n\t\ttype filter hook input priority -10; policy accept;\n");
+        for (networks, source) in [(v4, "ip saddr"), (v6, "ip6 saddr")] {
+            if !networks.is_empty() {
+                let networks: Vec<_> = networks.iter().map(IpNet::to_string).collect();
+                let networks = networks.join(", ");
+                let _ =
+                    writeln!(out, "\t\ttcp dport {{ {ports} }} {source} {{ {networks} }} accept");
+            }
+        }
         for (set, source) in [("deny4", "ip saddr"), ("deny6", "ip6 saddr")] {
-            let ports = ports.join(", ");
             let _ = writeln!(out, "\t\ttcp dport {{ {ports} }} {source} @{set} counter drop");
         }
         out.push_str("\t}\n}\n");
-        out
+        Ok(out)
     }
 }
 
@@ -80,8 +108,9 @@ mod tests {
                 ip("203.0.113.200")..=ip("203.0.113.200"),
                 ip("2001:db8::")..=ip("2001:db8::ffff"),
             ],
+            balancers: Vec::new(),
         };
-        let text = deny.ruleset();
+        let text = deny.ruleset().unwrap();
         let (_, rules) = text.split_once("table inet fedgate_deny {\n").unwrap();
         assert_eq!(
             rules,
@@ -93,7 +122,33 @@ mod tests {
              \t\ttcp dport { 5269, 5270 } ip saddr @deny4 counter drop\n\
              \t\ttcp dport { 5269, 5270 } ip6 saddr @deny6 counter drop\n\t}\n}\n"
         );
-        let none = Deny { addresses: Vec::new(), ..deny }.ruleset();
+        let none = Deny { addresses: Vec::new(), ..deny }.ruleset().unwrap();
         assert!(!none.contains("elements"));
+    }
+
+    #[test]
+    fn load_balancers_come_through_whatever_is_refused() {
+        let deny = Deny {
+            listeners: vec!["[::]:5269".parse().unwrap()],
+            addresses: vec!["10.0.0.0".parse().unwrap()..="10.255.255.255".parse().unwrap()],
+            balancers: ["10.0.0.7/24", "10.0.0.9/32", "192.0.2.1/32", "2001:db8::/64"]
+                .map(|network| network.parse().unwrap())
+                .to_vec(),
+        };
+        let text = deny.ruleset().unwrap();
+        let (_, rules) = text.split_once("policy accept;\n").unwrap();
+        assert_eq!(
+            rules,
+            "\t\ttcp dport { 5269 } ip saddr { 10.0.0.0/24, 192.0.2.1/32 } accept\n\
+             \t\ttcp dport { 5269 } ip6 saddr { 2001:db8::/64 } accept\n\
+             \t\ttcp dport { 5269 } ip saddr @deny4 counter drop\n\
+             \t\ttcp dport { 5269 } ip6 saddr @deny6 counter drop\n\t}\n}\n"
+        );
+    }
+
+    #[test]
+    fn where_nothing_listens_for_peers_there_are_no_rules() {
+        let deny = Deny { listeners: Vec::new(), addresses: Vec::new(), balancers: Vec::new() };
+        assert_eq!(deny.ruleset(), Err(NoListener));
     }
 }
