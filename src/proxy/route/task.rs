@@ -135,8 +135,11 @@ impl Task {
         let waiting: u32 = unsent.iter().map(|queued| queued.stanzas.stanzas()).sum();
         let (reason, detail) = (failure.reason(), failure.detail());
         match side {
-            Side::Legacy => {
+            Side::Legacy if is_out_of_reach(failure.kind()) => {
                 warn!(pair = %pair, reason, detail, waiting, "legacy server not reached");
+            }
+            Side::Legacy => {
+                info!(pair = %pair, reason, detail, waiting, "legacy server did not take the pair");
             }
             Side::Peer => info!(pair = %pair, reason, detail, waiting, "peer not reached"),
         }
@@ -144,5 +147,26 @@ impl Task {
         for queued in unsent {
             self.gate.bounce(*side, &queued.stanzas, &failure);
         }
+    }
+}
+
+/// Whether the other end did not answer. What it says to a pair, the peer that asks for the pair may
+/// have brought about.
+fn is_out_of_reach(kind: FailureKind) -> bool {
+    match kind {
+        FailureKind::NotFound
+        | FailureKind::Resolution
+        | FailureKind::Unreachable
+        | FailureKind::Timeout => true,
+        FailureKind::Denied
+        | FailureKind::Tls
+        | FailureKind::Certificate
+        | FailureKind::NotProven
+        | FailureKind::Rejected
+        | FailureKind::HostUnknown
+        | FailureKind::Stream
+        | FailureKind::Resource
+        | FailureKind::TooLarge
+        | FailureKind::Shutdown => false,
     }
 }

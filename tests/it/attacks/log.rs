@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::world::{
-    Conn, FEATURES_END, Identity, PROCEED, STARTTLS, San, World, header, header_with,
+    Conn, FEATURES_END, Identity, Manner, PROCEED, STARTTLS, San, World, header, header_with,
 };
 
 /// A gate in a process of its own, and its log.
@@ -194,4 +194,30 @@ async fn requests_that_are_refused_are_told_now_and_again() {
     let text = process.says("admin request refused").await;
     let told = text.lines().filter(|line| line.contains("admin request refused")).count();
     assert!(told < 20, "{told} lines");
+}
+
+#[tokio::test]
+async fn a_pair_that_the_legacy_server_refuses_raises_no_alarm() {
+    let world = World::start().await;
+    world.legacy.behave(Manner::Error);
+    let home = tempfile::TempDir::new().unwrap();
+    let mut process = Process::start(&world, home.path(), "text").await;
+    let text = process.says("running").await;
+    let mut conn = Conn::open(listening(&text, "public"), "127.0.0.1").await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say(STARTTLS).await;
+    conn.until(PROCEED).await;
+    let identity = world.authority.issue(&["evil.test"]);
+    let tls = world.authority.client(Some(&identity), &[]);
+    conn.connect_tls(tls, "old.test").await.unwrap();
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
+    conn.until("type='error'").await;
+    let text = process.says("legacy server did not take the pair").await;
+    // whoever runs the tests
+    let is_alarm = |line: &&str| line.contains(" WARN ") && !line.contains("runs as root");
+    let alarms: Vec<&str> = text.lines().filter(is_alarm).collect();
+    assert!(alarms.is_empty(), "{alarms:#?}");
 }
