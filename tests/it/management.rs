@@ -5,7 +5,7 @@ use fedgate::xmpp::Domain;
 
 use crate::world::{
     BIDI, BOUNCE, Conn, EXTERNAL, FEATURES_END, FOOTER, Host, Manner, Plan, World, header,
-    message_to,
+    message_to, soon,
 };
 
 const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3'/>";
@@ -170,19 +170,34 @@ async fn what_goes_back_on_a_peers_stream_is_acknowledged_or_bounces() {
 
 #[tokio::test]
 async fn a_peer_may_acknowledge_until_it_closes_a_stream_that_is_closed() {
-    let mut world = World::with(BOUNCE).await;
-    let mut conn = world.authenticated_both_ways("evil.test").await;
-    conn.say(ENABLE).await;
-    conn.until(ENABLED).await;
-    let _stream = world.sends("evil.test").await;
-    conn.until(R).await;
-    world.app.monitor().close_domain(&Domain::parse("evil.test").unwrap());
-    conn.until(FOOTER).await;
-    conn.say(a(1) + FOOTER).await;
-    conn.ends_silently().await;
-    adds_up(&world).await;
-    // nothing has bounced
-    world.is_alive().await;
+    for ends in [false, true] {
+        let mut world = World::with(BOUNCE).await;
+        let mut conn = world.authenticated_both_ways("evil.test").await;
+        conn.say(ENABLE).await;
+        conn.until(ENABLED).await;
+        let mut stream = world.sends("evil.test").await;
+        conn.until(R).await;
+        // behind what it was asked about
+        stream.say(&message_to("evil.test")).await;
+        conn.until(&message_to("evil.test")).await;
+        if ends {
+            let World { app, mut legacy, .. } = world;
+            let end = tokio::spawn(app.shutdown());
+            assert!(conn.until(FOOTER).await.starts_with(R));
+            conn.say(a(1) + &a(2) + FOOTER).await;
+            conn.ends_silently().await;
+            soon("the end", end).await.unwrap();
+            assert!(legacy.arrived().is_empty());
+        } else {
+            world.app.monitor().close_domain(&Domain::parse("evil.test").unwrap());
+            assert!(conn.until(FOOTER).await.starts_with(R));
+            conn.say(a(1) + &a(2) + FOOTER).await;
+            conn.ends_silently().await;
+            adds_up(&world).await;
+            // nothing has bounced
+            world.is_alive().await;
+        }
+    }
 }
 
 #[tokio::test]

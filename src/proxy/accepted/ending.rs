@@ -111,6 +111,7 @@ impl Leg {
         // Who was not heard yet gets nothing: what waits for that finds another way, or goes back.
         if let (Some(returning), None) = (&mut self.returning, self.quiet) {
             let large = returning.lanes.fill_up(&mut self.wire);
+            returning.lanes.ask_at_last(&mut self.wire);
             self.gate.too_large(self.side, &large);
         }
         let fault = Fault::us(StreamCondition::SystemShutdown, "shutting down");

@@ -39,7 +39,7 @@ impl Returning {
         for id in all {
             self.lanes.leave(id, End::Done("the peer's stream ends"));
         }
-        self.lanes.ask_for_acks(wire);
+        self.lanes.ask_at_last(wire);
     }
 
     /// The connection ends: no routes come any more. Says whether the output did not end inside a

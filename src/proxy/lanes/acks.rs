@@ -180,11 +180,23 @@ impl Lanes {
     }
 
     /// Asks the other end how much it has handled, when it is time to and no answer is waited for.
-    pub(in crate::proxy) fn ask_for_acks(&mut self, wire: &mut Wire) {
-        let Some(acks) = &mut self.acks else { return };
-        if acks.asked.is_some() || acks.due.is_none_or(|due| due > Instant::now()) {
-            return;
+    pub(super) fn ask_for_acks(&mut self, wire: &mut Wire) {
+        let Some(acks) = &self.acks else { return };
+        if acks.asked.is_none() && acks.due.is_some_and(|due| due <= Instant::now()) {
+            self.put_request(wire);
         }
+    }
+
+    /// The same behind all that was put, before the last words: an answer that is waited for may not
+    /// cover all of it.
+    pub(in crate::proxy) fn ask_at_last(&mut self, wire: &mut Wire) {
+        if self.acks.as_ref().is_some_and(|acks| !acks.unacked.is_empty()) {
+            self.put_request(wire);
+        }
+    }
+
+    fn put_request(&mut self, wire: &mut Wire) {
+        let Some(acks) = &mut self.acks else { return };
         let mut text = Vec::new();
         writer::sm_request(&mut text);
         wire.put_stanzas(&text.into());
