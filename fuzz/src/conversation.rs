@@ -151,6 +151,7 @@ impl Input {
             element: config.limits.element_before_auth,
             depth: config.limits.depth,
             attributes: config.limits.attributes,
+            grace: 1,
         };
         Self { framer: Framer::new(limits), bytes: Vec::new(), limits }
     }
@@ -248,6 +249,7 @@ impl Ear {
 }
 
 fn framer() -> Framer {
-    let limits = xml::Limits { header: 64 << 10, element: 1 << 20, depth: 64, attributes: 64 };
+    let limits =
+        xml::Limits { header: 64 << 10, element: 1 << 20, depth: 64, attributes: 64, grace: 1 };
     Framer::new(limits)
 }

@@ -19,7 +19,8 @@ use super::{
 };
 
 /// Those of a gate, as far as the input may reach them.
-const LIMITS: Limits = Limits { header: 8192, element: 524_288, depth: 64, attributes: 64 };
+const LIMITS: Limits =
+    Limits { header: 8192, element: 524_288, depth: 64, attributes: 64, grace: 1 };
 /// Inputs up to this length are cut at every byte too.
 const SHORT: usize = 2048;
 
@@ -35,6 +36,7 @@ pub fn run(data: &[u8]) {
         element: chance.one_of(&[20, 60, 200]),
         depth: chance.one_of(&[1, 2, 3, 5]),
         attributes: chance.one_of(&[1, 2, 5]),
+        grace: 1,
     };
     let (bounded, refused) = frame(tight, data, &[]);
     cuts_make_no_difference(&mut chance, tight, data, (&bounded, refused));

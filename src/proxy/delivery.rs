@@ -86,6 +86,37 @@ impl Gate {
         }
     }
 
+    /// A stanza may not go to `side`, for what is wrong with itself: its sender gets an error, if there
+    /// is an answer to it that is not too large, too.
+    pub(super) fn bounce_one(
+        self: &Arc<Self>,
+        side: Side,
+        stanza: &Routable,
+        tag: &Tag,
+        failure: &Failure,
+    ) {
+        if failure.kind() == FailureKind::TooLarge {
+            self.limit_reached(Limit::Stanza, format_args!("{}, {failure}", stanza.pair()));
+        }
+        let (condition, text) = (failure.condition(), Some(failure.text()));
+        let most = self.config().limits.stanza;
+        let reply = bounce::error_reply(stanza.bytes(), tag, condition, text);
+        let reply = reply.filter(|reply| reply.len() <= most);
+        let answered = u32::from(reply.is_some());
+        self.metrics().bounced(side, condition, failure.reason(), answered, 1 - answered);
+        debug!(
+            pair = %stanza.pair(),
+            bytes = stanza.bytes().len(),
+            condition = condition.as_str(),
+            why = failure.detail(),
+            answered = reply.is_some(),
+            "stanza bounced for what is wrong with it"
+        );
+        if let Some(reply) = reply {
+            self.give_back(side, stanza.reply(reply.into(), 1));
+        }
+    }
+
     /// A stream to `side` has ended: what it delivered counts, and senders learn of what nobody knows
     /// whether it arrived.
     pub(super) fn settle(self: &Arc<Self>, side: Side, ended: Ended) {

@@ -11,6 +11,10 @@ use crate::{
     xmpp::StreamCondition,
 };
 
+/// How many times as much as others may the legacy server may send in one stanza. It sends back what
+/// it got with an error in it, and its users' stanzas as it writes them, perhaps a quote in six bytes.
+pub(super) const GRACE: usize = 8;
+
 /// A framer with the limits of the configuration.
 #[derive(Debug)]
 pub(crate) struct Frames {
@@ -44,6 +48,13 @@ impl Frames {
     /// The other end is authenticated: stanzas may have so many bytes from now on.
     pub(crate) fn authenticated(&mut self, limits: &Limits, stanza: usize) {
         self.framer.set_limits(xml::Limits { element: stanza, ..before_auth(limits) });
+    }
+
+    /// It is the legacy server, which is authenticated: what is beyond the limits is one stanza's
+    /// fault, and not the stream's.
+    pub(crate) fn of_legacy(&mut self, limits: &Limits) {
+        let element = limits.stanza;
+        self.framer.set_limits(xml::Limits { element, grace: GRACE, ..before_auth(limits) });
     }
 
     /// The next piece, if it is there as a whole.
@@ -83,5 +94,6 @@ fn before_auth(limits: &Limits) -> xml::Limits {
         element: limits.element_before_auth,
         depth: limits.depth,
         attributes: limits.attributes,
+        grace: 1,
     }
 }

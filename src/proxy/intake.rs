@@ -289,6 +289,23 @@ impl Intake {
         self.deliver(route, Routable::new(grant, bytes, 1));
     }
 
+    /// Takes an admitted stanza that stands at [`Self::offset`] of the input, and gives it back to
+    /// its sender.
+    pub(super) fn give_back(
+        &mut self,
+        input: &mut BytesMut,
+        tag: &Tag,
+        len: usize,
+        grant: &AuthorizedPair,
+        failure: &Failure,
+    ) {
+        self.stanzas += 1;
+        self.hand_over(input);
+        let stanza = self.take(Routable::new(grant, input.split_to(len).freeze(), 1));
+        self.count(&stanza);
+        self.gate.bounce_one(self.onward, &stanza, tag, failure);
+    }
+
     /// The live route of a pair, or one that just ended.
     fn route_of(&mut self, pair: &DomainPair) -> Result<Arc<Route>, Arc<Failure>> {
         match self.route.take() {

@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::frames::GRACE;
 use crate::{
     auth::ledger::Routable,
     stream::{Failure, printable},
@@ -118,6 +119,8 @@ fn in_stream() -> Framer {
         element: usize::MAX,
         depth: usize::MAX,
         attributes: usize::MAX,
+        // declarations of the header that they came under are among their own
+        grace: GRACE,
     };
     let mut framer = Framer::new(limits);
     let mut header = Vec::new();

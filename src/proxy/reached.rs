@@ -36,7 +36,8 @@ pub(super) enum Limit {
     QueueTotal,
     /// Bytes a second of a domain.
     Rate,
-    /// Bytes of a stanza, as the peer that is to get it says or a rule for it.
+    /// Bytes of a stanza, as the peer that is to get it says or a rule for it; or one of the legacy
+    /// server is larger or more complex than others may send.
     Stanza,
     /// Stanzas a second of a domain.
     StanzaRate,

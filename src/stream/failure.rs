@@ -39,7 +39,7 @@ pub enum FailureKind {
     Timeout,
     /// A bound of ours is reached.
     Resource,
-    /// The stanza is larger than the other end takes, or than a rule lets it get.
+    /// The stanza is larger or more complex than the other end takes, or than it may get.
     TooLarge,
     /// fedgate goes down.
     Shutdown,
@@ -175,7 +175,7 @@ impl Failure {
             FailureKind::Stream => "the connection to the remote server ended",
             FailureKind::Timeout => "the remote server did not answer in time",
             FailureKind::Resource => "too much is waiting for the remote server",
-            FailureKind::TooLarge => "the stanza is larger than the remote server takes",
+            FailureKind::TooLarge => "the stanza is larger or more complex than may be sent",
             FailureKind::Shutdown => "the gateway is shutting down",
         }
     }

@@ -21,8 +21,13 @@ mod tests {
     fn largest(content: &str) -> Option<u32> {
         let mut text = Vec::new();
         writer::StreamHeader::default().write(&mut text);
-        let mut framer =
-            Framer::new(Limits { header: 1000, element: 1000, depth: 10, attributes: 10 });
+        let mut framer = Framer::new(Limits {
+            header: 1000,
+            element: 1000,
+            depth: 10,
+            attributes: 10,
+            grace: 1,
+        });
         let mut rest = text.as_slice();
         while let Some(token) = framer.next(rest).unwrap() {
             rest = &rest[token.len..];

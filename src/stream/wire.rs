@@ -162,8 +162,13 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new() -> Self {
-        let limits =
-            xml::Limits { header: 16 << 10, element: 512 << 10, depth: 64, attributes: 64 };
+        let limits = xml::Limits {
+            header: 16 << 10,
+            element: 512 << 10,
+            depth: 64,
+            attributes: 64,
+            grace: 1,
+        };
         Self { framer: Framer::new(limits), bytes: Vec::new() }
     }
 

@@ -14,11 +14,11 @@ use simdutf8::compat as utf8;
 use super::{
     Fault,
     scan::{Context, Found, Place, Scanner},
-    token::{Header, Token, TokenKind},
+    token::{Header, Tag, Token, TokenKind},
 };
 
 /// What a stream may ask of us (protocol rule XML-5). The length of names and the number of
-/// namespace declarations in scope are limited to 1024 bytes and 64 besides.
+/// namespace declarations in scope are limited to 1024 bytes and 64 besides, and names to ASCII.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Bytes of the stream header, from `<` to `>`; the XML declaration may have as many.
@@ -29,6 +29,9 @@ pub struct Limits {
     pub depth: usize,
     /// Attributes of one element, namespace declarations included.
     pub attributes: usize,
+    /// So many times as much as that an element may have, and odd names, before it is a fault; what
+    /// is beyond the limits themselves is marked ([`Tag::excess`]). With 1 there is none such.
+    pub grace: usize,
 }
 
 /// Reads one stream, from the first byte after connecting or restarting to the end.
@@ -108,7 +111,7 @@ impl Framer {
         };
         let limit = match place {
             Place::Start | Place::BeforeHeader => self.limits.header,
-            Place::Open(_) | Place::Closed => self.limits.element,
+            Place::Open(_) | Place::Closed => self.limits.element.saturating_mul(self.limits.grace),
         };
         // offsets are kept in 32 bits
         let limit = limit.min(u32::MAX as usize);
@@ -127,7 +130,7 @@ impl Framer {
         };
         let kind = match found {
             Found::Declaration => TokenKind::Declaration,
-            Found::Element => TokenKind::Element(self.scanner.first()),
+            Found::Element => TokenKind::Element(self.element()),
             Found::Footer => TokenKind::Footer,
             Found::Header => {
                 let header = Arc::new(self.scanner.take_header(text)?);
@@ -148,6 +151,13 @@ impl Framer {
         self.scanner.advance();
         self.text.valid = self.text.valid.saturating_sub(len);
         Ok(Some(Token { len, kind }))
+    }
+
+    /// The start tag of the element that was found.
+    fn element(&self) -> Tag {
+        let tag = self.scanner.first();
+        let is_big = self.scanner.position() > self.limits.element;
+        Tag { excess: tag.excess.or(is_big.then_some(Fault::ElementTooBig)), ..tag }
     }
 
     /// The fault of bytes that are not UTF-8: at the very start they may be a byte order mark.

@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use super::scan::reference;
+use super::{fault::Fault, scan::reference};
 use crate::xmpp::ns;
 
 /// A complete piece of the stream at the start of the buffer.
@@ -54,7 +54,7 @@ pub struct Header {
     /// Bits of `prefixes` that mean something else, or nothing, in a header of ours.
     pub(super) foreign: u64,
     /// For each of `prefixes` the index of the first with the same namespace.
-    pub(super) same: Box<[u8]>,
+    pub(super) same: Box<[u16]>,
 }
 
 /// The default namespace of a stream (protocol rule XML-9).
@@ -97,6 +97,8 @@ pub struct Tag {
     pub empty: bool,
     /// Where attributes may be inserted: just behind the element's name.
     pub insert_at: u32,
+    /// The first limit that the element is beyond, where there is [grace](super::Limits::grace).
+    pub excess: Option<Fault>,
     /// Bits of [`Header::prefixes`]: those that names anywhere in the element resolve to.
     pub(super) used: u64,
     /// Bits of [`Header::prefixes`]: those that this very tag declares anew.

@@ -120,7 +120,8 @@ mod tests {
 
     /// The elements of a stanza on a stream whose header has these declarations.
     fn inside(declarations: &str, stanza: &str) -> Vec<(usize, String, String)> {
-        let limits = Limits { header: 1 << 12, element: 1 << 20, depth: 1000, attributes: 64 };
+        let limits =
+            Limits { header: 1 << 12, element: 1 << 20, depth: 1000, attributes: 64, grace: 1 };
         let mut framer = Framer::new(limits);
         let header = format!(
             "<stream:stream xmlns='jabber:server' \
@@ -177,7 +178,8 @@ mod tests {
     fn attributes_are_read_as_values_and_breaking_ends_the_walk() {
         let stanza = b"<iq><a x:b='1' xmlns:x='u' b='&#x6F;k'/><c/></iq>";
         let header = {
-            let limits = Limits { header: 1 << 12, element: 1 << 12, depth: 8, attributes: 8 };
+            let limits =
+                Limits { header: 1 << 12, element: 1 << 12, depth: 8, attributes: 8, grace: 1 };
             let mut framer = Framer::new(limits);
             let text =
                 b"<s:stream xmlns='jabber:server' xmlns:s='http://etherx.jabber.org/streams'>";

@@ -216,7 +216,7 @@ async fn malformed_xml_from_the_legacy_side_ends_the_stream_with_the_right_error
         ("bad-format", b"text"),
         ("bad-namespace-prefix", b"<x:message xmlns:x='jabber:server'/>"),
         ("invalid-namespace", b"<message xmlns='jabber:client'/>"),
-        ("policy-violation", &[b"<a>".as_slice(); 100].concat()),
+        ("policy-violation", &[b"<a>".as_slice(); 600].concat()),
         ("policy-violation", &[b"<a x='".as_slice(), &[b'x'; 17 << 10]].concat()),
     ];
     for (condition, attack) in attacks {
@@ -239,6 +239,50 @@ async fn malformed_xml_from_the_legacy_side_ends_the_stream_with_the_right_error
         conn.say(start).await;
         conn.ends_with_header_and(condition).await;
     }
+    world.is_alive().await;
+}
+
+/// What is beyond the limits for peers, but well-formed, is given back or dropped alone (C-16): a
+/// stranger could else end the old server's stream with what just fits, and so could any user.
+#[tokio::test]
+async fn a_stanza_beyond_the_limits_is_given_back_alone() {
+    let config = "limits: { stanza: 10000 B }";
+    let mut world = World::with(Plan { config, ..Plan::DEFAULT }).await;
+    let mut stream = world.legacy.open("good.test").await;
+    let attributes = |n| (0..n).map(|i| format!(" a{i}=''")).collect::<String>();
+    let declarations = (0..64).map(|i| format!(" xmlns:n{i}='urn:{i}'")).collect::<String>();
+    let excesses = [
+        ("", format!("<body>{}</body>", "&apos;".repeat(10_000))),
+        ("", "<a>".repeat(70) + &"</a>".repeat(70)),
+        ("", format!("<a{}/>", attributes(65))),
+        (attributes(65).leak(), String::new()),
+        ("", format!("<a{declarations}><n63:b/></a>")),
+        ("", format!("<{}/>", "n".repeat(1025))),
+        ("", "<stra\u{df}e/>".to_owned()),
+        ("", "<a xmlns='urn:a b'/>".to_owned()),
+    ];
+    let head = |kind: &str, id: usize, more: &str| {
+        format!("<message from='bob@old.test' to='ann@good.test' id='{id}' type='{kind}'{more}>")
+    };
+    for (id, (more, content)) in excesses.iter().enumerate() {
+        let message = |kind| format!("{}{content}</message>", head(kind, id, more));
+        // what is an error itself is not answered
+        stream.say(&(message("error") + &message("chat"))).await;
+        let bounce = world.legacy.arrival().await;
+        let start = format!(
+            "<message from='ann@good.test' to='bob@old.test' id='{id}' type='error'><error "
+        );
+        assert!(bounce.starts_with(&start), "{bounce}");
+        assert!(bounce.contains("<policy-violation "), "{bounce}");
+        assert!(bounce.len() < 500, "{bounce}");
+    }
+    // the same stream goes on, and has lost nothing else
+    let full = head("chat", 99, &attributes(60)) + "</message>";
+    stream.say(&full).await;
+    assert_eq!(world.good.arrival().await, full);
+    // what has no end does not fill the memory
+    stream.say(&(head("chat", 100, "") + &"x".repeat(81_000))).await;
+    assert_error(&stream.rest().await, "policy-violation");
     world.is_alive().await;
 }
 

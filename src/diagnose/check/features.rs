@@ -57,7 +57,7 @@ mod tests {
             <bidi xmlns='urn:xmpp:features:bidi'/><sm xmlns='urn:xmpp:sm:3'/>\
             <limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>262144</max-bytes>\
             <idle-seconds>soon</idle-seconds></limits><x xmlns='urn:x'/></stream:features>";
-        let limits = Limits { header: 4096, element: 4096, depth: 9, attributes: 9 };
+        let limits = Limits { header: 4096, element: 4096, depth: 9, attributes: 9, grace: 1 };
         let mut framer = Framer::new(limits);
         let mut input = text.as_bytes();
         let features = loop {

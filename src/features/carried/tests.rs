@@ -10,7 +10,7 @@ use crate::xml::{Framer, Limits, TokenKind};
 
 /// The classes of a stanza, on a stream whose header has these declarations.
 fn classes_on(declarations: &str, stanza: &str, payloads: Option<&Payloads>) -> Vec<Class> {
-    let limits = Limits { header: 1 << 12, element: 1 << 20, depth: 256, attributes: 64 };
+    let limits = Limits { header: 1 << 12, element: 1 << 20, depth: 256, attributes: 64, grace: 1 };
     let mut framer = Framer::new(limits);
     let header = format!(
         "<stream:stream xmlns='jabber:server' \

@@ -129,8 +129,10 @@ impl Leg {
         let limits = &self.gate.config().limits;
         let (least, most) = self.stanza_bounds.map_or(bounds, |before| widest(before, bounds));
         self.stanza_bounds = Some((least, most));
-        let most = if self.side == Side::Legacy { limits.stanza } else { most };
-        self.frames.authenticated(limits, most);
+        match self.side {
+            Side::Legacy => self.frames.of_legacy(limits),
+            Side::Peer => self.frames.authenticated(limits, most),
+        }
     }
 
     /// A pair was withdrawn: perhaps it was the last of its domain. What its stanzas might have stays

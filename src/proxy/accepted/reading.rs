@@ -7,7 +7,7 @@ use tokio::{task::coop, time::Instant};
 
 use super::{End, Leg, bounds::too_large};
 use crate::{
-    stream::Fault,
+    stream::{Failure, FailureKind, Fault},
     xml::{self, ElementName, Span, Tag, Token, TokenKind},
     xmpp::Side,
 };
@@ -87,6 +87,11 @@ impl Leg {
             self.wire.input().advance(len);
             return Ok(());
         }
+        if let Some(excess) = tag.excess {
+            let failure = Failure::new(FailureKind::TooLarge, excess.to_string());
+            self.intake.give_back(self.wire.input(), tag, len, grant, &failure);
+            return Ok(());
+        }
         self.intake.stanza(self.wire.input(), header, tag, len, grant);
         Ok(())
     }
@@ -110,6 +115,9 @@ impl Leg {
                 if self.closing.is_some() && tag.name != ElementName::SmAnswer =>
             {
                 Ok(())
+            }
+            TokenKind::Element(Tag { excess: Some(fault), .. }) => {
+                return Err(Fault::xml(fault).into());
             }
             TokenKind::Element(tag) => {
                 let bytes = self.wire.input().get(..token.len).unwrap_or_default();

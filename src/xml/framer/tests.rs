@@ -10,7 +10,7 @@ mod namesakes;
 mod properties;
 
 pub(in crate::xml) const LIMITS: Limits =
-    Limits { header: 8192, element: 524_288, depth: 64, attributes: 64 };
+    Limits { header: 8192, element: 524_288, depth: 64, attributes: 64, grace: 1 };
 
 pub(in crate::xml) const HEADER: &str = "<stream:stream xmlns='jabber:server' \
     xmlns:stream='http://etherx.jabber.org/streams' xmlns:db='jabber:server:dialback' \
@@ -557,7 +557,7 @@ fn text_between_elements_is_bad_format() {
 #[test]
 fn limits_are_exact() {
     // the header has eight attributes
-    let limits = Limits { header: HEADER.len(), element: 60, depth: 3, attributes: 8 };
+    let limits = Limits { header: HEADER.len(), element: 60, depth: 3, attributes: 8, grace: 1 };
     let check = |content: &str, expected: Option<Fault>| {
         let text = format!("{HEADER}{content}");
         assert_eq!(run(limits, text.as_bytes(), []).1, expected, "{content}");
@@ -603,6 +603,67 @@ fn names_and_declarations_are_limited() {
     element(&nested(61));
     assert_eq!(fault(nested(62)), Some(Fault::TooManyNamespaces));
     element(&format!("<message>{}</message>", "<a xmlns='u'/>".repeat(1000)));
+}
+
+#[test]
+fn what_is_beyond_a_limit_with_grace_is_marked_and_ends_nothing() {
+    let limits = Limits { grace: 3, element: 5000, depth: 3, attributes: 8, ..LIMITS };
+    let all = |n: usize, part: &dyn Fn(usize) -> String| (0..n).map(part).collect::<String>();
+    let attributes = |n| format!("<message{}/>", all(n, &|i| format!(" a{i}=''")));
+    let nested = |n| format!("<message>{}{}</message>", "<a>".repeat(n), "</a>".repeat(n));
+    let long = |n| format!("<message><{}/></message>", "n".repeat(n));
+    let large = |n: usize| format!("<message>{}</message>", "x".repeat(n - 19));
+    let name = |name: &str| format!("<message><{name}></{name}></message>");
+    let uri = |uri: &str| format!("<message><a xmlns='{uri}'/></message>");
+    for (within, beyond, over, fault) in [
+        (attributes(8), attributes(9), Some(attributes(25)), Fault::TooManyAttributes),
+        (attributes(8), attributes(24), Some(attributes(25)), Fault::TooManyAttributes),
+        (nested(2), nested(3), Some(nested(9)), Fault::TooDeep),
+        (nested(2), nested(8), Some(nested(9)), Fault::TooDeep),
+        (large(5000), large(5001), Some(large(15_001)), Fault::ElementTooBig),
+        (large(5000), large(15_000), Some(large(15_001)), Fault::ElementTooBig),
+        (long(1024), long(1025), Some(long(3073)), Fault::NameTooLong),
+        (long(1024), long(3072), Some(long(3073)), Fault::NameTooLong),
+        (name("a"), name("a\u{e9}"), None, Fault::ForeignName),
+        (name("a"), "<message \u{e9}:a='' xmlns:\u{e9}='u'/>".into(), None, Fault::ForeignName),
+        (uri("a"), uri("a|b"), None, Fault::NamespaceName),
+    ] {
+        let text = format!("{HEADER}{within}{beyond}{within}");
+        for cuts in [Vec::new(), (0..text.len()).collect()] {
+            let (tokens, end) = run(limits, text.as_bytes(), cuts);
+            assert_eq!(end, None, "{beyond}");
+            let excess: Vec<_> = tokens[1..].iter().map(|(kind, _)| excess(kind)).collect();
+            assert_eq!(excess, [None, Some(fault), None], "{beyond}");
+        }
+        let Some(over) = over else { continue };
+        let text = format!("{HEADER}{over}");
+        for cuts in [Vec::new(), (0..text.len()).collect()] {
+            assert_eq!(run(limits, text.as_bytes(), cuts).1, Some(fault), "{over}");
+        }
+    }
+    // three declarations are on the header
+    let limits = Limits { grace: 3, ..LIMITS };
+    let declared = |n| {
+        let open = all(n, &|i| format!("<a xmlns:n{i}='u'>"));
+        format!("{HEADER}<message>{open}{}</message>", "</a>".repeat(n))
+    };
+    for (n, fault) in [(61, None), (62, Some(Fault::TooManyNamespaces))] {
+        let (tokens, end) = run(limits, declared(n).as_bytes(), []);
+        assert_eq!((excess(&tokens[1].0), end), (fault, None), "{n}");
+    }
+    let limits = Limits { depth: 1000, ..limits };
+    assert_eq!(run(limits, declared(189).as_bytes(), []).1, None);
+    assert_eq!(run(limits, declared(190).as_bytes(), []).1, Some(Fault::TooManyNamespaces));
+    // a header has no grace
+    let text = HEADER.replace(" to=", &format!("{} to=", all(64, &|i| format!(" a{i}=''"))));
+    assert_eq!(run(limits, text.as_bytes(), []).1, Some(Fault::TooManyAttributes));
+}
+
+fn excess(kind: &TokenKind) -> Option<Fault> {
+    match kind {
+        TokenKind::Element(tag) => tag.excess,
+        kind => panic!("{kind:?}"),
+    }
 }
 
 #[test]

@@ -55,6 +55,17 @@ pub(super) struct Context<'a> {
     pub(super) place: Place<'a>,
 }
 
+impl Context<'_> {
+    /// How many times as much as the limits the token may have: of elements only, for what a header
+    /// declares is counted in bits.
+    fn grace(self) -> usize {
+        match self.place {
+            Place::Open(_) => self.limits.grace,
+            Place::Start | Place::BeforeHeader | Place::Closed => 1,
+        }
+    }
+}
+
 /// Where in the stream the current token stands.
 #[derive(Clone, Copy)]
 pub(super) enum Place<'a> {
@@ -92,6 +103,8 @@ pub(super) struct Scanner {
     declarations: Vec<Declaration>,
     /// The start tag of the first-level element.
     first: Tag,
+    /// The first limit that the element is beyond.
+    excess: Option<Fault>,
 }
 
 /// An element whose end tag is to come.
@@ -171,6 +184,7 @@ impl Scanner {
             open: Vec::new(),
             declarations: Vec::new(),
             first: Tag::new(ElementName::Other),
+            excess: None,
         }
     }
 
@@ -234,6 +248,7 @@ impl Scanner {
     /// Makes the byte behind the token the first one of the next.
     pub(super) fn advance(&mut self) {
         self.pos = 0;
+        self.excess = None;
     }
 
     /// Lets go of memory, between tokens.
@@ -247,7 +262,29 @@ impl Scanner {
 
     /// The start tag of the first-level element that was found last.
     pub(super) fn first(&self) -> Tag {
-        self.first
+        Tag { excess: self.excess, ..self.first }
+    }
+
+    /// One more comes of what there are `count` already, and should be fewer than `limit`.
+    #[inline]
+    fn bear(
+        &mut self,
+        count: usize,
+        limit: usize,
+        context: Context<'_>,
+        fault: Fault,
+    ) -> Result<(), Fault> {
+        if count < limit { Ok(()) } else { self.excuse(count / limit.max(1), context, fault) }
+    }
+
+    /// What would be a fault is noted only, if it is within `times` the limit and that is borne.
+    #[cold]
+    fn excuse(&mut self, times: usize, context: Context<'_>, fault: Fault) -> Result<(), Fault> {
+        if times >= context.grace() {
+            return Err(fault);
+        }
+        self.excess.get_or_insert(fault);
+        Ok(())
     }
 
     fn outside(&mut self, buf: &[u8], context: Context<'_>) -> Result<Step, Fault> {
@@ -285,8 +322,8 @@ impl Scanner {
             b'!' => self.state = State::Bang,
             b'?' => self.state = State::Pi,
             0 if matches!(context.place, Place::Start) => return Err(Fault::Encoding),
-            _ if self.open.len() >= context.limits.depth => return Err(Fault::TooDeep),
             _ => {
+                self.bear(self.open.len(), context.limits.depth, context, Fault::TooDeep)?;
                 self.name = Name::at(self.pos);
                 self.attributes.clear();
                 (self.marks, self.alike) = (0, false);

@@ -17,7 +17,7 @@ pub(super) struct Attribute {
     pub(super) name: Name,
     pub(super) kind: Kind,
     /// What binds its prefix, once that is resolved.
-    pub(super) binding: u8,
+    pub(super) binding: u16,
     /// The first bytes of the name, so that names are compared without looking at the buffer.
     key: u64,
     /// Where its value starts.
@@ -90,15 +90,34 @@ impl Name {
         u64::from_le_bytes(*first) & mask(self.len() as usize)
     }
 
-    /// Reads on in the name from `pos`; `true` when `pos` has come to a byte behind it.
-    pub(super) fn scan(&mut self, buf: &[u8], pos: &mut usize) -> Result<bool, Fault> {
-        let result = self.scan_unbounded(buf, pos);
+    /// Reads on in the name from `pos`; `true` when `pos` has come to a byte behind it. With grace
+    /// what is wrong with it is noted only, if it is not `grace` times too long.
+    pub(super) fn scan(
+        &mut self,
+        buf: &[u8],
+        pos: &mut usize,
+        grace: usize,
+        excess: &mut Option<Fault>,
+    ) -> Result<bool, Fault> {
+        let result = self.scan_unbounded(buf, pos, (grace > 1).then_some(&mut *excess));
         self.end = offset(*pos);
         // judged first, so that it makes no difference how many bytes came at a time
-        if self.len() > MAX_NAME { Err(Fault::NameTooLong) } else { result }
+        let len = self.len() as usize;
+        if len > MAX_NAME.saturating_mul(grace) {
+            return Err(Fault::NameTooLong);
+        }
+        if len > MAX_NAME && result == Ok(true) {
+            excess.get_or_insert(Fault::NameTooLong);
+        }
+        result
     }
 
-    fn scan_unbounded(&mut self, buf: &[u8], pos: &mut usize) -> Result<bool, Fault> {
+    fn scan_unbounded(
+        &mut self,
+        buf: &[u8],
+        pos: &mut usize,
+        mut excess: Option<&mut Option<Fault>>,
+    ) -> Result<bool, Fault> {
         loop {
             let at_colon = self.colon != 0 && *pos == self.colon as usize + 1;
             let begins = at_colon || *pos == self.start as usize;
@@ -110,7 +129,11 @@ impl Name {
                 let good = if begins { chars::is_name_start(c) } else { chars::is_name(c) };
                 // What the fifth edition of XML allows, parsers of the fourth, as expat, refuse:
                 // one such name would end the legacy server's stream (protocol rule XML-15).
-                return Err(if good { Fault::ForeignName } else { Fault::BadName });
+                match &mut excess {
+                    Some(excess) if good => excess.get_or_insert(Fault::ForeignName),
+                    _ => return Err(if good { Fault::ForeignName } else { Fault::BadName }),
+                };
+                *pos += c.len_utf8();
             } else if b == b':' {
                 if begins || self.colon != 0 {
                     return Err(Fault::BadColon);
@@ -208,4 +231,4 @@ pub(super) fn offset(pos: usize) -> u32 {
 }
 
 /// Bytes of a name, prefix included (protocol rule XML-5).
-const MAX_NAME: u32 = 1024;
+const MAX_NAME: usize = 1024;

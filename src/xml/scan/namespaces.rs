@@ -18,7 +18,7 @@ pub(super) struct Declaration {
     name: Name,
     uri: Span,
     /// The [`Binding::index`] of the first that has the same namespace, or [`UNKNOWN`]: few are asked.
-    same: u8,
+    same: u16,
 }
 
 /// What a prefix is bound to.
@@ -33,17 +33,17 @@ enum Binding {
 }
 
 impl Binding {
-    /// One number for all in scope: there are at most [`MAX_DECLARATIONS`] of either kind.
-    fn index(self) -> u8 {
+    /// One number for all in scope: the header has at most [`MAX_DECLARATIONS`].
+    fn index(self) -> u16 {
         let index = match self {
             Self::Xml => return XML,
             Self::Header(index) => index,
             Self::Element(index) => MAX_DECLARATIONS + index,
         };
-        u8::try_from(index).unwrap_or(UNKNOWN)
+        u16::try_from(index).unwrap_or(UNKNOWN)
     }
 
-    fn from_index(index: u8) -> Self {
+    fn from_index(index: u16) -> Self {
         let index = usize::from(index);
         match index.checked_sub(MAX_DECLARATIONS) {
             _ if index == usize::from(XML) => Self::Xml,
@@ -81,10 +81,12 @@ impl Scanner {
             let Some(&attribute) = self.attributes.get(i) else { break };
             if attribute.kind == Kind::Declaration {
                 let declaration = Declaration::new(attribute.name, attribute.span());
-                check_declaration(buf, declaration)?;
-                if inherited + self.declarations.len() >= MAX_DECLARATIONS {
-                    return Err(Fault::TooManyNamespaces);
+                match check_declaration(buf, declaration) {
+                    Err(fault @ Fault::NamespaceName) => self.excuse(1, context, fault)?,
+                    outcome => outcome?,
                 }
+                let count = inherited + self.declarations.len();
+                self.bear(count, MAX_DECLARATIONS, context, Fault::TooManyNamespaces)?;
                 self.declarations.push(declaration);
                 if self.open.is_empty() {
                     let index = header.and_then(|h| h.prefix(declaration.prefix(buf)));
@@ -146,7 +148,7 @@ impl Scanner {
     /// The index of the first declaration in scope with the same namespace. Kept, for the namespaces
     /// may be long, and asked about by every tag.
     #[cold]
-    fn same(&mut self, buf: &[u8], header: Option<&Header>, binding: Binding) -> u8 {
+    fn same(&mut self, buf: &[u8], header: Option<&Header>, binding: Binding) -> u16 {
         let index = match binding {
             Binding::Xml => return XML,
             Binding::Header(index) => {
@@ -340,6 +342,6 @@ fn bit(index: usize) -> u64 {
 /// Namespace declarations in scope at once, those of the header included (protocol rule XML-5).
 const MAX_DECLARATIONS: usize = 64;
 /// Of [`Binding::Xml`].
-const XML: u8 = u8::MAX - 1;
+const XML: u16 = u16::MAX - 1;
 /// No index at all.
-const UNKNOWN: u8 = u8::MAX;
+const UNKNOWN: u16 = u16::MAX;

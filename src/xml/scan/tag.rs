@@ -41,7 +41,7 @@ impl Scanner {
         at: &mut At,
     ) -> Result<Option<End>, Fault> {
         if at.state == State::Name {
-            if !self.name.scan(buf, &mut at.pos)? {
+            if !self.name.scan(buf, &mut at.pos, context.grace(), &mut self.excess)? {
                 return Ok(None);
             }
             self.qualified = self.name.has_prefix();
@@ -56,7 +56,8 @@ impl Scanner {
             }
             if at.state == State::AttributeName {
                 let Some(attribute) = self.attributes.last_mut() else { return Ok(None) };
-                if !attribute.name.scan(buf, &mut at.pos)? {
+                let grace = context.grace();
+                if !attribute.name.scan(buf, &mut at.pos, grace, &mut self.excess)? {
                     return Ok(None);
                 }
                 attribute.finish_name(buf);
@@ -102,10 +103,9 @@ impl Scanner {
                     at.state = State::Slash;
                 }
                 Some(_) if at.state == State::Gap => return Err(Fault::Syntax),
-                Some(_) if self.attributes.len() >= context.limits.attributes => {
-                    return Err(Fault::TooManyAttributes);
-                }
                 Some(_) => {
+                    let (count, limit) = (self.attributes.len(), context.limits.attributes);
+                    self.bear(count, limit, context, Fault::TooManyAttributes)?;
                     self.attributes.push(Attribute::at(at.pos));
                     at.state = State::AttributeName;
                     return Ok(None);
@@ -279,6 +279,7 @@ impl Tag {
             has_lang: false,
             empty: false,
             insert_at: 0,
+            excess: None,
             used: 0,
             own: 0,
         }

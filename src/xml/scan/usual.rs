@@ -322,7 +322,8 @@ mod tests {
     };
     use crate::xml::{Framer, Header};
 
-    const LIMITS: Limits = Limits { header: 1000, element: 1000, depth: 3, attributes: 4 };
+    const LIMITS: Limits =
+        Limits { header: 1000, element: 1000, depth: 3, attributes: 4, grace: 1 };
 
     fn header() -> std::sync::Arc<Header> {
         let mut framer = Framer::new(LIMITS);

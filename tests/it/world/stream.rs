@@ -96,5 +96,11 @@ impl Stream {
 }
 
 fn framer() -> Framer {
-    Framer::new(Limits { header: 1 << 16, element: 1 << 24, depth: 1000, attributes: 1000 })
+    Framer::new(Limits {
+        header: 1 << 16,
+        element: 1 << 24,
+        depth: 1000,
+        attributes: 1000,
+        grace: 1,
+    })
 }

@@ -41,7 +41,7 @@ fn refused(
         Outbound => (local, remote),
     };
     let stanza = stanza.replacen('F', &format!("from='{from}' to='{to}' id='1'"), 1);
-    let limits = Limits { header: 1 << 12, element: 1 << 16, depth: 64, attributes: 64 };
+    let limits = Limits { header: 1 << 12, element: 1 << 16, depth: 64, attributes: 64, grace: 1 };
     let mut framer = Framer::new(limits);
     let header =
         "<s:stream xmlns='jabber:server' xmlns:s='http://etherx.jabber.org/streams' version='1.0'>";

@@ -29,8 +29,8 @@ fn cuts_make_no_difference() {
     let faults = Cell::new(0);
     let limits = prop_oneof![
         3 => Just(LIMITS),
-        1 => (100_usize..600, 40_usize..200, 2_usize..4, 2_usize..6).prop_map(
-            |(header, element, depth, attributes)| Limits { header, element, depth, attributes },
+        1 => (100_usize..600, 40_usize..200, 2_usize..4, 2_usize..6, 1_usize..4).prop_map(
+            |(header, element, depth, attributes, grace)| Limits { header, element, depth, attributes, grace },
         ),
     ];
     let cuts = prop::collection::vec(any::<prop::sample::Index>(), 0..8);
