@@ -245,6 +245,23 @@ impl Ledger {
         Ok(grant.clone())
     }
 
+    /// The pair that a stanza is likely of whose `to` is not empty and holds no domain: one of its
+    /// sender's, and whether it is surely that. None if there is none such, or the stanza is no such.
+    #[must_use]
+    pub fn misaddressed(&self, from: &str, to: &str) -> Option<(&AuthorizedPair, bool)> {
+        let sender = Domain::parse(jid::domainpart(from)?).ok()?;
+        let name = jid::domainpart(to);
+        if to.is_empty() || name.is_some_and(|name| Domain::parse(name).is_ok()) {
+            return None;
+        }
+        let read = name.and_then(Domain::as_nameprep);
+        let read = read.and_then(|target| self.get(&DomainPair::new(sender.clone(), target)));
+        let mut of_sender = self.iter().filter(|grant| grant.pair().sender == sender);
+        let any = of_sender.next()?;
+        let only = of_sender.next().is_none();
+        Some(read.map_or((any, only), |grant| (grant, true)))
+    }
+
     fn forget_spellings(&mut self) {
         self.spellings.clear();
         self.last = None;
@@ -320,6 +337,33 @@ mod tests {
                 let again = ledger.admit_again(from.as_bytes(), to.as_bytes());
                 assert_eq!(again.is_some(), outcome.is_ok(), "{from} {to}");
             }
+        }
+    }
+
+    #[test]
+    fn whose_a_stanza_is_that_is_sent_to_no_domain() {
+        let mut ledger = Ledger::default();
+        ledger.authorize(pair("l.example", "strasse.example"), proof("l.example")).unwrap();
+        let found = |ledger: &Ledger, from: &str, to: &str| {
+            let (grant, is_sure) = ledger.misaddressed(from, to)?;
+            Some((grant.pair().target.as_str().to_owned(), is_sure))
+        };
+        let strasse = || Some(("strasse.example".to_owned(), true));
+        assert_eq!(found(&ledger, "u@l.example", "v@stra\u{df}e.example/r"), strasse());
+        // a stream with one pair is of that
+        assert_eq!(found(&ledger, "u@l.example", "v@foo_bar.example"), strasse());
+        ledger.authorize(pair("l.example", "a.example"), proof("l.example")).unwrap();
+        ledger.authorize(pair("m.example", "b.example"), proof("m.example")).unwrap();
+        assert_eq!(found(&ledger, "u@l.example", "v@stra\u{df}e.example"), strasse());
+        let (_, is_sure) = ledger.misaddressed("u@l.example", "v@localhost").unwrap();
+        assert!(!is_sure);
+        for (from, to) in [
+            ("u@l.example", ""),
+            ("u@l.example", "v@b.example"),
+            ("u@x.example", "v@localhost"),
+            ("", "v@localhost"),
+        ] {
+            assert_eq!(found(&ledger, from, to), None, "{from} {to}");
         }
     }
 

@@ -4,6 +4,8 @@
 //! ```text
 //! SRV _xmpp-server._tcp.X, _jabber._tcp.X  →  0 0 PORT steer.fedgate.internal.
 //! A, AAAA steer.fedgate.internal.          →  the addresses of the local listeners
+//! the same where X can be no remote domain →  0 0 5269 nowhere.fedgate.internal.
+//! A, AAAA nowhere.fedgate.internal.        →  no data: the legacy server bounces by itself
 //! SRV _xmpps-server._tcp.X                 →  no data: the legacy server cannot speak TLS
 //! all of these for a local domain X, and everything else  →  relayed upstream, byte for byte
 //! ```

@@ -53,9 +53,12 @@ pub(super) struct Answer {
 /// A dialback element that is neither a request nor an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum DialbackError {
-    /// `from` or `to` is missing or is no domain (protocol DB-3).
+    /// `from` or `to` is missing, or `from` is no domain (protocol DB-3).
     #[error("a dialback element without a valid from and to")]
     Addressing,
+    /// `to` is no domain.
+    #[error("a dialback element to what is no domain")]
+    Target,
     /// No key, or one that is too long.
     #[error("a dialback element without a usable key")]
     Key,
@@ -82,13 +85,11 @@ impl Dialback {
     /// # Errors
     /// [`DialbackError`].
     pub(super) fn parse(element: &Element, with_id: bool) -> Result<Self, DialbackError> {
-        let domain = |name| {
-            element
-                .attr(name)
-                .and_then(|text| Domain::parse(text).ok())
-                .ok_or(DialbackError::Addressing)
-        };
-        let pair = DomainPair::new(domain("from")?, domain("to")?);
+        let name = |name| element.attr(name).ok_or(DialbackError::Addressing);
+        let (from, to) = (name("from")?, name("to")?);
+        let sender = Domain::parse(from).map_err(|_| DialbackError::Addressing)?;
+        let target = Domain::parse(to).map_err(|_| DialbackError::Target)?;
+        let pair = DomainPair::new(sender, target);
         let id = match element.attr("id") {
             _ if !with_id => None,
             Some(id) if !id.is_empty() && id.len() <= TEXT_MAX => Some(id.to_owned()),

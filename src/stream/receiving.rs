@@ -339,6 +339,14 @@ impl Receiving {
         })
     }
 
+    /// A stanza of the legacy server is not admitted: whose is it, if that is for a `to` which is no
+    /// domain? One of its users has written that, and others share the stream. Whether the pair is
+    /// surely the one that it was sent for.
+    #[must_use]
+    pub fn misaddressed(&self, from: &str, to: &str) -> Option<(&AuthorizedPair, bool)> {
+        if self.side == Side::Legacy { self.ledger.misaddressed(from, to) } else { None }
+    }
+
     /// The last words for a fault: our header if it was not sent yet (RFC 6120 §4.9.1.2), the
     /// stream error, the footer.
     #[must_use]

@@ -99,6 +99,8 @@ conditions! {
         InternalServerError = "internal-server-error",
         /// §8.3.3.7.
         ItemNotFound = "item-not-found",
+        /// §8.3.3.8.
+        JidMalformed = "jid-malformed",
         /// §8.3.3.9.
         NotAcceptable = "not-acceptable",
         /// §8.3.3.10.
@@ -129,7 +131,7 @@ impl StanzaCondition {
             | Self::NotAllowed
             | Self::RemoteServerNotFound
             | Self::ServiceUnavailable => "cancel",
-            Self::NotAcceptable | Self::PolicyViolation => "modify",
+            Self::JidMalformed | Self::NotAcceptable | Self::PolicyViolation => "modify",
             Self::RemoteServerTimeout | Self::ResourceConstraint => "wait",
         }
     }

@@ -82,6 +82,17 @@ impl Domain {
         Ok(domain)
     }
 
+    /// What a server of IDNA 2003 takes a text for that [`Self::parse`] may refuse as ambiguous or for
+    /// characters that nameprep leaves out (RFC 3454 B.1). It may have meant this domain, no more.
+    #[must_use]
+    pub fn as_nameprep(text: &str) -> Option<Self> {
+        let is_left_out = |c| {
+            matches!(c, '\u{34f}' | '\u{1806}' | '\u{180b}'..='\u{180d}' | '\u{200c}' | '\u{200d}')
+        };
+        let text = text.replace(['ß', 'ẞ'], "ss").replace('ς', "σ").replace(is_left_out, "");
+        Self::parse(&text).ok()
+    }
+
     /// The canonical form: A-labels, lower case, no trailing dot. For DNS, SNI, keys and logs.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -196,6 +207,22 @@ mod tests {
             assert_eq!(parse(&name), Err(DomainError::Ambiguous), "{name}");
         }
         assert!(parse("\u{36fc}.example").is_ok(), "what one of them became");
+    }
+
+    #[test]
+    fn what_old_servers_read_in_such_names_is_known() {
+        for (name, read) in [
+            ("straße.example", Some("strasse.example")),
+            ("STRAẞE.example", Some("strasse.example")),
+            ("βόλος.example", Some("βόλοσ.example")),
+            ("a\u{200d}b.exa\u{1806}mple", Some("ab.example")),
+            ("a.example", Some("a.example")),
+            ("foo_bar.example", None),
+            ("localhost", None),
+        ] {
+            let read = read.map(|read| Domain::parse(read).unwrap());
+            assert_eq!(Domain::as_nameprep(name), read, "{name}");
+        }
     }
 
     #[test]

@@ -286,6 +286,66 @@ async fn a_stanza_beyond_the_limits_is_given_back_alone() {
     world.is_alive().await;
 }
 
+/// What one user writes is not to end a stream that others share.
+#[tokio::test]
+async fn a_pair_with_what_is_no_domain_is_refused_alone() {
+    let mut world = World::start().await;
+    let (mut conn, id) = old_style(&world).await;
+    let names =
+        ["typo_name", "foo_bar.test", "10.0.0.1", "localhost", "stra\u{df}e.test", "a&amp;b"];
+    for to in names.into_iter().cycle().take(200) {
+        conn.say(format!("<db:result from='old.test' to='{to}'>k</db:result>")).await;
+        assert_eq!(
+            conn.until("</db:result>").await,
+            format!(
+                "<db:result from='{to}' to='old.test' type='error'><error type='cancel'>\
+                 <item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></db:result>"
+            )
+        );
+    }
+    let key = world.legacy.sign(&id);
+    conn.say(format!("<db:result from='old.test' to='good.test'>{key}</db:result>")).await;
+    conn.until("<db:result from='good.test' to='old.test' type='valid'/>").await;
+    // who asks in no name, or about a key, is none of its users
+    for wrong in [
+        "<db:result from='foo_bar.test' to='good.test'>k</db:result>",
+        "<db:result from='old.test'>k</db:result>",
+        "<db:verify from='old.test' to='foo_bar.test' id='1'>k</db:verify>",
+    ] {
+        let (mut conn, _) = old_style(&world).await;
+        conn.say(wrong).await;
+        conn.ends_with("improper-addressing").await;
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_stanza_to_what_is_no_domain_is_given_back_alone() {
+    let mut world = World::with(BOUNCE).await;
+    let (mut conn, id) = old_style(&world).await;
+    let key = world.legacy.sign(&id);
+    for to in ["strasse.test", "good.test"] {
+        conn.say(format!("<db:result from='old.test' to='{to}'>{key}</db:result>")).await;
+        conn.until(&format!("<db:result from='{to}' to='old.test' type='valid'/>")).await;
+    }
+    let message = |to: &str, kind: &str| {
+        format!("<message from='bob@old.test' to='{to}' id='7' type='{kind}'/>")
+    };
+    conn.say(message("ann@stra\u{df}e.test", "chat")).await;
+    let bounce = world.legacy.arrival().await;
+    let start =
+        "<message from='ann@stra\u{df}e.test' to='bob@old.test' id='7' type='error'><error ";
+    assert!(bounce.starts_with(start) && bounce.contains("<jid-malformed "), "{bounce}");
+    // nobody to answer to, and nobody knows in whose name
+    conn.say(message("ann@stra\u{df}e.test", "error") + &message("ann@foo_bar.test", "chat")).await;
+    conn.say(message("ann@good.test", "chat")).await;
+    assert_eq!(world.good.arrival().await, message("ann@good.test", "chat"));
+    assert!(world.legacy.arrived().is_empty());
+    conn.say("<message from='bob@foo_bar.test' to='ann@good.test'/>").await;
+    conn.ends_with("improper-addressing").await;
+    world.is_alive().await;
+}
+
 #[tokio::test]
 async fn tls_and_sasl_are_not_for_the_local_listener() {
     let mut world = World::start().await;

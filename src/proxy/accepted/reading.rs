@@ -7,9 +7,10 @@ use tokio::{task::coop, time::Instant};
 
 use super::{End, Leg, bounds::too_large};
 use crate::{
+    auth::ledger::AuthorizedPair,
     stream::{Failure, FailureKind, Fault},
     xml::{self, ElementName, Span, Tag, Token, TokenKind},
-    xmpp::Side,
+    xmpp::{Side, StanzaCondition},
 };
 
 impl Leg {
@@ -76,7 +77,20 @@ impl Leg {
         let again = again.and_then(|(from, to)| self.machine.stanza_again(from, to));
         let grant = match again {
             Some(grant) => grant,
-            None => self.machine.stanza(&text(tag.from), &text(tag.to))?,
+            None => {
+                let (from, to) = (text(tag.from), text(tag.to));
+                match self.machine.stanza(&from, &to) {
+                    Ok(grant) => grant,
+                    Err(fault) => {
+                        let Some((grant, is_sure)) = self.machine.misaddressed(&from, &to) else {
+                            return Err(fault.into());
+                        };
+                        let grant = grant.clone();
+                        self.misaddressed(tag, len, &grant, is_sure);
+                        return Ok(());
+                    }
+                }
+            }
         };
         let Some(header) = self.frames.framer().header() else {
             return Err(End::Broken("stanza without a stream header".into()));
@@ -94,6 +108,16 @@ impl Leg {
         }
         self.intake.stanza(self.wire.input(), header, tag, len, grant);
         Ok(())
+    }
+
+    /// A stanza of the legacy server goes back to its sender, as it is sent to no domain; to nobody if
+    /// it is not sure in whose name the legacy server would take that.
+    fn misaddressed(&mut self, tag: &Tag, len: usize, grant: &AuthorizedPair, is_sure: bool) {
+        let mut tag = *tag;
+        tag.from = tag.from.filter(|_| is_sure);
+        let failure = Failure::new(FailureKind::NotFound, "it is sent to what is no domain")
+            .with_condition(StanzaCondition::JidMalformed);
+        self.intake.give_back(self.wire.input(), &tag, len, grant, &failure);
     }
 
     /// Takes a token that is no stanza from the front of the input.

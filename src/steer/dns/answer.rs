@@ -70,19 +70,29 @@ pub(super) fn answer(query: &Message, settings: &Settings) -> Decision {
         reply.add_answers(address_records(&target, settings).filter(asked));
         return Decision::Reply(reply);
     }
+    if nowhere().is_some_and(|nowhere| *name == nowhere) {
+        return Decision::Reply(response(query, ResponseCode::NoError));
+    }
     let Some(service) = service(name, settings) else { return Decision::Forward };
+    let srv = |host: Name, port| {
+        let mut reply = response(query, ResponseCode::NoError);
+        let srv = SRV::new(0, 0, port, host);
+        reply.add_answer(Record::from_rdata(name.clone(), TTL, RData::SRV(srv)));
+        reply
+    };
     match (service, kind) {
         (Service::Plain, RecordType::SRV | RecordType::ANY) => {
-            let srv = SRV::new(0, 0, settings.port, target.clone());
-            let mut reply = response(query, ResponseCode::NoError);
-            reply.add_answer(Record::from_rdata(name.clone(), TTL, RData::SRV(srv)));
+            let mut reply = srv(target.clone(), settings.port);
             reply.add_additionals(address_records(&target, settings));
             Decision::Reply(reply)
+        }
+        (Service::Nowhere, RecordType::SRV | RecordType::ANY) => {
+            nowhere().map_or(Decision::Forward, |nowhere| Decision::Reply(srv(nowhere, PORT)))
         }
         (Service::DirectTls, RecordType::SRV | RecordType::ANY) => {
             Decision::Reply(response(query, ResponseCode::NoError))
         }
-        (Service::DirectTls | Service::Plain, _) => Decision::Forward,
+        (Service::DirectTls | Service::Nowhere | Service::Plain, _) => Decision::Forward,
     }
 }
 
@@ -94,6 +104,8 @@ pub(super) fn failure(query: &[u8]) -> Option<Vec<u8>> {
 
 enum Service {
     DirectTls,
+    /// Of what is no domain to fedgate.
+    Nowhere,
     Plain,
 }
 
@@ -111,7 +123,21 @@ fn service(name: &Name, settings: &Settings) -> Option<Service> {
         local.map(Lower).eq(domain.iter().copied().map(Lower))
     };
     let remote = !domain.is_empty() && !settings.local_domains.iter().any(is);
-    (remote && second.eq_ignore_ascii_case(b"_tcp")).then_some(service)
+    if !remote || !second.eq_ignore_ascii_case(b"_tcp") {
+        return None;
+    }
+    Some(match service {
+        Service::Plain if !is_domain(domain) => Service::Nowhere,
+        service => service,
+    })
+}
+
+/// Whether fedgate knows such a name for a domain, and will not refuse the legacy server's request
+/// for it.
+fn is_domain(labels: &[&[u8]]) -> bool {
+    let text = labels.join(&b'.');
+    let is_text = labels.iter().all(|label| !label.contains(&b'.'));
+    is_text && std::str::from_utf8(&text).is_ok_and(|text| Domain::parse(text).is_ok())
 }
 
 /// A label; labels are equal whatever their case (RFC 4343).
@@ -149,6 +175,15 @@ fn target() -> Option<Name> {
     Name::from_ascii("steer.fedgate.internal.").ok()
 }
 
+/// A host without an address, for domains that there are none. Where there is no record at all old
+/// servers go to the address of the domain itself (RFC 6120 §3.2.2), past fedgate and in the clear;
+/// so does jabberd2 where the record has the root as its target.
+fn nowhere() -> Option<Name> {
+    Name::from_ascii("nowhere.fedgate.internal.").ok()
+}
+
+/// The port there.
+const PORT: u16 = 5269;
 /// Seconds for which the legacy server may remember a steered answer.
 const TTL: u32 = 60;
 /// The UDP payload that we announce (DNS flag day 2020).

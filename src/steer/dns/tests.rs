@@ -112,6 +112,36 @@ fn every_remote_domain_is_served_by_fedgate() {
 }
 
 #[test]
+fn what_is_no_domain_is_led_nowhere() {
+    for remote in
+        ["typo_name", "test", "foo_bar.test", "10.0.0.1", "xn--strae-oqa.test", "xn--a.test"]
+    {
+        for service in ["_xmpp-server", "_jabber"] {
+            let reply = reply(&format!("{service}._tcp.{remote}"), RecordType::SRV);
+            let [record] = &reply.answers[..] else { panic!("{remote}: {reply:?}") };
+            let RData::SRV(srv) = &record.data else { panic!("{record:?}") };
+            assert_eq!(srv.target, fqdn("nowhere.fedgate.internal"), "{remote}");
+            assert!(reply.additionals.is_empty());
+        }
+    }
+    for kind in [RecordType::A, RecordType::AAAA] {
+        let reply = reply("nowhere.FEDGATE.internal", kind);
+        assert_eq!((reply.response_code, reply.answers.len()), (ResponseCode::NoError, 0));
+    }
+    // one label that looks like two
+    let mut name = fqdn("a.test");
+    for label in [&b"b.c"[..], b"_tcp", b"_xmpp-server"] {
+        name = name.prepend_label(label).unwrap();
+    }
+    let mut query = Message::query();
+    query.add_query(Query::query(name, RecordType::SRV));
+    let Decision::Reply(reply) = answer::answer(&query, &settings(Vec::new())) else {
+        panic!("forwarded")
+    };
+    assert!(reply.additionals.is_empty());
+}
+
+#[test]
 fn the_target_has_an_address_of_one_family() {
     let name = "steer.FEDGATE.internal";
     assert_eq!(reply(name, RecordType::A).answers.len(), 1);
@@ -177,7 +207,7 @@ fn local_domains_and_everything_else_are_forwarded() {
     ] {
         assert_eq!(answer(name, kind), Decision::Forward, "{name} {kind}");
     }
-    for remote in ["a.legacy.test", "legacy.test.peer.test", "test", "xlegacy.test"] {
+    for remote in ["a.legacy.test", "legacy.test.peer.test", "xlegacy.test"] {
         reply(&format!("_xmpp-server._tcp.{remote}"), RecordType::SRV);
     }
     let mut chaos = query("_xmpp-server._tcp.peer.test", RecordType::SRV);

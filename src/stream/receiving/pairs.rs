@@ -36,9 +36,15 @@ impl Receiving {
             // We ask nothing on streams that we accepted: an answer here was not asked for
             // (XEP-0220 §3.1 "Unsolicited Dialback").
             Ok(Dialback::Answer(_)) => return self.ignore(),
+            Err(DialbackError::Target) if self.asks_for_no_domain(is_verify, element) => {
+                out.push(no_such_target(element));
+                return Ok(());
+            }
             Err(error) => {
                 let condition = match error {
-                    DialbackError::Addressing => StreamCondition::ImproperAddressing,
+                    DialbackError::Addressing | DialbackError::Target => {
+                        StreamCondition::ImproperAddressing
+                    }
                     DialbackError::Id | DialbackError::Key | DialbackError::Type => {
                         StreamCondition::BadFormat
                     }
@@ -64,6 +70,12 @@ impl Receiving {
             return Ok(());
         }
         self.request(request, out)
+    }
+
+    /// Whether that is a request of the legacy server for a pair whose target is no domain: one of its
+    /// users has written so, and others share the stream.
+    fn asks_for_no_domain(&self, is_verify: bool, element: &Element) -> bool {
+        self.side == Side::Legacy && !is_verify && element.attr("type").is_none()
     }
 
     /// We are the authoritative server: of our domains towards peers, of everyone else's towards
@@ -290,6 +302,14 @@ fn answer(request: &DialbackRequest, outcome: VerifyOutcome) -> Action {
         Some(id) => writer::dialback_verify_answer(out, &from, &to, id, wire(outcome)),
         None => writer::dialback_result_answer(out, &from, &to, wire(outcome)),
     })
+}
+
+/// The answer to a request for a target that is no domain, with the names as they came: by them the
+/// legacy server knows what it asked (XEP-0220 §2.5).
+fn no_such_target(element: &Element) -> Action {
+    let name = |name| element.attr(name).unwrap_or_default();
+    let outcome = VerifyOutcome::Error(Some(StanzaCondition::ItemNotFound));
+    say(|out| writer::dialback_result_answer(out, name("to"), name("from"), wire(outcome)))
 }
 
 fn wire(outcome: VerifyOutcome) -> DialbackAnswer<'static> {

@@ -230,12 +230,12 @@ async fn a_96_what_is_no_domain_of_the_dns_is_refused_and_never_looked_up() {
             conn.say(format!("<message from='m@{from}' to='bob@{to}'/>")).await;
             conn.ends_with("improper-addressing").await;
         }
-        // nor is the legacy server heard about it
+        // nor is the legacy server heard about it, whose users share its streams
         let mut conn = Conn::open(world.local(), "127.0.0.1").await;
         conn.say(header_with("to='good.test'")).await;
         conn.until("'>").await;
         conn.say(format!("<db:result from='old.test' to='{name}'>k</db:result>")).await;
-        conn.ends_with("improper-addressing").await;
+        conn.until("<item-not-found ").await;
     }
     let asked = world.dns.asked();
     assert!(asked.is_empty(), "{asked:?}");

@@ -429,7 +429,7 @@ fn domain_of(stanza: &str, name: &str) -> String {
 
 /// Of all spellings of a domain that which is compared.
 fn canonical(domain: &str) -> String {
-    Domain::parse(domain).unwrap().to_string()
+    Domain::parse(domain).ok().or_else(|| Domain::as_nameprep(domain)).unwrap().to_string()
 }
 
 fn typed(what: &str, from: &str, to: &str, id: &str, kind: &str) -> String {
