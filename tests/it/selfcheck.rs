@@ -127,6 +127,18 @@ async fn what_is_wrong_is_found() {
 }
 
 #[tokio::test]
+async fn a_responder_that_is_for_another_machine_is_not_asked() {
+    let plan = Plan { legacy: "    sources: [192.0.2.0/24]", ..Plan::DEFAULT };
+    let mut world = World::with(plan).await;
+    let config = in_order(&mut world);
+    let report = looked_at(config, &options(None)).await;
+    let text = report.to_text(false);
+    let steer = texts(&report, Topic::Steer, Status::Ok);
+    assert!(steer.len() == 1 && steer[0].contains("is not asked"), "{text}");
+    assert_eq!(report.status, Status::Ok, "{text}");
+}
+
+#[tokio::test]
 async fn an_old_server_answers_in_its_own_way_and_rules_may_shut_out_strangers() {
     let plan = Plan { config: "defaults: { allow: none }", style: Style::Old, ..Plan::DEFAULT };
     let mut world = World::with(plan).await;

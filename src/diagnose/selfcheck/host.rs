@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
 };
 
@@ -38,6 +38,16 @@ pub(super) async fn steering(config: &Config, remote: &Domain) -> Vec<Item> {
             dnssec: Dnssec::Off,
         };
         let about = |status, text: String| Item::new(Topic::Steer, None, status, text);
+        if let Some(source) = source_to(asked)
+            && !is_client(config, source)
+        {
+            let text = format!(
+                "{asked} is not asked: it answers the \"sources\" of legacy servers alone, and \
+                 {source}, from where this machine would ask, is none"
+            );
+            items.push(about(Status::Ok, text));
+            continue;
+        }
         let resolver = match Resolver::new(&settings, &OwnAddresses::default()) {
             Ok(resolver) => resolver,
             Err(error) => {
@@ -65,6 +75,22 @@ pub(super) async fn steering(config: &Config, remote: &Domain) -> Vec<Item> {
         });
     }
     items
+}
+
+/// The address from which this machine talks to another one. No packet is sent.
+fn source_to(address: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(address).ok()?;
+    Some(socket.local_addr().ok()?.ip().to_canonical())
+}
+
+/// Whether the DNS responder answers that address.
+fn is_client(config: &Config, ip: IpAddr) -> bool {
+    config.legacy.values().any(|legacy| legacy.sources.iter().any(|net| net.contains(&ip)))
 }
 
 /// The time is compared with nothing: it has only to be later than this program.
