@@ -1,6 +1,6 @@
 //! One running fedgate: builds and owns everything, takes new configurations, ends in order.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -23,6 +23,9 @@ use crate::{
     net::secret::{self, SecretError},
     xmpp::Side,
 };
+
+/// How long what is to be kept may take to be written when the orderly end ran out of time.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A running fedgate. To be made and used inside a tokio runtime.
 #[derive(Debug)]
@@ -148,11 +151,16 @@ impl App {
     }
 
     /// Ends in order: takes nothing new, closes accepted streams, writes what was taken, closes
-    /// the rest; within the time that the configuration sets.
+    /// the rest; within the time that the configuration sets. What is remembered and reported is
+    /// written in any case.
     pub async fn shutdown(mut self) {
         let limit = self.gate.config().shutdown_timeout;
         if timeout(limit, self.end()).await.is_err() {
-            warn!(seconds = limit.as_secs(), "not everything ended in time");
+            let lost: u64 = self.gate.routes().report().iter().map(|route| route.queued).sum();
+            warn!(seconds = limit.as_secs(), lost, "not everything ended in time");
+            self.gate.ending().cancel();
+            self.gate.tracker().close();
+            let _ = timeout(LAST_WORDS, self.gate.tracker().wait()).await;
         }
         let totals = self.gate.metrics().totals();
         info!(

@@ -23,8 +23,10 @@ use crate::{
     xmpp::Direction,
 };
 
-/// How often the report of the day is written, and how late at most after the day's end.
+/// How often the report of the day is written, besides at midnight.
 const EVERY: Duration = Duration::from_mins(5);
+/// In seconds.
+const DAY: u64 = 24 * 60 * 60;
 /// A report that was begun is read again up to this size, in bytes.
 const READ_MAX: u64 = 16 << 20;
 
@@ -101,13 +103,19 @@ pub(super) async fn keep(gate: Arc<Gate>) {
         tokio::select! {
             () = gate.ending().cancelled() => break,
             changed = generation.changed() => if changed.is_err() { return },
-            () = sleep(EVERY), if directory.is_some() => {}
+            () = sleep(until_next(report::now())), if directory.is_some() => {}
         }
     }
     let config = gate.config();
     if config.report.is_some() {
         write(&gate, &config).await;
     }
+}
+
+/// How long until the report is to be written again: at midnight at the latest, so that each day has
+/// what came in it.
+fn until_next(now: u64) -> Duration {
+    EVERY.min(Duration::from_secs(DAY - now % DAY))
 }
 
 /// Writes what there is, and takes away what is too old.
@@ -180,7 +188,6 @@ mod tests {
 
     /// 2026-11-22, at noon.
     const NOON: u64 = 1_795_305_600 + 12 * 3600;
-    const DAY: u64 = 24 * 3600;
 
     fn key() -> Key {
         let [local, remote] = ["l.example", "a.example"].map(|name| Domain::parse(name).unwrap());
@@ -190,6 +197,14 @@ mod tests {
     fn fail(daily: &Daily) {
         let attempt = Attempt::new("tcp", "unreachable", "refused".to_owned());
         daily.failed(Direction::Outbound, &key(), &attempt);
+    }
+
+    #[test]
+    fn it_is_written_every_few_minutes_and_at_midnight() {
+        assert_eq!(until_next(NOON), EVERY);
+        let midnight = NOON + DAY / 2;
+        assert_eq!(until_next(midnight - 1), Duration::from_secs(1));
+        assert_eq!(until_next(midnight), EVERY);
     }
 
     fn failures(directory: &Path, name: &str) -> u64 {

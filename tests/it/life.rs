@@ -1,6 +1,6 @@
 //! Changes while streams are open, and the end (protocol AB-2, A-97, A-99, §1.3 `system-shutdown`).
 
-use std::{io::ErrorKind, net::SocketAddr};
+use std::{fs, io::ErrorKind, net::SocketAddr};
 
 use fedgate::xmpp::Domain;
 
@@ -272,8 +272,10 @@ async fn what_was_taken_before_the_end_is_delivered_and_what_cannot_be_comes_bac
 
 #[tokio::test]
 async fn a_neighbour_that_is_deaf_does_not_hold_up_the_end() {
-    let plan = Plan { config: "shutdown_timeout: 2s\nlimits: { connect: 60s }", ..BOUNCE };
-    let world = World::with(plan).await;
+    let config = "shutdown_timeout: 2s\nlimits: { connect: 60s }\nreport: { directory: report }";
+    let world = World::with(Plan { config, ..BOUNCE }).await;
+    let [memory, reports] =
+        [world.config().state_dir.join("memory.jsonl"), world.path().join("report")];
     let host = world.host("evil.test").await;
     let _stream = world.sends("evil.test").await;
     let _half = host.accept_starttls().await;
@@ -281,6 +283,11 @@ async fn a_neighbour_that_is_deaf_does_not_hold_up_the_end() {
     world.legacy.behave(Manner::Mute);
     _inbound.say("<message from='m@evil.test' to='bob@old.test'/>").await;
     soon("the end", world.app.shutdown()).await;
+    // and what is to be kept is written
+    assert!(fs::read_to_string(memory).unwrap().contains("evil.test"));
+    let reports = fs::read_dir(reports).unwrap();
+    let mut reports = reports.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+    assert!(reports.any(|report| report.contains("evil.test")));
 }
 
 #[tokio::test]
