@@ -58,8 +58,8 @@ pub struct Config {
 
 impl Config {
     /// The files outside the configuration directory that matter as much as those in it:
-    /// certificates, keys, trust roots, trust anchors, lists and the admin token. For
-    /// [`Watcher`](super::watch::Watcher).
+    /// certificates, keys, trust roots, trust anchors, lists, the admin token, and where no name
+    /// servers are given the file of the system's. For [`Watcher`](super::watch::Watcher).
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let of_rules = self.policy.roots();
@@ -75,7 +75,8 @@ impl Config {
             Dnssec::Off | Dnssec::TrustAd => None,
         };
         let token = self.admin.token_file.as_ref();
-        let files = certificates.chain(roots).chain(anchor).chain(token).cloned();
+        let servers = self.resolver.servers.is_empty().then(|| PathBuf::from(RESOLV_CONF));
+        let files = certificates.chain(roots).chain(anchor).chain(token).cloned().chain(servers);
         let lists = self.lists.iter().filter_map(|(name, source)| self.list_file(name, source));
         files.chain(lists).collect()
     }
@@ -446,3 +447,6 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
+
+/// Which name servers the system uses (resolv.conf(5)); the resolver reads it where none are given.
+const RESOLV_CONF: &str = "/etc/resolv.conf";

@@ -1,6 +1,6 @@
 //! Directories: which files count, what comes out, and the bounds.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use tempfile::TempDir;
 
@@ -30,7 +30,19 @@ fn the_smallest_configuration_has_sensible_defaults() {
     let steered = (&config.steer.addresses[..], config.steer.port);
     assert_eq!(steered, (&["127.0.0.1".parse().unwrap()][..], 5268));
     assert_eq!(config.limits.stanza, 524_288);
-    assert!(config.files().is_empty());
+    assert_eq!(config.files(), [resolv_conf()]);
+}
+
+/// It is read where no name servers are given.
+fn resolv_conf() -> PathBuf {
+    PathBuf::from("/etc/resolv.conf")
+}
+
+#[test]
+fn the_systems_name_servers_matter_where_none_are_given() {
+    let text = "resolver: { servers: [192.0.2.1] }\n";
+    let directory = directory(&[("a.yaml", MINIMAL), ("b.yaml", text)]);
+    assert!(load(directory.path()).unwrap().config.files().is_empty());
 }
 
 #[test]
@@ -40,7 +52,7 @@ fn relative_paths_are_relative_to_the_directory() {
     let directory = directory(&[("a.yaml", MINIMAL), ("b.yaml", text)]);
     let files = load(directory.path()).unwrap().config.files();
     let at = |path: &str| directory.path().join(path);
-    assert_eq!(files, [at("a.crt"), at("../keys/a.key"), at("./ca.pem")]);
+    assert_eq!(files, [at("a.crt"), at("../keys/a.key"), at("./ca.pem"), resolv_conf()]);
 }
 
 #[test]
@@ -52,7 +64,7 @@ fn the_trust_roots_of_rules_are_files_of_the_configuration() {
     let directory = directory(&[("a.yaml", MINIMAL), ("b.yaml", text)]);
     let config = load(directory.path()).unwrap().config;
     let at = |path: &str| directory.path().join(path);
-    assert_eq!(config.files(), [at("ca.pem"), at("own.pem")]);
+    assert_eq!(config.files(), [at("ca.pem"), at("own.pem"), resolv_conf()]);
     // one set for both rules
     let places: Vec<_> = config.policy.roots().into_values().map(|at| at.to_string()).collect();
     assert_eq!(places.len(), 2);
@@ -87,7 +99,7 @@ fn a_running_process_keeps_its_state_directory_and_what_is_derived_from_it() {
         let Loaded { config, warnings, .. } = reload(directory.path(), running.path()).unwrap();
         assert_eq!(config.state_dir, running.path());
         assert_eq!(config.admin.socket, Some(running.path().join("admin.sock")));
-        assert_eq!(config.files(), [running.path().join("lists/bad.txt")]);
+        assert_eq!(config.files(), [resolv_conf(), running.path().join("lists/bad.txt")]);
         let evil = Domain::parse("evil.test").unwrap();
         assert!(config.policy.domain(&evil, Direction::Inbound).denied.is_some());
         let [warning] = &warnings[..] else { panic!("{warnings:?}") };
