@@ -60,7 +60,7 @@ COPY --from=assembly --chown=64123:64123 /state /var/lib/fedgate
 USER 64123:64123
 VOLUME /var/lib/fedgate
 EXPOSE 5269 5270
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=6s --start-period=10s --retries=3 \
     CMD ["/usr/bin/fedgate", "health", "--config", "/etc/fedgate/conf.d"]
 ENTRYPOINT ["/usr/bin/fedgate"]
 CMD ["run", "--config", "/etc/fedgate/conf.d"]

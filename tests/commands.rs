@@ -7,7 +7,10 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::TcpListener,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt, chown},
+        net::UnixListener,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread::{available_parallelism, sleep},
@@ -272,6 +275,41 @@ fn health_asks_where_peers_are_awaited_and_as_they_are() {
 
 /// What /proc tells of a process, for each of its threads.
 fn threads(pid: u32, key: &str) -> Vec<String> {
+#[test]
+fn health_does_not_wait_for_whoever_is_silent() {
+    let home = TempDir::new().unwrap();
+    let peers = TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = format!(
+        "version: 1
+state_dir: {}
+listen: {{ public: ['{}'] }}
+legacy: {{ old: {{ address: '127.0.0.1:1', domains: [old.example] }} }}
+",
+        home.path().display(),
+        peers.local_addr().unwrap(),
+    );
+    let config = home.path().join("conf.d");
+    fs::create_dir(&config).unwrap();
+    fs::write(config.join("10.yaml"), text).unwrap();
+    let _deaf = UnixListener::bind(home.path().join("admin.sock")).unwrap();
+    let mut health = Command::new(BINARY)
+        .args(["health", "--config", config.to_str().unwrap()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        if let Some(status) = health.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > end {
+            health.kill().unwrap();
+        }
+        sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(1));
+}
+
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let status = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap());
     status

@@ -26,13 +26,15 @@ use ipnet::IpNet;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{ConfigDir, EXIT_USAGE, admin, runtime};
 
-/// How long the answer may take.
+/// How long all of it may take. The image's `HEALTHCHECK` waits for a second more.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How much of that the running gate may take to say where it listens.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(2);
 /// No answer to a stream header is longer.
 const ANSWER_MAX: u64 = 4096;
 /// Of a connection that is nobody else's (PROXY protocol §2.1).
@@ -61,13 +63,15 @@ struct Door {
 impl Health {
     /// Opens a stream to the first public listener, or else to the first one of direct TLS.
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let end = Instant::now() + PATIENCE;
         let loaded = config::load(&self.dir.config).map(|loaded| loaded.config);
         let socket = match (self.socket, &loaded) {
             (Some(socket), _) => Some(socket),
             (None, Ok(config)) => config.admin.socket.clone(),
             (None, Err(_)) => Some(PathBuf::from(DEFAULT_ADMIN_SOCKET)),
         };
-        let running = socket.context("\"admin.socket\" is off").and_then(admin::listeners);
+        let running = socket.context("\"admin.socket\" is off");
+        let running = running.and_then(|socket| admin::listeners(socket, SOCKET_PATIENCE));
         let door = match (running, loaded) {
             // nothing new is taken from peers, as it is meant
             (Ok(listeners), _) if listeners.draining => return Ok(ExitCode::SUCCESS),
@@ -79,7 +83,7 @@ impl Health {
                 return Ok(ExitCode::from(EXIT_USAGE));
             }
         };
-        runtime()?.block_on(door.is_answered()).map(|()| ExitCode::SUCCESS)
+        runtime()?.block_on(door.is_answered(end)).map(|()| ExitCode::SUCCESS)
     }
 }
 
@@ -114,10 +118,14 @@ impl Door {
     }
 
     /// Opens a stream there, as a peer would.
-    async fn is_answered(&self) -> anyhow::Result<()> {
+    async fn is_answered(&self, end: Instant) -> anyhow::Result<()> {
         let mut outcome = Ok(());
-        for address in here(self.address) {
-            let asked = timeout(PATIENCE, self.ask(address)).await;
+        let addresses = here(self.address);
+        let count = u32::try_from(addresses.len()).context("too many addresses")?;
+        for (address, left) in addresses.into_iter().zip((1..=count).rev()) {
+            // a silent one does not take the time of the next
+            let share = end.saturating_duration_since(Instant::now()) / left;
+            let asked = timeout(share, self.ask(address)).await;
             let asked = asked.unwrap_or_else(|_| Err(anyhow!("no answer in time")));
             outcome = asked.with_context(|| format!("ask {address}"));
             if outcome.is_ok() {

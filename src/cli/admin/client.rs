@@ -24,6 +24,7 @@ pub(super) struct Client {
     socket: PathBuf,
     runtime: Runtime,
 }
+    patience: Duration,
 
 impl Client {
     pub(super) fn new(socket: PathBuf) -> anyhow::Result<Self> {
@@ -31,7 +32,12 @@ impl Client {
             .enable_all()
             .build()
             .context("start the runtime")?;
-        Ok(Self { socket, runtime })
+        Ok(Self { socket, patience: PATIENCE, runtime })
+    }
+
+    /// The same, which waits no longer than that for an answer.
+    pub(super) fn within(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Gets something and reads it; also as it came.
@@ -79,7 +85,7 @@ impl Client {
             let text = String::from_utf8(body.to_bytes().to_vec()).context("read the answer")?;
             anyhow::Ok((status, text))
         };
-        let answer = self.runtime.block_on(async { timeout(PATIENCE, asked).await });
+        let answer = self.runtime.block_on(async { timeout(self.patience, asked).await });
         match answer {
             Ok(answer) => answer,
             Err(_) => bail!("{} does not answer in time", self.socket.display()),

@@ -15,6 +15,7 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -171,9 +172,9 @@ pub(super) fn ready(socket: PathBuf) -> anyhow::Result<Vec<Check>> {
     Client::new(socket)?.checks()
 }
 
-/// Where the fedgate behind the socket is reached.
-pub(super) fn listeners(socket: PathBuf) -> anyhow::Result<Listeners> {
-    Ok(Client::new(socket)?.get("/api/listeners")?.0)
+/// Where the fedgate behind the socket is reached, if it says so in time.
+pub(super) fn listeners(socket: PathBuf, patience: Duration) -> anyhow::Result<Listeners> {
+    Ok(Client::new(socket)?.within(patience).get("/api/listeners")?.0)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
