@@ -389,6 +389,10 @@ pub struct Certificate {
     pub not_after: Option<u64>,
     /// Days until then; negative after it.
     pub days_left: Option<i64>,
+    /// Whether it should have been renewed: less than a fifth of its lifetime is left, and less than
+    /// 14 days.
+    #[serde(default)]
+    pub is_due: bool,
     /// SHA-256, hexadecimal.
     pub fingerprint: Option<String>,
 }

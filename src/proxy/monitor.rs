@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use rustls::pki_types::UnixTime;
 use tokio::sync::broadcast;
 
 use self::{history::Sampler, ready::Probes};
@@ -145,6 +146,7 @@ impl Monitor {
                 issuer: info.map(|info| info.issuer.clone()),
                 not_after: info.map(|info| info.not_after.as_secs()),
                 days_left: info.and_then(|info| i64::try_from(left(info.not_after.as_secs())).ok()),
+                is_due: info.is_some_and(|info| info.is_due(UnixTime::now())),
                 fingerprint: info.map(|info| info.fingerprint.to_string()),
             }
         };

@@ -112,7 +112,8 @@ class Scripted:
             for k in range(150)]
         certificate = lambda name, days: {
             "domain": name, "ok": True, "names": name, "issuer": "CN=E7, O=Let's Encrypt, C=US",
-            "not_after": now + days * 86400, "days_left": days, "fingerprint": "ab" * 32}
+            "not_after": now + days * 86400, "days_left": days, "is_due": days < 14,
+            "fingerprint": "ab" * 32}
         good = [("listeners", "direct_tls [::]:5270, local 127.0.0.1:5268, public [::]:5269"),
                 ("certificates", "good for all 3 local domains"), ("legacy", "1 reached"),
                 ("resolver", "answers"), ("draining", "no")]

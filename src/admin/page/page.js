@@ -319,7 +319,7 @@
     const days = status.certificates.map((c) => (c.ok ? c.days_left : -1));
     const least = days.length ? Math.min(...days) : 0;
     put($('certificate-days'), least < 0 ? 'none' : number.format(least));
-    $('certificate-days').parentElement.className = `big ${least < 0 ? 'bad' : least < WARN_DAYS ? 'warn' : ''}`;
+    $('certificate-days').parentElement.className = `big ${least < 0 ? 'bad' : status.certificates.some((c) => c.is_due) ? 'warn' : ''}`;
     facts($('certificate-facts'), [
       ['local domains', number.format(status.certificates.length)],
       ['without one', number.format(status.certificates.filter((c) => !c.ok).length)],
@@ -342,11 +342,11 @@
   }
   function showLists({ status, failures }) {
     fill($('certificates'), ...status.certificates.map((certificate) => {
-      const { ok, days_left: left } = certificate;
+      const { ok, days_left: left, is_due: due } = certificate;
       const word = left === null ? 'none' : plural(left, 'day', 'days');
       return make('li', {},
         make('span', { class: 'name' }, name(certificate.domain)),
-        make('span', { class: !ok ? 'bad' : left < WARN_DAYS ? 'warn' : 'good' }, word),
+        make('span', { class: !ok ? 'bad' : due ? 'warn' : 'good' }, word),
         make('span', { class: 'sub' }, certificate.issuer ?? 'no certificate names it'));
     }));
     fill($('checks'), ...status.ready.map((check) => make('li', {},

@@ -15,9 +15,6 @@ use super::{
     text::{clean, span},
 };
 
-/// Certificates that expire sooner are a warning.
-const DAYS_WARNED: i64 = 14;
-
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Show {
     #[command(flatten)]
@@ -84,7 +81,7 @@ impl Show {
 }
 
 fn verdict(status: &Status) -> u8 {
-    let is_near = |c: &Certificate| c.days_left.is_none_or(|days| days < DAYS_WARNED);
+    let is_near = |c: &Certificate| c.is_due || !c.ok;
     if status.ready.iter().any(|check| !check.ok) {
         CRITICAL
     } else if status.failing > 0
@@ -132,10 +129,10 @@ fn write_status(out: &mut impl Write, paint: Paint, status: &Status) -> anyhow::
     writeln!(out)?;
     let mut table = Table::new(&["LOCAL DOMAIN", "DAYS LEFT", "ISSUER"]);
     for certificate in &status.certificates {
-        let look = match certificate.days_left {
-            Some(days) if certificate.ok && days >= DAYS_WARNED => Look::Good,
-            Some(_) if certificate.ok => Look::Warn,
-            Some(_) | None => Look::Bad,
+        let look = match certificate {
+            Certificate { ok: false, .. } => Look::Bad,
+            Certificate { is_due: true, .. } => Look::Warn,
+            Certificate { .. } => Look::Good,
         };
         let days = certificate.days_left.map_or("none".to_owned(), |days| days.to_string());
         table.row(vec![
