@@ -104,8 +104,10 @@ fn commands_say_what_is_so_and_exit_by_it() {
         (&["streams"][..], 0, "PAIRS"),
         (&["failures"], 0, "nothing fails"),
         (&["failures", "a.example"], 0, "nothing fails"),
-        (&["status", "a.example"], 3, "nothing is known of a.example"),
-        (&["show", "7"], 3, "no open stream has that number"),
+        (&["status", "a.example"], 2, "nothing is known of a.example"),
+        (&["show", "7"], 2, "no open stream has that number"),
+        (&["ping", "other.example", "a.example"], 2, "other.example"),
+        (&["close", "a b"], 64, "a b"),
         (&["close", "7"], 2, "no open stream has that number"),
         (&["close", "a.example"], 2, "0 closed"),
         (&["retry", "a.example"], 0, "0 tried again"),
@@ -273,8 +275,6 @@ fn health_asks_where_peers_are_awaited_and_as_they_are() {
     assert!(code == Some(1) && said.contains("nothing listens for peers"), "{code:?} {said}");
 }
 
-/// What /proc tells of a process, for each of its threads.
-fn threads(pid: u32, key: &str) -> Vec<String> {
 #[test]
 fn health_does_not_wait_for_whoever_is_silent() {
     let home = TempDir::new().unwrap();
@@ -310,6 +310,8 @@ legacy: {{ old: {{ address: '127.0.0.1:1', domains: [old.example] }} }}
     assert_eq!(status.code(), Some(1));
 }
 
+/// What /proc tells of a process, for each of its threads.
+fn threads(pid: u32, key: &str) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let status = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap());
     status

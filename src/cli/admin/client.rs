@@ -11,6 +11,8 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, runtime::Runtime, time::timeout};
 
+use super::NoSuch;
+
 /// How long an answer may take; fedgate itself takes less.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// No answer is longer, in bytes.
@@ -22,9 +24,9 @@ const LINE_MAX: usize = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Client {
     socket: PathBuf,
+    patience: Duration,
     runtime: Runtime,
 }
-    patience: Duration,
 
 impl Client {
     pub(super) fn new(socket: PathBuf) -> anyhow::Result<Self> {
@@ -66,6 +68,7 @@ impl Client {
             return Ok(text);
         }
         match serde_json::from_str::<Done>(&text) {
+            Ok(done) if status == StatusCode::NOT_FOUND => Err(NoSuch(done.detail).into()),
             Ok(done) => bail!("{}", done.detail),
             Err(_) => bail!("{} answers {status}", self.socket.display()),
         }

@@ -1,7 +1,9 @@
 //! The commands that change something.
 
+use std::str::FromStr;
+
 use clap::Args;
-use fedgate::xmpp::Domain;
+use fedgate::xmpp::{Domain, DomainError};
 use serde_json::json;
 
 use super::Ask;
@@ -24,7 +26,25 @@ pub(in crate::cli) struct Close {
     ask: Ask,
     /// The number of a stream, as `streams` lists it, or a domain.
     #[arg(value_name = "ID|DOMAIN")]
-    what: String,
+    what: What,
+}
+
+/// What is to be closed.
+#[derive(Clone, Debug)]
+enum What {
+    Stream(u64),
+    Domain(Domain),
+}
+
+impl FromStr for What {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        match text.parse() {
+            Ok(id) => Ok(Self::Stream(id)),
+            Err(_) => text.parse().map(Self::Domain),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -53,9 +73,9 @@ impl Of {
 
 impl Close {
     pub(super) fn execute(self) -> anyhow::Result<u8> {
-        let body = match self.what.parse::<u64>() {
-            Ok(id) => json!({ "stream": id }),
-            Err(_) => json!({ "domain": self.what }),
+        let body = match &self.what {
+            What::Stream(id) => json!({ "stream": id }),
+            What::Domain(domain) => json!({ "domain": domain.as_str() }),
         };
         post(&self.ask, "close", &body)
     }

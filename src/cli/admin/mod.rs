@@ -37,17 +37,25 @@ const CRITICAL: u8 = 2;
 /// It could not be found out: nobody answers.
 const UNKNOWN: u8 = 3;
 
+/// What fedgate says where there is nothing of that name or number.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoSuch(String);
+
 /// What is asked of a running fedgate.
 #[derive(Debug, Subcommand)]
 pub(super) enum Admin {
     /// Show how fedgate does, and with whom it federates; of one domain everything there is.
     ///
-    /// Exit status 0 if all is well, 1 with a failing domain, a certificate that expires within 14
-    /// days or a configuration that was refused, 2 if fedgate is not ready, 3 if it does not answer.
+    /// Exit status 0 if all is well, 1 with a failing domain, a certificate that is due to be renewed
+    /// or a configuration that was refused, 2 if fedgate is not ready, or knows nothing of the
+    /// domain, 3 if it does not answer.
     Status(status::Show),
     /// List the open streams.
     Streams(streams::Streams),
     /// Show one stream with all its domain pairs.
+    ///
+    /// Exit status 0, 2 if there is no such stream, 3 if fedgate does not answer.
     Show(streams::Show),
     /// Show which domain pairs fail, since when and why.
     ///
@@ -62,8 +70,8 @@ pub(super) enum Admin {
     Memory(memory::Memory),
     /// Ping a remote domain in the name of a local one, over the way that stanzas take.
     ///
-    /// Exit status 0 if every ping was answered, 1 if some were, 2 if none was, 3 if fedgate does
-    /// not answer.
+    /// Exit status 0 if every ping was answered, 1 if some were, 2 if none was or can be, as in the
+    /// name of a domain that is not served here, 3 if fedgate does not answer.
     Ping(ping::Ping),
     /// Close a stream, or all streams with a domain.
     Close(deeds::Close),
@@ -91,7 +99,7 @@ pub(in crate::cli) struct Ask {
 }
 
 impl Admin {
-    /// Does it. Whatever keeps it from asking is exit status 3.
+    /// Does it. Whatever keeps it from asking is exit status 3, that there is no such thing 2.
     pub(super) fn execute(self) -> ExitCode {
         let outcome = match self {
             Self::Status(command) => command.execute(),
@@ -114,7 +122,7 @@ impl Admin {
             Err(error) if is_broken_pipe(&error) => ExitCode::from(OK),
             Err(error) => {
                 eprintln!("fedgate: {}", text::clean(&format!("{error:#}")));
-                ExitCode::from(UNKNOWN)
+                ExitCode::from(if error.is::<NoSuch>() { CRITICAL } else { UNKNOWN })
             }
         }
     }

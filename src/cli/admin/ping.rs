@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use fedgate::{
     ops::report::{self, Done},
@@ -49,7 +49,7 @@ impl Ping {
             let ping: report::Ping = match serde_json::from_str(&json) {
                 Ok(ping) => ping,
                 Err(error) => match serde_json::from_str::<Done>(&json) {
-                    Ok(refused) => bail!("{}", refused.detail),
+                    Ok(_) => return self.ask.print_done(&json),
                     Err(_) => return Err(error).context("read the answer"),
                 },
             };

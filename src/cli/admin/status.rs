@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use anyhow::bail;
 use clap::Args;
 use fedgate::{
     ops::report::{self, Certificate, Failure, Status, Stream},
@@ -10,7 +9,7 @@ use fedgate::{
 };
 
 use super::{
-    Ask, CRITICAL, OK, WARNING, failures, streams,
+    Ask, CRITICAL, NoSuch, OK, WARNING, failures, streams,
     table::{Cell, Look, Paint, Table},
     text::{clean, span},
 };
@@ -55,7 +54,8 @@ impl Show {
             all.into_iter().filter(|f| f.remote == name || f.local == name).collect();
         let domain = domains.into_iter().find(|domain| domain.domain == name);
         if domain.is_none() && streams.is_empty() && fails.is_empty() {
-            bail!("nothing is known of {name}: no stream, no failure");
+            let text = format!("nothing is known of {name}: no stream, no failure");
+            return Err(NoSuch(text).into());
         }
         if self.ask.json {
             let all =
