@@ -197,7 +197,7 @@ async fn requests_that_are_refused_are_told_now_and_again() {
 }
 
 #[tokio::test]
-async fn a_pair_that_the_legacy_server_refuses_raises_no_alarm() {
+async fn what_the_legacy_server_refuses_raises_no_alarm() {
     let world = World::start().await;
     world.legacy.behave(Manner::Error);
     let home = tempfile::TempDir::new().unwrap();
