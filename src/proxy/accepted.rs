@@ -260,6 +260,9 @@ impl Leg {
         if let Some(facts) = facts {
             machine.tls_up(facts);
         }
+        if side == Side::Legacy && gate.leaving().is_cancelled() {
+            machine = machine.for_questions();
+        }
         Box::new(Self {
             entry,
             side,

@@ -175,6 +175,7 @@ impl App {
     }
 
     async fn end(&mut self) {
+        self.gate.leaving().cancel();
         self.turn_away();
         // Routes go on meanwhile, so that streams which wait for them can end.
         let share = self.gate.config().shutdown_timeout / 2;

@@ -96,6 +96,7 @@ pub(super) struct Gate {
     tracker: TaskTracker,
     routes_to: BySide<TaskTracker>,
     draining: CancellationToken,
+    leaving: CancellationToken,
     ending: CancellationToken,
     stopping: BySide<CancellationToken>,
 }
@@ -158,6 +159,7 @@ impl Gate {
             tracker: TaskTracker::new(),
             routes_to: BySide::default(),
             draining: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             ending: CancellationToken::new(),
             stopping: BySide::default(),
         })
@@ -297,6 +299,11 @@ impl Gate {
     /// Accepted streams end: no more stanzas are taken.
     pub(super) fn draining(&self) -> &CancellationToken {
         &self.draining
+    }
+
+    /// fedgate ends: from the legacy server nothing is taken any more either, for it could go nowhere.
+    pub(super) fn leaving(&self) -> &CancellationToken {
+        &self.leaving
     }
 
     /// The streams end that the legacy server opened after the others had to: by them it checks

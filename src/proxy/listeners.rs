@@ -324,10 +324,13 @@ impl Acceptor {
 
     /// The owner of the next stream, and what ends it.
     fn owner(&self) -> (&TaskTracker, CancellationToken) {
-        if self.gate.draining().is_cancelled() {
-            (self.gate.tracker(), self.gate.ending().clone())
+        let gate = &self.gate;
+        if gate.leaving().is_cancelled() {
+            (gate.tracker(), gate.ending().clone())
+        } else if gate.draining().is_cancelled() {
+            (&self.legs, gate.leaving().clone())
         } else {
-            (&self.legs, self.gate.draining().clone())
+            (&self.legs, gate.draining().clone())
         }
     }
 

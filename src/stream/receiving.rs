@@ -152,6 +152,8 @@ pub struct Receiving {
     side: Side,
     config: Arc<Config>,
     keys: Arc<DialbackKeys>,
+    /// Nothing is authorized on it: it is for questions about keys of ours.
+    is_for_questions: bool,
     address: Option<IpAddr>,
     stage: Stage,
     /// Stream ids, one for each header that we will send on the connection.
@@ -205,6 +207,7 @@ impl Receiving {
             idle: config.limits.idle,
             config,
             keys,
+            is_for_questions: false,
             address: None,
             stage: Stage::Header(Layer::Clear),
             ids,
@@ -225,6 +228,12 @@ impl Receiving {
             clear_dialback: 0,
             sasl_failures: 0,
         }
+    }
+
+    /// No pair is authorized on it: it is only asked whether keys are ours.
+    #[must_use]
+    pub fn for_questions(self) -> Self {
+        Self { is_for_questions: true, ..self }
     }
 
     /// The TLS handshake is done: after `<proceed/>`, or at once on a direct TLS port. All that was

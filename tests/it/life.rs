@@ -291,6 +291,31 @@ async fn a_neighbour_that_is_deaf_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn nothing_is_taken_at_the_end_that_could_go_nowhere() {
+    // the legacy server comes again at once, as old servers do
+    for drained in [false, true] {
+        let plan = Plan { config: "shutdown_timeout: 10m", ..BOUNCE };
+        let mut world = World::with(plan).await;
+        let host = world.host("evil.test").await;
+        let _stream = world.sends("evil.test").await;
+        let half = host.accept_starttls().await;
+        if drained {
+            world.app.drain();
+        }
+        let mut late = world.legacy.open("good.test").await;
+        let World { app, legacy, .. } = world;
+        let end = tokio::spawn(app.shutdown());
+        assert_error(&late.rest().await, "system-shutdown");
+        let answer = legacy.ask("good.test").await;
+        assert!(answer.contains("error remote-server-timeout"), "{answer}");
+        drop(half);
+        let mut legacy = legacy;
+        assert!(legacy.arrival().await.contains(" type='error'"), "though keys are still checked");
+        soon("the end", end).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_waits_for_a_peer_that_takes_no_bytes_comes_back_at_the_end() {
     // the end has less time than `limits.write_stall`
     let plan = Plan { config: "shutdown_timeout: 6s\nlimits: { queue: 64MiB }", ..BOUNCE };

@@ -272,6 +272,9 @@ impl Receiving {
 
     /// Why a pair may not be authorized here, however well it is proven.
     fn objection(&self, pair: &DomainPair) -> Option<Refusal> {
+        if self.is_for_questions {
+            return Some(Refusal::error(StanzaCondition::RemoteServerTimeout, "shutting down"));
+        }
         if !self.serves(&pair.target) {
             let detail = "the target is not served here";
             return Some(Refusal::error(StanzaCondition::ItemNotFound, detail));
