@@ -244,6 +244,7 @@ async fn our_stream_goes_on_where_its_connection_was_lost() {
     let mut stream = sends(&world, 0..4).await;
     let mut conn = accept(&host, "id1").await;
     conn.until(&to_peer(3)).await;
+    let mut asked = false;
     for round in 0..3 {
         drop(conn);
         stream.say(&to_peer(4 + round)).await;
@@ -252,9 +253,12 @@ async fn our_stream_goes_on_where_its_connection_was_lost() {
         // one more got there
         conn.say(resumed("id1", 1 + round)).await;
         let text = conn.until(&to_peer(4 + round)).await;
-        assert_eq!(text, (1 + round..5 + round).map(to_peer).collect::<String>());
+        asked = text.contains(R);
+        assert_eq!(text.replace(R, ""), (1 + round..5 + round).map(to_peer).collect::<String>());
     }
-    conn.until(R).await;
+    if !asked {
+        conn.until(R).await;
+    }
     conn.say(a(7)).await;
     conn.say(FOOTER).await;
     conn.rest().await;
