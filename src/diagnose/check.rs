@@ -178,14 +178,22 @@ impl Walk<'_> {
     async fn by_dns(&self, report: &mut Report) {
         let (dns, targets) = self.dns().await;
         report.dns = Some(dns);
-        for target in targets {
-            let tried = self.target(target).await;
+        let mut targets = targets.into_iter();
+        while let Some(target) = targets.next() {
+            let tried = self.target(target, targets.len() > 0).await;
             let is_final = tried.connections.last().is_some_and(is_final);
             report.targets.push(tried);
             if is_final {
                 break;
             }
         }
+    }
+
+    /// The same with less time.
+    fn over_at(&self, deadline: Instant) -> Self {
+        let Self { services, options, pair, secret, .. } = self;
+        let (services, pair, secret) = (Arc::clone(services), pair.clone(), secret.clone());
+        Self { services, options, pair, secret, deadline }
     }
 
     fn policy(&self) -> Policy {

@@ -190,6 +190,20 @@ impl Connector {
         Some(Candidates { target, plan, security: *security, addresses })
     }
 
+    /// Whether there may be more addresses than those that were tried, for DNS gave no answer that can
+    /// be used about some: where all of a target are missing that is a failure too.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.is_partial || self.failures.iter().any(ConnectFailure::is_unanswered)
+    }
+
+    /// Whether [`next`](Self::next) has anything to try yet.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        let has_addresses = |current: &Current| !current.addresses.is_empty();
+        self.current.as_ref().is_some_and(has_addresses) || !self.targets.is_empty()
+    }
+
     /// Goes on to the next target.
     pub fn skip(&mut self) {
         self.current = None;
@@ -360,6 +374,17 @@ pub async fn connect_legacy(address: &HostPort, limit: Duration) -> io::Result<T
         }
     }
     Err(error)
+}
+
+/// When a connection that says nothing is given up, if all is over at `deadline`: half of the time is
+/// for the other candidates, where there are more.
+#[must_use]
+pub fn bear_until(deadline: Instant, has_more: bool) -> Instant {
+    let now = Instant::now();
+    match has_more {
+        true => now + deadline.saturating_duration_since(now) / 2,
+        false => deadline,
+    }
 }
 
 /// Races the candidates, each a while after the one before or as soon as that has failed. Those

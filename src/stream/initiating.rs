@@ -456,6 +456,12 @@ impl Initiating {
         }
     }
 
+    /// Whether the other end has our dialback key and may be asking whether it is ours.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        matches!(self.state, State::Result)
+    }
+
     /// The last words when the stream does not come about, or ends. None where our header was not
     /// sent on this layer, so that there is no stream to end (RFC 6120 §5.4.3.2).
     #[must_use]

@@ -2,9 +2,11 @@
 //! §12.6; attack rows ): they are told, nobody is sent anything in the clear, and
 //! the waiting stanza goes back to its sender over a stream that the legacy server has accepted.
 
+use tokio::task::JoinSet;
+
 use crate::world::{
-    BOUNCE, Conn, FOOTER, Host, MECHANISMS, PROCEED, World, assert_error, has_xml, header_with,
-    message_to,
+    BOUNCE, Conn, FOOTER, Host, MECHANISMS, PROCEED, Plan, Service, World, assert_error, has_xml,
+    header_with, message_to,
 };
 
 /// How far the gate's stream has come; all that it said is read.
@@ -328,5 +330,57 @@ async fn a_refused_dialback_request_becomes_the_right_stanza_error() {
         assert_eq!(conn.rest().await, FOOTER, "{answer}");
         world.bounced(from, bounce).await;
     }
+    world.is_alive().await;
+}
+
+/// A server that takes connections and then says nothing is not waited for until all time is over:
+/// the domain has another one.
+#[tokio::test]
+async fn a_server_that_hangs_at_any_step_leaves_time_for_the_next() {
+    let config = "limits: { connect: 6s, tcp_connect: 1s }";
+    let world = World::with(Plan { config, ..BOUNCE }).await;
+    let mut names = Names(0);
+    let mut held = Vec::new();
+    let mut reached = JoinSet::new();
+    for stage in STAGES {
+        let hung = names.host(&world).await;
+        let domain = hung.domain.clone();
+        let good = Host::bind(&domain, world.authority.issue(&[&domain]));
+        world.dns.publish(&domain, Service::StartTls, &[hung.address, good.address]);
+        held.push((world.sends(&domain).await, stage.reach(&hung).await, hung));
+        reached.spawn(async move {
+            good.accept_open().await.until(&message_to(&domain)).await;
+        });
+    }
+    assert_eq!(reached.join_all().await.len(), STAGES.len());
+}
+
+/// So it is with a port for direct TLS.
+#[tokio::test]
+async fn a_port_for_direct_tls_that_hangs_leaves_time_for_starttls() {
+    let world = World::with(BOUNCE).await;
+    let hung = world.host("evil.test").await;
+    let good = Host::bind("evil.test", world.authority.issue(&["evil.test"]));
+    world.dns.publish("evil.test", Service::Direct, &[hung.address]);
+    world.dns.publish("evil.test", Service::StartTls, &[good.address]);
+    let _stream = world.sends("evil.test").await;
+    let _held = hung.accept().await;
+    good.accept_open().await.until(&message_to("evil.test")).await;
+}
+
+/// The same of a question: the key is for the domain, whichever of its servers answers.
+#[tokio::test]
+async fn a_dialback_question_is_asked_of_the_next_server_where_one_hangs() {
+    let mut world = World::with(BOUNCE).await;
+    let hung = world.host("evil.test").await;
+    let good = Host::bind("evil.test", world.authority.issue(&["evil.test"]));
+    world.dns.publish("evil.test", Service::StartTls, &[hung.address, good.address]);
+    let (mut conn, _) = world.unproven("evil.test").await;
+    conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
+    let _held = hung.accept().await;
+    let mut asked = good.accept_secured().await;
+    good.greet(&mut asked).await;
+    asked.say("<stream:features/>").await;
+    asked.until("</db:verify>").await;
     world.is_alive().await;
 }

@@ -19,7 +19,7 @@ use crate::{
     auth::dane::{AddressState, DanePlan, Security, TlsaState, wants_tlsa},
     config::policy::{Connect, Denied, Level, Place},
     net::{
-        connector::{ConnectFailure, Connected, Connector, Rules, connect_legacy},
+        connector::{ConnectFailure, Connected, Connector, Rules, bear_until, connect_legacy},
         resolver::ResolveError,
         targets::{Delegation, Target, TargetTls},
     },
@@ -28,8 +28,8 @@ use crate::{
 };
 
 impl Walk<'_> {
-    /// Tries the addresses of a target until a stream comes about.
-    pub(super) async fn target(&self, target: Target) -> TargetReport {
+    /// Tries the addresses of a target until a stream comes about; `has_more` targets follow.
+    pub(super) async fn target(&self, target: Target, has_more: bool) -> TargetReport {
         let began = Instant::now();
         let mut report = target_report(&target);
         let looked_up = timeout_at(self.deadline, self.look_up(&target, &mut report)).await;
@@ -66,7 +66,9 @@ impl Walk<'_> {
             };
             let Connected { stream, target, address, plan, security: _ } = connected;
             let endpoint = Endpoint { target, plan, tlsa: tlsa.clone(), addresses };
-            let tried = self.connection(stream, address, &endpoint).await;
+            let has_more = has_more || connector.has_more();
+            let walk = self.over_at(bear_until(self.deadline, has_more));
+            let tried = walk.connection(stream, address, &endpoint).await;
             let is_final = is_final(&tried);
             report.connections.push(Connection { connect_ms: Some(connect_ms), ..tried });
             if is_final {

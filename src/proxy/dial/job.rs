@@ -18,7 +18,7 @@ use crate::{
         policy::{Decision, Level},
     },
     net::{
-        connector::{Connected, Connector, connect_legacy},
+        connector::{Connected, Connector, bear_until, connect_legacy},
         targets::{Target, TargetTls},
     },
     proxy::{
@@ -39,7 +39,10 @@ pub(super) struct Job<'a> {
     pub(super) setup: Setup,
     /// The direction of stanzas that policy is asked for.
     pub(super) way: Direction,
+    /// When all of it is over.
     pub(super) deadline: Instant,
+    /// When the connection that is tried is given up, unless the peer asks others for its answer.
+    pub(super) until: Instant,
     /// The stranger who causes it, if it is one.
     pub(super) asker: Option<IpAddr>,
     /// The server that is tried first, whatever its priority: that of a stream to be resumed.
@@ -105,7 +108,8 @@ impl<'a> Job<'a> {
         };
         let deadline = Instant::now() + decision.connect_limit(&config.limits);
         steps.needed(way, setup.level);
-        Ok(Self { gate, config, setup, way, deadline, asker: None, former: None, steps })
+        let (until, asker, former) = (deadline, None, None);
+        Ok(Self { gate, config, setup, way, deadline, until, asker, former, steps })
     }
 
     /// What the rules say of the stanzas that the stream is about.
@@ -179,6 +183,7 @@ impl<'a> Job<'a> {
                     break;
                 }
             };
+            self.until = bear_until(self.deadline, connector.has_more());
             match self.target(connected).await {
                 Ok(reached) => return Ok(reached),
                 Err(failure) if is_final(failure.kind()) => return Err(failure),
