@@ -52,6 +52,8 @@ pub struct Connector {
     /// The target whose addresses are being tried, and those not tried to the end.
     current: Option<Current>,
     failures: Vec<ConnectFailure>,
+    /// Of some target DNS did not say all addresses.
+    is_partial: bool,
 }
 
 #[derive(Debug)]
@@ -142,7 +144,8 @@ pub struct ConnectError {
 impl Connector {
     /// For the targets as [`Resolver::service`] ordered them.
     pub fn new(resolver: Resolver, targets: Vec<Target>, rules: Rules) -> Self {
-        Self { resolver, rules, targets: targets.into(), current: None, failures: Vec::new() }
+        let (targets, failures) = (targets.into(), Vec::new());
+        Self { resolver, rules, targets, current: None, failures, is_partial: false }
     }
 
     /// Connects to the next candidate; `None` when there is none left, and then
@@ -179,9 +182,10 @@ impl Connector {
             let found = examine(&self.resolver, target).await;
             let target = self.targets.pop_front()?;
             match found {
-                Ok((Addresses { ips, security, .. }, plan)) => {
+                Ok((Addresses { ips, security, is_partial, .. }, plan)) => {
                     let addresses = self.rules.candidates(ips, target.port, &mut self.failures);
                     self.current = Some(Current { target, plan, security, addresses });
+                    self.is_partial |= is_partial;
                 }
                 Err(error) => self.failures.push(ConnectFailure::Resolve(error)),
             }
@@ -281,6 +285,15 @@ impl ConnectError {
 }
 
 impl ConnectFailure {
+    /// Whether nothing was tried to connect to, for DNS gave no answer that can be used.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Resolve(error) => error.is_unanswered(),
+            Self::Denied { .. } | Self::Own { .. } | Self::Tcp { .. } => false,
+        }
+    }
+
     /// What the sender of a stanza would be told if it were the only failure.
     #[must_use]
     pub fn condition(&self) -> StanzaCondition {

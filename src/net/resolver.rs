@@ -70,6 +70,8 @@ pub struct Addresses {
     pub canonical: Option<Arc<str>>,
     /// When they have to be asked for again.
     pub expires: UnixTime,
+    /// Whether one family is missing, for there was no answer that can be used.
+    pub is_partial: bool,
 }
 
 /// What is at the end of a name's aliases.
@@ -175,7 +177,8 @@ impl Resolver {
                 }
             }
         }
-        found.ok_or_else(|| {
+        let is_partial = error.as_ref().is_some_and(ResolveError::is_unanswered);
+        found.map(|found| Addresses { is_partial, ..found }).ok_or_else(|| {
             error.unwrap_or_else(|| ResolveError::NotFound {
                 query: DnsQuery::new(RecordType::A, host),
                 why: Absence::Address,
@@ -282,6 +285,7 @@ impl Chain {
             security: self.security,
             canonical: is_alias.then(|| end.into()),
             expires: unix(self.until),
+            is_partial: false,
         }
     }
 }
@@ -294,6 +298,7 @@ impl Addresses {
             security: self.security.max(other.security),
             canonical: self.canonical.or(other.canonical),
             expires: self.expires.min(other.expires),
+            is_partial: self.is_partial || other.is_partial,
         }
     }
 }

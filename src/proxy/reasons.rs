@@ -43,17 +43,11 @@ impl From<ConnectError> for Failure {
             StanzaCondition::Forbidden => FailureKind::Denied,
             StanzaCondition::RemoteServerNotFound => FailureKind::NotFound,
             _ if error.failures.is_empty() => FailureKind::Unreachable,
-            _ if error.failures.iter().all(is_unresolved) => FailureKind::Resolution,
+            _ if error.failures.iter().all(ConnectFailure::is_unanswered) => {
+                FailureKind::Resolution
+            }
             _ => FailureKind::Unreachable,
         };
         Self::new(kind, error.to_string())
     }
-}
-
-/// Whether nothing was tried to connect to, for DNS gave no answer that can be used.
-fn is_unresolved(failure: &ConnectFailure) -> bool {
-    matches!(
-        failure,
-        ConnectFailure::Resolve(ResolveError::Bogus { .. } | ResolveError::Temporary { .. })
-    )
 }

@@ -1,9 +1,12 @@
 //! Who the peer is that the gate has connected to (protocol §9.2, §12.4; attack rows A-6, A-26, A-30,
 //! A-41, A-59): certificates, dialback, and which addresses are tried.
 
+use hickory_proto::rr::RecordType;
+use tokio::time::{Duration, sleep};
+
 use crate::world::{
     BOUNCE, FOOTER, Host, Identity, MECHANISMS, Plan, Service, World, has_xml, header_with,
-    message_to,
+    message_to, soon,
 };
 
 #[tokio::test]
@@ -145,4 +148,43 @@ rules: [{ address: 127.0.0.66, allow: none }]";
     let _stream = world.sends("evil.test").await;
     world.bounced("evil.test", "forbidden").await;
     world.is_alive().await;
+}
+
+/// Where DNS leaves out just what would say that a pair's server is where it was, nobody knows that it
+/// is not: a family of addresses, or one of two servers whose other one is not there.
+#[tokio::test]
+async fn no_pair_is_withdrawn_over_half_of_an_answer() {
+    for has_ipv6 in [true, false] {
+        let mut world = World::with(BOUNCE).await;
+        let host = world.host("evil.test").await;
+        if has_ipv6 {
+            world.dns.record("host1.evil.test", RecordType::AAAA, "2001:db8::1");
+        } else {
+            let port = host.address.port();
+            let name = "_xmpp-server._tcp.evil.test";
+            world.dns.record(name, RecordType::SRV, &format!("9 0 {port} nowhere.evil.test."));
+        }
+        let rule = "{ address: '2001:db8::/32', allow: none }";
+        world.reload(&format!("rules: [{rule}]")).unwrap();
+        let _stream = world.sends("evil.test").await;
+        let mut conn = host.accept_open().await;
+        conn.until(&message_to("evil.test")).await;
+        // all is proven again, and nothing kept of what was asked
+        world.dns.fail_ipv4("host1.evil.test");
+        let before = world.dns.asked().len();
+        let rules = format!("rules: [{rule}, {{ match: other.test, proofs: pkix }}]");
+        world.reload(&rules).unwrap();
+        let last = if has_ipv6 { "host1.evil.test." } else { "nowhere.evil.test." };
+        soon("the question", async {
+            while !world.dns.asked()[before..].iter().any(|asked| asked == last) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        world.is_alive().await;
+        let _stream = world.sends("evil.test").await;
+        conn.until(&message_to("evil.test")).await;
+        world.is_alive().await;
+        host.nobody_waits().await;
+    }
 }

@@ -74,6 +74,15 @@ pub enum Absence {
 }
 
 impl ResolveError {
+    /// Whether nobody knows what there is.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => false,
+            Self::Bogus { .. } | Self::Temporary { .. } => true,
+        }
+    }
+
     /// What the sender of a stanza is told (RFC 6120 §8.3.3.16, §8.3.3.17; DNS-14).
     #[must_use]
     pub fn condition(&self) -> StanzaCondition {

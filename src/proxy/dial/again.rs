@@ -59,15 +59,24 @@ pub(in crate::proxy) async fn prove_again(
         }
         connector.skip();
     }
+    if let Some(why) = why {
+        return Err(why);
+    }
+    let is_partial = connector.is_partial();
     let unconnected = connector.into_error();
-    Err(match why {
-        Some(why) => why,
-        None if !unconnected.failures.is_empty() => Failure::from(unconnected),
-        None => {
-            let detail = format!("{domain} is no longer reached at {}", endpoint.address);
-            Failure::new(FailureKind::NotProven, detail)
-        }
-    })
+    // It may be in what DNS did not say.
+    if is_partial {
+        let detail = match unconnected.failures.is_empty() {
+            true => format!("some addresses of {domain} are not known"),
+            false => unconnected.to_string(),
+        };
+        return Err(Failure::new(FailureKind::Resolution, detail));
+    }
+    if !unconnected.failures.is_empty() {
+        return Err(Failure::from(unconnected));
+    }
+    let detail = format!("{domain} is no longer reached at {}", endpoint.address);
+    Err(Failure::new(FailureKind::NotProven, detail))
 }
 
 /// What it means for a pair that was proven by `before`.

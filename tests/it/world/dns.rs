@@ -27,7 +27,8 @@ pub(crate) struct Dns {
 struct Zone {
     records: HashMap<Name, Vec<Record>>,
     silent: HashSet<Name>,
-    failing: HashSet<Name>,
+    /// Of this type only, if there is one.
+    failing: HashMap<Name, Option<RecordType>>,
     /// What is not vouched for, although all else is.
     doubtful: HashSet<Name>,
     /// Addresses of hosts that are another one with each answer.
@@ -130,7 +131,12 @@ impl Dns {
 
     /// Questions about this very name fail.
     pub(crate) fn fail(&self, name: &str) {
-        self.zone.lock().unwrap().failing.insert(fqdn(name));
+        self.zone.lock().unwrap().failing.insert(fqdn(name), None);
+    }
+
+    /// Questions about the IPv4 addresses of this very name fail.
+    pub(crate) fn fail_ipv4(&self, name: &str) {
+        self.zone.lock().unwrap().failing.insert(fqdn(name), Some(RecordType::A));
     }
 
     /// Answers about this very name are not vouched for.
@@ -163,7 +169,7 @@ impl Zone {
         message.metadata.recursion_available = true;
         message.metadata.authentic_data = self.authentic && !self.doubtful.contains(&name);
         message.additionals.clear();
-        if self.failing.contains(&name) {
+        if self.failing.get(&name).is_some_and(|failing| failing.is_none_or(|it| it == kind)) {
             message.metadata.response_code = ResponseCode::ServFail;
             return Some(message.to_vec().unwrap());
         }
