@@ -26,7 +26,7 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-pub use self::key::PublishedKey;
+pub use self::{key::PublishedKey, self_signed::Unsaved};
 use super::secret::read_wiped;
 use crate::{
     auth::pkix::{self, CertificateInfo, PkixError, Presented},
@@ -41,6 +41,7 @@ pub struct CertificateStore {
     default: usize,
     local_domains: Vec<Domain>,
     files: Vec<PathBuf>,
+    unsaved: Option<Unsaved>,
 }
 
 #[derive(Debug)]
@@ -159,8 +160,8 @@ pub enum CertificateWarning {
 }
 
 impl CertificateStore {
-    /// Loads the configured files; without any, the self-signed certificate in `state_dir`, which
-    /// is made if there is none for these domains.
+    /// Loads the configured files; without any, the self-signed certificate in `state_dir`, or one
+    /// that is made now if there is none for these domains: see [`take_unsaved`](Self::take_unsaved).
     ///
     /// # Errors
     /// [`CertificateError`] for the first pair that cannot be used.
@@ -185,19 +186,23 @@ impl CertificateStore {
         local_domains: &[Domain],
         state_dir: &Path,
     ) -> Result<(Self, Vec<CertificateWarning>), CertificateError> {
-        Self::assemble(files, local_domains, |now| self_signed::load(state_dir, now))
+        Self::assemble(files, local_domains, |now| {
+            self_signed::load(state_dir, now).map(|entry| (entry, None))
+        })
     }
 
     fn assemble(
         files: &[CertificateFiles],
         local_domains: &[Domain],
-        self_signed: impl FnOnce(UnixTime) -> Result<Entry, CertificateError>,
+        self_signed: impl FnOnce(UnixTime) -> Result<(Entry, Option<Unsaved>), CertificateError>,
     ) -> Result<(Self, Vec<CertificateWarning>), CertificateError> {
         let now = UnixTime::now();
         let mut entries = Vec::new();
-        let mut warnings = Vec::new();
+        let (mut warnings, mut unsaved) = (Vec::new(), None);
         if files.is_empty() {
-            entries.push(self_signed(now)?);
+            let (entry, made) = self_signed(now)?;
+            entries.push(entry);
+            unsaved = made;
         }
         for pair in files {
             let entry = Entry::load(pair, now)?;
@@ -209,6 +214,7 @@ impl CertificateStore {
             entries,
             local_domains: local_domains.to_vec(),
             files: files.iter().flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).collect(),
+            unsaved,
         };
         let uncovered = local_domains.iter().filter(|domain| store.find(domain).is_none());
         let domains: Vec<_> = uncovered.cloned().collect();
@@ -216,6 +222,12 @@ impl CertificateStore {
             warnings.push(CertificateWarning::Uncovered { domains });
         }
         Ok((store, warnings))
+    }
+
+    /// The certificate that was made, if one was: to be saved once it is in use, so that who decides
+    /// otherwise leaves the one before.
+    pub fn take_unsaved(&mut self) -> Option<Unsaved> {
+        self.unsaved.take()
     }
 
     /// The certificate for a peer that connects: by SNI if one names it, else by the stream

@@ -76,9 +76,10 @@ impl App {
     pub fn start(config: Config, workers: Workers) -> Result<Self, AppError> {
         let keys = secret::dialback_keys(config.dialback_secret.as_deref(), &config.state_dir)?;
         let config = Arc::new(config);
-        let services = Services::new(Arc::clone(&config))?;
+        let mut services = Services::new(Arc::clone(&config))?;
         let mut listeners = Listeners::default();
         let bound = listeners.bind(&config, workers.first())?;
+        services.keep()?;
         let gate = Gate::new(services, keys, workers);
         let legs = TaskTracker::new();
         listeners.serve(&gate, &legs, bound);
@@ -108,8 +109,9 @@ impl App {
             return Err(AppError::Draining);
         }
         let config = Arc::new(config);
-        let services = Services::new(Arc::clone(&config))?;
+        let mut services = Services::new(Arc::clone(&config))?;
         let bound = self.listeners.bind(&config, self.gate.workers().first())?;
+        services.keep()?;
         self.gate.replace(services);
         self.listeners.serve(&self.gate, &self.legs, bound);
         self.gate.set_listening(self.listeners.report());

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::questions::Questions;
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
         policy::{Decision, Place},
     },
     net::{
-        certificates::{CertificateError, CertificateStore, CertificateWarning},
+        certificates::{CertificateError, CertificateStore, CertificateWarning, Unsaved},
         connector::Rules,
         fetch::Fetcher,
         own::OwnAddresses,
@@ -30,6 +30,8 @@ use crate::{
 pub(crate) struct Services {
     pub(crate) config: Arc<Config>,
     pub(crate) tls: TlsContext,
+    /// A self-signed certificate that is not on the disk yet.
+    unsaved: Option<Unsaved>,
     /// The trust roots for all.
     pub(crate) roots: TrustRoots,
     /// Those that rules name in their place, by where they come from.
@@ -85,7 +87,7 @@ impl Services {
 
     fn with(config: Arc<Config>, load: LoadCertificates) -> Result<Self, ServicesError> {
         let domains: Vec<_> = config.local_domains.keys().cloned().collect();
-        let (store, warnings) = load(&config.certificates, &domains, &config.state_dir)?;
+        let (mut store, warnings) = load(&config.certificates, &domains, &config.state_dir)?;
         for warning in warnings {
             warn!("{warning}");
         }
@@ -102,6 +104,7 @@ impl Services {
             }
             of_rules.insert(sources, roots);
         }
+        let unsaved = store.take_unsaved();
         let tls = TlsContext::new(store, config.tls.min_version).map_err(ServicesError::Tls)?;
         let listen = &config.listen;
         let own = [&listen.public, &listen.direct_tls, &listen.local];
@@ -113,7 +116,20 @@ impl Services {
         let fetcher = Arc::new(fetcher.map_err(ServicesError::Tls)?);
         let posh = config.posh.fetch.then(|| PoshClient::new(Arc::clone(&fetcher), config.posh));
         let fetches = Questions::new();
-        Ok(Self { config, tls, roots, of_rules, resolver, posh, fetches, fetcher, own })
+        Ok(Self { config, tls, unsaved, roots, of_rules, resolver, posh, fetches, fetcher, own })
+    }
+
+    /// Writes down what has to outlast fedgate, once nothing else can go wrong.
+    ///
+    /// # Errors
+    /// [`ServicesError::Certificate`]; the files are as before then.
+    pub(super) fn keep(&mut self) -> Result<(), ServicesError> {
+        if let Some(unsaved) = self.unsaved.take() {
+            unsaved.save()?;
+            let key = if unsaved.has_new_key() { "new" } else { "as before" };
+            info!(key, domains = self.config.local_domains.len(), "self-signed certificate made");
+        }
+        Ok(())
     }
 
     /// Whether certificates prove the same under both.

@@ -4,6 +4,8 @@ use std::{fs, io::ErrorKind, net::SocketAddr};
 
 use fedgate::xmpp::Domain;
 
+use fedgate::xmpp::Domain;
+
 use crate::world::{
     BOUNCE, Conn, FOOTER, Manner, PROCEED, Plan, STARTTLS, World, assert_error, has_xml, header,
     soon,
@@ -198,6 +200,30 @@ async fn a_listener_may_move_to_an_address_that_overlaps_the_old_one() {
     let stanza = "<message from='m@evil.test' to='bob@old.test'/>";
     open.say(stanza).await;
     assert_eq!(world.legacy.arrival().await, stanza, "streams go on");
+}
+
+/// Peers may remember the certificate, and TLSA records name its key.
+#[tokio::test]
+async fn a_self_signed_certificate_is_another_only_once_it_is_in_use_and_keeps_its_key() {
+    let mut world = World::start().await;
+    let mut config = world.config();
+    config.certificates = Vec::new();
+    world.app.reload(config.clone()).unwrap();
+    let files = ["key", "crt"].map(|kind| config.state_dir.join(format!("self-signed.{kind}")));
+    let saved = || files.each_ref().map(|path| std::fs::read(path).unwrap());
+    let before = saved();
+    let legacy = config.local_domains.values().next().unwrap().clone();
+    config.local_domains.insert(Domain::parse("new.test").unwrap(), legacy);
+    // a listener that cannot be had
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut refused = config.clone();
+    refused.listen.direct_tls = vec![other.local_addr().unwrap()];
+    world.app.reload(refused).unwrap_err();
+    assert_eq!(saved(), before);
+    world.app.reload(config).unwrap();
+    let after = saved();
+    assert_eq!(after[0], before[0]);
+    assert_ne!(after[1], before[1]);
 }
 
 #[tokio::test]

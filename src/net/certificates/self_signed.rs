@@ -1,9 +1,11 @@
 //! The self-signed certificate: what an installation without certificates shows to peers.
 //!
 //! It proves nothing, dialback carries the trust then; but it is kept, so that a peer which
-//! remembers fingerprints sees the same one tomorrow.
+//! remembers fingerprints sees the same one tomorrow. Where it has to be another, for a further domain
+//! or because its time is over, it is for the same key: TLSA records may name that.
 
 use std::{
+    fmt,
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -19,24 +21,61 @@ use rustls::pki_types::UnixTime;
 use x509_parser::time::ASN1Time;
 use zeroize::Zeroizing;
 
-use super::{CertificateError, Entry};
+use super::{CertificateError, Entry, pem};
 use crate::{auth::pkix::Match, config::model::CertificateFiles, xmpp::Domain};
+
+/// A certificate that was made and is not on the disk yet.
+pub struct Unsaved {
+    files: CertificateFiles,
+    /// None if it is for the key that is there.
+    key: Option<Zeroizing<String>>,
+    certificate: String,
+}
+
+impl Unsaved {
+    /// Whether it has a key of its own.
+    #[must_use]
+    pub fn has_new_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Puts it in the place of the one before.
+    ///
+    /// # Errors
+    /// [`CertificateError::Write`].
+    pub fn save(&self) -> Result<(), CertificateError> {
+        // the key first: a certificate without its key is made again at the next start
+        let key = self.key.as_ref().map(|key| (&self.files.key, key.as_str(), 0o600));
+        let certificate = (&self.files.cert, self.certificate.as_str(), 0o644);
+        for (path, text, mode) in key.into_iter().chain([certificate]) {
+            write(path, text, mode)
+                .map_err(|source| CertificateError::Write { path: path.clone(), source })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Unsaved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unsaved").field("files", &self.files).finish_non_exhaustive()
+    }
+}
 
 /// Takes the one in `state_dir` if it names all domains and is long valid, else makes it anew.
 pub(super) fn load_or_make(
     domains: &[Domain],
     state_dir: &Path,
     now: UnixTime,
-) -> Result<Entry, CertificateError> {
+) -> Result<(Entry, Option<Unsaved>), CertificateError> {
     let files = files(state_dir);
     // whatever is wrong with the old one, a new one is the cure
     if let Ok(entry) = Entry::load(&files, now)
         && covers(&entry, domains, now)
     {
-        return Ok(entry);
+        return Ok((entry, None));
     }
-    make(domains, &files, now)?;
-    Entry::load(&files, now)
+    let (entry, unsaved) = make(domains, files, now)?;
+    Ok((entry, Some(unsaved)))
 }
 
 /// Takes the one in `state_dir`, whatever it names.
@@ -59,9 +98,9 @@ fn covers(entry: &Entry, domains: &[Domain], now: UnixTime) -> bool {
 
 fn make(
     domains: &[Domain],
-    files: &CertificateFiles,
+    files: CertificateFiles,
     now: UnixTime,
-) -> Result<(), CertificateError> {
+) -> Result<(Entry, Unsaved), CertificateError> {
     let names: Vec<_> = domains.iter().map(|domain| domain.as_str().to_owned()).collect();
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = DistinguishedName::new();
@@ -76,16 +115,22 @@ fn make(
         params.not_before = from.to_datetime();
         params.not_after = to.to_datetime();
     }
-    let key = KeyPair::generate()?;
+    let known = known_key(&files.key);
+    let is_new = known.is_none();
+    let key = known.map_or_else(KeyPair::generate, Ok)?;
     let certificate = params.self_signed(&key)?;
-    // the key first: a certificate without its key is made again at the next start
     let pem = Zeroizing::new(key.serialize_pem());
-    for (path, text, mode) in [(&files.key, &*pem, 0o600), (&files.cert, &certificate.pem(), 0o644)]
-    {
-        write(path, text, mode)
-            .map_err(|source| CertificateError::Write { path: path.clone(), source })?;
-    }
-    Ok(())
+    let private = pem::private_key(pem.as_bytes())
+        .ok_or_else(|| CertificateError::Key { path: files.key.clone() })?;
+    let entry = Entry::new(vec![certificate.der().clone()], &private, &files, now)?;
+    let key = is_new.then_some(pem);
+    Ok((entry, Unsaved { files, key, certificate: certificate.pem() }))
+}
+
+/// The key that is there, if it can be used.
+fn known_key(path: &Path) -> Option<KeyPair> {
+    let private = pem::private_key(&super::read(path).ok()?)?;
+    KeyPair::try_from(&*private).ok()
 }
 
 /// Replaces a file in one step; nobody sees half of it, or an older mode.

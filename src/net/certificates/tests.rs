@@ -202,7 +202,10 @@ fn a_pair_that_cannot_be_used_is_named() {
 fn without_files_a_self_signed_certificate_is_made_and_kept() {
     let files = Files::new();
     let fingerprint = |domains: &[&str]| {
-        let (store, warnings) = files.load(&[], domains).unwrap();
+        let (mut store, warnings) = files.load(&[], domains).unwrap();
+        if let Some(unsaved) = store.take_unsaved() {
+            unsaved.save().unwrap();
+        }
         assert_eq!(warnings, []);
         assert!(store.files().is_empty());
         for name in domains {
@@ -232,9 +235,38 @@ fn without_files_a_self_signed_certificate_is_made_and_kept() {
 }
 
 #[test]
+fn a_self_signed_certificate_for_further_domains_has_the_same_key() {
+    let files = Files::new();
+    let load = |domains: &[&str]| files.load(&[], domains).unwrap().0;
+    let saved = || ["key", "crt"].map(|kind| fs::read(files.path(&format!("self-signed.{kind}"))));
+    let mut store = load(&["a.example"]);
+    assert!(saved().iter().all(Result::is_err), "nothing is written before it is in use");
+    let unsaved = store.take_unsaved().unwrap();
+    assert!(unsaved.has_new_key());
+    unsaved.save().unwrap();
+    let [key, certificate] = saved().map(Result::unwrap);
+
+    let mut more = load(&["a.example", "b.example"]);
+    assert!(more.find(&domain("b.example")).is_some());
+    let public = |store: &CertificateStore| {
+        store.select(None, None).key.public_key().unwrap().as_ref().to_vec()
+    };
+    assert_eq!(public(&more), public(&store));
+    assert_eq!(saved().map(Result::unwrap), [key.clone(), certificate.clone()]);
+    let unsaved = more.take_unsaved().unwrap();
+    assert!(!unsaved.has_new_key());
+    unsaved.save().unwrap();
+    let [same, other] = saved().map(Result::unwrap);
+    assert_eq!(same, key);
+    assert_ne!(other, certificate);
+    assert!(load(&["a.example", "b.example"]).take_unsaved().is_none());
+}
+
+#[test]
 fn a_state_directory_that_cannot_be_written_is_an_error() {
     let files = Files::new();
-    let error = CertificateStore::load(&[], &[], &files.path("missing")).unwrap_err();
+    let (mut store, _) = CertificateStore::load(&[], &[], &files.path("missing")).unwrap();
+    let error = store.take_unsaved().unwrap().save().unwrap_err();
     assert!(matches!(error, CertificateError::Write { .. }));
 }
 
