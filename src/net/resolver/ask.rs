@@ -8,6 +8,7 @@
 //! Reading an answer is in [`read`](super::read).
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -51,8 +52,10 @@ pub(super) struct Asker {
     pool: Pool,
     options: DnsRequestOptions,
     trust: Trust,
-    /// Made when it is first needed: it may have to fetch keys.
-    validator: Mutex<Option<Validator>>,
+    /// One for each zone that has an anchor, with its keys alone: what its own anchor does not vouch
+    /// for is bogus there, whatever the zones above say (RFC 4033 §5, RFC 6840 §C.1). Made when it is
+    /// first needed, for its keys may have to be fetched.
+    validators: BTreeMap<Name, Mutex<Option<Validator>>>,
 }
 
 type Pool = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
@@ -87,33 +90,39 @@ impl Asker {
             TokioRuntimeProvider::default(),
         );
         let pool = RetryDnsHandle::new(pool, 1);
-        Ok(Self { pool, options, trust, validator: Mutex::new(None) })
+        let zones = match &trust {
+            Trust::Anchors(anchors) => anchors.zones(),
+            Trust::AdBit | Trust::Nothing => BTreeSet::new(),
+        };
+        let validators = zones.into_iter().map(|zone| (zone, Mutex::default())).collect();
+        Ok(Self { pool, options, trust, validators })
     }
 
     /// Asks for the records of that type at that name.
     pub(super) async fn ask(&self, owner: &Name, kind: RecordType) -> Result<Step, Unanswered> {
-        let query = Query::query(owner.clone(), kind);
         let Self { pool, options, trust, .. } = self;
         match trust {
-            Trust::Anchors(anchors) if anchors.cover(owner) => {
-                let validator = self.validator(anchors, None).await?;
+            Trust::Anchors(anchors) => {
+                let closest = self.validators.iter().filter(|(zone, _)| zone.zone_of(owner));
+                let Some((zone, known)) = closest.max_by_key(|(zone, _)| zone.num_labels()) else {
+                    return self.ask_plainly(owner, kind).await;
+                };
+                let validator = self.validator(anchors, zone, known, None).await?;
                 match validator.ask(owner, kind, *options).await {
                     // Keys of a private anchor may have been rolled since they were fetched.
                     Err(Unanswered::Bogus)
                         if validator.until.is_some() && validator.since.elapsed() > REFETCH =>
                     {
-                        let anew = self.validator(anchors, Some(validator.since)).await?;
+                        let bad = Some(validator.since);
+                        let anew = self.validator(anchors, zone, known, bad).await?;
                         anew.ask(owner, kind, *options).await
                     }
                     answer => answer,
                 }
             }
-            Trust::Anchors(_) | Trust::Nothing => {
-                let response = pool.lookup(query, *options).first_answer().await;
-                let step = plain(response, owner, kind)?;
-                Ok(Step { security: Security::Insecure, ..step })
-            }
+            Trust::Nothing => self.ask_plainly(owner, kind).await,
             Trust::AdBit => {
+                let query = Query::query(owner.clone(), kind);
                 let mut request = DnsRequest::from_query(query, *options);
                 request.metadata.authentic_data = true;
                 plain(pool.send(request).first_answer().await, owner, kind)
@@ -121,13 +130,23 @@ impl Asker {
         }
     }
 
-    /// The validator, made anew when its keys are out of date, or not newer than `bad`.
+    /// The same where nobody vouches for the answer.
+    async fn ask_plainly(&self, owner: &Name, kind: RecordType) -> Result<Step, Unanswered> {
+        let query = Query::query(owner.clone(), kind);
+        let response = self.pool.lookup(query, self.options).first_answer().await;
+        let step = plain(response, owner, kind)?;
+        Ok(Step { security: Security::Insecure, ..step })
+    }
+
+    /// The validator of a zone, made anew when its keys are out of date, or not newer than `bad`.
     async fn validator(
         &self,
         anchors: &Anchors,
+        zone: &Name,
+        known: &Mutex<Option<Validator>>,
         bad: Option<Instant>,
     ) -> Result<Validator, Unanswered> {
-        let mut known = self.validator.lock().await;
+        let mut known = known.lock().await;
         if let Some(validator) = &*known
             && validator.until.is_none_or(|until| until > Instant::now())
             && bad.is_none_or(|bad| validator.since > bad)
@@ -137,7 +156,10 @@ impl Asker {
         let since = Instant::now();
         let (keys, until) = match anchors.are_built_in() {
             true => (TrustAnchors::default(), None),
-            false => self.fetch_keys(anchors).await?,
+            false => {
+                let (keys, ttl) = self.fetch_keys(anchors, zone).await?;
+                (keys, Some(Instant::now() + ttl.clamp(REFETCH, KEYS_TTL)))
+            }
         };
         let pool = self.pool.clone();
         let handle = DnssecDnsHandle::with_trust_anchor(pool, Arc::new(keys))
@@ -147,36 +169,26 @@ impl Asker {
         Ok(validator)
     }
 
+    /// The keys of a zone that its anchors vouch for, and for how long.
     async fn fetch_keys(
         &self,
         anchors: &Anchors,
-    ) -> Result<(TrustAnchors, Option<Instant>), Unanswered> {
+        zone: &Name,
+    ) -> Result<(TrustAnchors, Duration), Unanswered> {
+        let query = Query::query(zone.clone(), RecordType::DNSKEY);
+        let response = match self.pool.lookup(query, self.options).first_answer().await {
+            Ok(response) => response,
+            Err(NetError::Dns(DnsError::NoRecordsFound(_))) => return Err(Unanswered::Bogus),
+            Err(cause) => return Err(Unanswered::Failed(cause)),
+        };
         let mut keys = TrustAnchors::empty();
-        let mut ttl = KEYS_TTL;
-        let mut error = None;
-        let mut any = false;
         let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
-        for zone in anchors.zones() {
-            let query = Query::query(zone.clone(), RecordType::DNSKEY);
-            match self.pool.lookup(query, self.options).first_answer().await {
-                // wraps, as the times in signatures do (RFC 4034 §3.1.5)
-                Ok(response) if anchors.admit(&zone, &response.answers, now as u32, &mut keys) => {
-                    any = true;
-                    let least = response.answers.iter().map(|record| record.ttl).min();
-                    ttl = ttl.min(Duration::from_secs(least.unwrap_or(0).into()));
-                }
-                Ok(_) | Err(NetError::Dns(DnsError::NoRecordsFound(_))) => {
-                    error = Some(Unanswered::Bogus);
-                }
-                Err(cause) => error = Some(Unanswered::Failed(cause)),
-            }
+        // wraps, as the times in signatures do (RFC 4034 §3.1.5)
+        if !anchors.admit(zone, &response.answers, now as u32, &mut keys) {
+            return Err(Unanswered::Bogus);
         }
-        match error {
-            Some(error) if !any => Err(error),
-            // one anchor that is out of date must not stop the others
-            Some(_) => Ok((keys, Some(Instant::now() + REFETCH))),
-            None => Ok((keys, Some(Instant::now() + ttl.max(REFETCH)))),
-        }
+        let ttl = response.answers.iter().map(|record| record.ttl).min().unwrap_or(0);
+        Ok((keys, Duration::from_secs(ttl.into())))
     }
 }
 

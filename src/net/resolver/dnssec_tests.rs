@@ -442,6 +442,39 @@ async fn the_anchors_of_a_file_are_where_trust_begins() {
     }
 }
 
+/// RFC 4033 §5, RFC 6840 §C.1: where a zone has an anchor of its own, nothing that the zones above say
+/// of it makes it insecure.
+#[tokio::test]
+async fn of_several_anchors_above_a_name_the_closest_counts_alone() {
+    const PRIVATE: &str = "corp.unsigned.test";
+    let name = format!("_xmpp-server._tcp.{PRIVATE}");
+    let zones = [zone("secure.test"), zone(PRIVATE).with(Fault::Island)];
+    let above = [SignedZone::new("."), SignedZone::new("test"), unsigned("unsigned.test")];
+    let world = Arc::new(World::new(above.into_iter().chain(zones).collect()));
+    let root = &world.zone(".").anchors()[0];
+    let own = &world.zone(PRIVATE).anchors()[0];
+    let outdated = &SignedZone::new(PRIVATE).anchors()[0];
+    let all = || Zone::before(world.source());
+    let forged = srv(&name, (0, 0, 5269, "attacker.unsigned.test"));
+    let forged = || all().reply(&name, RecordType::SRV, Reply::Answers(vec![forged.clone()]));
+    let silent = || all().reply(PRIVATE, RecordType::DNSKEY, Reply::Silence);
+    for (zone, anchor, private) in [
+        (all(), "", "insecure"),
+        (all(), own, "secure"),
+        (forged(), own, "bogus"),
+        (all(), outdated, "bogus"),
+        // one that does not answer keeps none but its own from being validated
+        (silent(), own, ""),
+    ] {
+        let bench = Bench::with(&world, zone, &format!("{root}{anchor}")).await;
+        assert_eq!(bench.srv("secure.test").await, "secure", "{anchor}");
+        assert_eq!(bench.srv("unsigned.test").await, "insecure", "{anchor}");
+        if !private.is_empty() {
+            assert_eq!(bench.srv(PRIVATE).await, private, "{anchor}");
+        }
+    }
+}
+
 #[test]
 fn a_file_of_anchors_that_cannot_be_used_is_named() {
     let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -42,6 +42,8 @@ pub(crate) struct SignedZone {
 pub(crate) enum Fault {
     /// Its parent vouches for another key.
     ForeignDs,
+    /// The zone above has none.
+    Island,
     /// Records are changed after they were signed.
     Tampered,
     /// It has DS records in its parent, and no signatures.
@@ -340,7 +342,8 @@ impl World {
                 let ns = RData::try_from_str(RecordType::NS, "ns.test.").unwrap();
                 parent.add(Record::from_rdata(zone.apex.clone(), 300, ns));
                 let foreign = (zone.fault == Some(Fault::ForeignDs)).then(Keys::new);
-                if let Some(keys) = foreign.as_ref().or(zone.keys.as_ref()) {
+                let own = zone.keys.as_ref().filter(|_| zone.fault != Some(Fault::Island));
+                if let Some(keys) = foreign.as_ref().or(own) {
                     let [entry, _] = keys.records();
                     let data = RData::DNSSEC(DNSSECRData::DS(ds(&zone.apex, &entry)));
                     parent.add(Record::from_rdata(zone.apex.clone(), 300, data));
