@@ -67,19 +67,19 @@ impl Silence {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Errand {
     deadline: Instant,
-    /// The stranger who causes it; none where it is ours, or the legacy server's.
+    /// The stranger who causes it; none where it is the operator's.
     asker: Option<IpAddr>,
 }
 
 impl Errand {
-    /// Of ours.
+    /// Of the operator's.
     pub(crate) fn ours(deadline: Instant) -> Self {
         Self { deadline, asker: None }
     }
 
-    /// Caused by whoever is at an address, if it is a stranger's.
-    pub(crate) fn of(asker: Option<IpAddr>, deadline: Instant) -> Self {
-        Self { deadline, asker }
+    /// Caused by whoever is at an address.
+    pub(crate) fn of(asker: IpAddr, deadline: Instant) -> Self {
+        Self { deadline, asker: Some(asker) }
     }
 }
 
@@ -144,7 +144,7 @@ impl Services {
         if self.config.policy.domain(domain, Direction::Inbound).denied.is_some() {
             return Err(Unproven::Open(why));
         }
-        let errand = Errand::of(Some(address), Instant::now() + WAIT);
+        let errand = Errand::of(address, Instant::now() + WAIT);
         self.judge_by_posh(chain, domain, why, errand).await
     }
 

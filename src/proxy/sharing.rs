@@ -334,7 +334,7 @@ impl Join {
                     plan: at.plan.clone(),
                     security: at.security,
                 };
-                let errand = Errand::ours(Instant::now() + config.limits.connect);
+                let errand = Errand::of(address.ip(), Instant::now() + config.limits.connect);
                 let remote = &self.pair.target;
                 let judged =
                     gate.accept_endpoint(&shared.chain, &decision, remote, &endpoint, errand);

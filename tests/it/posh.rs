@@ -262,3 +262,25 @@ async fn an_address_causes_only_so_many_fetches_at_once() {
     held.clear();
     soon("the fifth", web.accept()).await.unwrap();
 }
+
+/// Nor does one at which many domains are said to be have us fetch more, whom we go to by ourselves.
+#[tokio::test]
+async fn the_servers_at_one_address_cause_only_so_many_fetches_at_once() {
+    let names = ["a.test", "b.test", "c.test", "d.test", "e.test"];
+    let config = "limits: { connect: 30s }";
+    let mut world = World::with(Plan { config, ..BOUNCE }).await;
+    let web = world.mute_web(&names).await;
+    let (mut servers, mut held) = (Vec::new(), Vec::new());
+    for name in names {
+        let mut server = world.host(name).await;
+        server.identity = Identity::self_signed(name);
+        let stream = world.sends(name).await;
+        servers.push((server.accept_secured().await, stream, server));
+    }
+    for _ in 0..4 {
+        held.push(soon("a fetch", web.accept()).await.unwrap());
+    }
+    assert!(timeout(Duration::from_millis(500), web.accept()).await.is_err(), "a fifth");
+    held.clear();
+    soon("the fifth", web.accept()).await.unwrap();
+}

@@ -34,7 +34,7 @@ pub(in crate::proxy) async fn prove_again(
     let (services, config, domain) = (gate.services(), gate.config(), &pair.target);
     let decision = decide(&config, pair, Direction::Outbound);
     let deadline = Instant::now() + config.limits.connect;
-    let errand = Errand::ours(deadline);
+    let errand = Errand::of(endpoint.address.ip(), deadline);
     if decision.connect().is_some() {
         let judged = gate.accept_endpoint(chain, &decision, domain, endpoint, errand).await;
         return judged.map_err(|why| lost(&why, before));

@@ -208,7 +208,9 @@ impl Job<'_> {
         };
         let (chain, remote) = (tls.peer_chain(), &self.setup.pair.target);
         let decision = self.decision();
-        let errand = Errand::of(self.asker, self.deadline);
+        // whom we reach may have DNS point many names to it
+        let causer = self.asker.unwrap_or(endpoint.address.ip());
+        let errand = Errand::of(causer, self.until);
         let judged = self.gate.accept_endpoint(chain, &decision, remote, endpoint, errand).await;
         match &judged {
             Ok(proof) => self.steps.proven(proof.prooftype()),
