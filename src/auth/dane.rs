@@ -129,7 +129,10 @@ impl DanePlan {
         match self {
             Self::Abort | Self::SkipEndpoint => Err(DaneError::Forbidden.into()),
             Self::NotApplicable => Ok(pkix::verify(chain, roots, domain, now)?),
-            Self::PkixWithTarget => Ok(pkix::verify(chain, roots, with_host, now)?),
+            // without SRV records the host is the domain itself
+            Self::PkixWithTarget | Self::Unusable(_) => {
+                Ok(pkix::verify(chain, roots, with_host, now)?)
+            }
             Self::Match(set) => {
                 let hosts = [Some(host), Some(&*set.base)];
                 let reference = domain.delegated(hosts, set.expires);

@@ -111,8 +111,13 @@ async fn without_tls_is_tried_with_a_peer_of_level_permissive_alone() {
 
 /// A server at which signed TLSA records ask for TLS.
 fn asks_for_tls(world: &World, address: SocketAddr, domain: &str) {
+    asks_for_tls_by(world, address, domain, 1);
+}
+
+/// The same by a digest that is said to be of that type.
+fn asks_for_tls_by(world: &World, address: SocketAddr, domain: &str, matching: u8) {
     let name = format!("_{}._tcp.host1.{domain}", address.port());
-    world.dns.record(&name, RecordType::TLSA, &format!("3 1 1 {:064x}", 1));
+    world.dns.record(&name, RecordType::TLSA, &format!("3 1 {matching} {:064x}", 1));
 }
 
 #[tokio::test]
@@ -120,13 +125,19 @@ async fn no_rule_lets_a_server_go_without_tls_whose_tlsa_records_ask_for_it() {
     const BARE: &str = "<stream:features/>";
     const OFFER: &str =
         "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>";
-    for (level, features) in [("verified", BARE), ("permissive", BARE), ("permissive", OFFER)] {
+    for (level, features, matching) in [
+        ("verified", BARE, 1),
+        ("permissive", BARE, 1),
+        ("permissive", OFFER, 1),
+        // too short for its type: it says nothing of the key (RFC 7673 §4.1)
+        ("permissive", OFFER, 2),
+    ] {
         let mut world = World::with(BOUNCE).await;
         world.dns.vouch();
         let rules = format!("rules: [{{ match: '*.evil.test', level: {level} }}]");
         world.reload(&format!("resolver: {{ dnssec: trust-ad }}\n{rules}")).unwrap();
         let host = world.host("a.evil.test").await;
-        asks_for_tls(&world, host.address, "a.evil.test");
+        asks_for_tls_by(&world, host.address, "a.evil.test", matching);
         let stream = world.sends("a.evil.test").await;
         let mut conn = host.accept().await;
         host.greet(&mut conn).await;
@@ -141,7 +152,7 @@ async fn no_rule_lets_a_server_go_without_tls_whose_tlsa_records_ask_for_it() {
         drop(stream);
         // a server of before XMPP 1.0
         let host = world.host("b.evil.test").await;
-        asks_for_tls(&world, host.address, "b.evil.test");
+        asks_for_tls_by(&world, host.address, "b.evil.test", matching);
         let _stream = world.sends("b.evil.test").await;
         let mut conn = host.accept().await;
         conn.until("version='1.0'>").await;

@@ -67,15 +67,19 @@ pub enum DanePlan {
     PkixWithTarget,
     /// Do not connect to this endpoint; another may be good.
     SkipEndpoint,
+    /// There are records, but none that can be used: DANE says of the key nothing, and that the
+    /// endpoint has TLS.
+    Unusable(TlsaSet),
 }
 
 impl DanePlan {
-    /// Where the endpoint has TLSA records that can be used, if it has: it must not be spoken to
-    /// without TLS then, whatever it offers (RFC 7673 §3.4 and §4; TLS-1).
+    /// Where the endpoint has signed TLSA records, if it has: it must not be spoken to without TLS
+    /// then, whatever it offers, be they of use otherwise or not (RFC 7673 §4 and §4.1; TLS-1). Where
+    /// it is signed that there are none, that is for the rules (§3.4).
     #[must_use]
     pub fn asks_for_tls(&self) -> Option<&str> {
         match self {
-            Self::Match(set) => Some(&set.base),
+            Self::Match(set) | Self::Unusable(set) => Some(&set.base),
             Self::Abort | Self::NotApplicable | Self::PkixWithTarget | Self::SkipEndpoint => None,
         }
     }
@@ -116,7 +120,8 @@ pub fn plan(srv: SrvState, address: AddressState, tlsa: TlsaState) -> DanePlan {
         (A::Secure, _) if srv == S::Insecure => pkix,
         (A::Secure, T::Failed) => DanePlan::SkipEndpoint,
         (A::Secure, T::Records(set)) if set.has_usable() => DanePlan::Match(set),
-        (A::Secure, T::Records(_) | T::Denied | T::Insecure | T::NotAsked) => pkix,
+        (A::Secure, T::Records(set)) => DanePlan::Unusable(set),
+        (A::Secure, T::Denied | T::Insecure | T::NotAsked) => pkix,
     }
 }
 
@@ -160,13 +165,13 @@ mod tests {
             (S::Secure, A::Insecure, usable(), P::PkixWithTarget),
             // secure, secure
             (S::Secure, A::Secure, usable(), P::Match(set(3))),
-            (S::Secure, A::Secure, unusable(), P::PkixWithTarget),
+            (S::Secure, A::Secure, unusable(), P::Unusable(set(255))),
             (S::Secure, A::Secure, T::Denied, P::PkixWithTarget),
             (S::Secure, A::Secure, T::Insecure, P::PkixWithTarget),
             (S::Secure, A::Secure, T::Failed, P::SkipEndpoint),
             // no SRV records: DA-3
             (S::None, A::Secure, usable(), P::Match(set(3))),
-            (S::None, A::Secure, unusable(), P::NotApplicable),
+            (S::None, A::Secure, unusable(), P::Unusable(set(255))),
             (S::None, A::Secure, T::Denied, P::NotApplicable),
             (S::None, A::Secure, T::Insecure, P::NotApplicable),
             (S::None, A::Secure, T::Failed, P::SkipEndpoint),
@@ -191,16 +196,20 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_asked_for_by_records_that_can_be_used() {
-        let plan = DanePlan::Match(set(3));
-        assert_eq!(plan.asks_for_tls(), Some("xmpp.hoster.example"));
+    fn tls_is_asked_for_by_signed_records_whether_they_can_be_used_or_not() {
+        let plans = [DanePlan::Match(set(3)), DanePlan::Unusable(set(255))];
+        for plan in &plans {
+            assert_eq!(plan.asks_for_tls(), Some("xmpp.hoster.example"));
+        }
         for (level, needed) in [
             (Level::Permissive, Level::Encrypted),
             (Level::Verified, Level::Encrypted),
             (Level::Encrypted, Level::Encrypted),
             (Level::Trusted, Level::Trusted),
         ] {
-            assert_eq!(plan.level(level), needed);
+            for plan in &plans {
+                assert_eq!(plan.level(level), needed);
+            }
             for plan in [DanePlan::NotApplicable, DanePlan::PkixWithTarget] {
                 assert_eq!((plan.asks_for_tls(), plan.level(level)), (None, level));
             }
