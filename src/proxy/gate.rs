@@ -5,6 +5,7 @@ use std::{
     fmt,
     future::pending,
     io,
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -33,7 +34,7 @@ use super::{
     live::{self, Flow, LiveStreams},
     pings::Pings,
     places::Places,
-    questions::Questions,
+    questions::{Full, Questions},
     rates::Rates,
     reached::{Limit, Reached},
     remembering::Remembering,
@@ -368,6 +369,14 @@ impl Gate {
     pub(super) fn limit_reached(&self, limit: Limit, who: impl fmt::Display) {
         self.metrics.limit_reached(limit.as_str());
         self.reached.tell(limit, who, Instant::now());
+    }
+
+    /// What `address` has us find out had no place.
+    pub(super) fn no_place(&self, full: Full, address: IpAddr) {
+        match full {
+            Full::Address => self.limit_reached(Limit::LookupsPerAddress, address),
+            Full::Domain | Full::Side => self.reached.tell_full(address, Instant::now()),
+        }
     }
 
     /// Errors find no way back to those whose stanzas were not delivered.

@@ -11,7 +11,7 @@ use super::{
     dial, expiry,
     gate::Gate,
     judge::{Silence, Unproven},
-    reached::Limit,
+    questions::Wish,
     remembering::Sight,
     rules,
 };
@@ -77,8 +77,8 @@ async fn prove_again(
     let mut unanswered = 0;
     loop {
         let (refusal, is_answer) = match dialback {
-            Some((key, id)) => {
-                match Box::pin(dial_back(gate, asker, pair, key.clone(), id.clone())).await {
+            Some(dialback) => {
+                match Box::pin(dial_back(gate, asker, pair, dialback.clone(), true)).await {
                     Ok(confirmed) if confirmed.hides(before) => {
                         let detail = "by its server's certificate nobody can say";
                         (Refusal::error(StanzaCondition::RemoteServerTimeout, detail), false)
@@ -121,7 +121,7 @@ async fn peer_pair(
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
         Err(why) => {
-            let mut confirmed = Box::pin(dial_back(gate, asker, pair, key, id)).await?;
+            let mut confirmed = Box::pin(dial_back(gate, asker, pair, (key, id), false)).await?;
             confirmed.silence = confirmed.silence.max(why.silence());
             if let (Unproven::Contradicted(why), false) = (why, confirmed.proof.is_strong()) {
                 return Err(Refusal::error(StanzaCondition::NotAcceptable, why));
@@ -161,7 +161,7 @@ async fn legacy_pair(
     }
     let proof = match legacy.trust {
         LocalTrust::Source => Proof::source_address(pair.sender.clone()),
-        LocalTrust::Dialback => dial_back(gate, asker, pair, key, id).await?.proof,
+        LocalTrust::Dialback => dial_back(gate, asker, pair, (key, id), false).await?.proof,
     };
     if legacy.refusals == Refusals::Bounce {
         // The way to the peer is opened meanwhile; what it does not take goes back.
@@ -265,23 +265,26 @@ impl Confirmed {
     }
 }
 
-/// Asks the server that is authoritative for the pair's sender; our `from` is the pair's target.
+/// Asks the server that is authoritative for the pair's sender whether it knows the key for the
+/// stream of that id; our `from` is the pair's target. Of strangers' questions one domain gets a few
+/// at once; one about a pair that goes on `is_renewal`, and does not wait for theirs.
 async fn dial_back(
     gate: &Arc<Gate>,
     asker: &Asker,
     pair: &DomainPair,
-    key: String,
-    id: String,
+    (key, id): (String, String),
+    is_renewal: bool,
 ) -> Result<Confirmed, Unconfirmed> {
     let patience = gate.config().limits.connect;
     let share = gate.config().limits.lookups_per_address;
-    let slot = gate.questions().slot(asker.side, asker.address, share, patience).await;
-    let Some(_slot) = slot else {
-        gate.limit_reached(Limit::LookupsPerAddress, asker.address);
+    let (side, address) = (asker.side, asker.address);
+    let domain = (!is_renewal).then_some(&pair.sender);
+    let slot = gate.questions().slot(Wish { side, address, share, domain }, patience).await;
+    let _slot = slot.map_err(|full| {
+        gate.no_place(full, asker.address);
         let detail = "too many dialback questions are under way";
-        let refusal = Refusal::error(StanzaCondition::ResourceConstraint, detail);
-        return Err(Unconfirmed::Unanswered(refusal));
-    };
+        Unconfirmed::Unanswered(Refusal::error(StanzaCondition::ResourceConstraint, detail))
+    })?;
     let asked = dial::ask(gate, (asker.side, asker.address), &pair.reversed(), id, key).await;
     gate.metrics().asked(match &asked {
         Ok(asked) => match asked.outcome {

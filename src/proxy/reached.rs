@@ -71,8 +71,10 @@ impl Limit {
 #[derive(Debug, Default)]
 pub(super) struct Reached {
     told: Mutex<[Seldom; Limit::COUNT]>,
-    /// The same of errors that find no way back.
+    /// The same of errors that find no way back,
     lost: Mutex<Seldom>,
+    /// and of what is to be found out and has no place.
+    full: Mutex<Seldom>,
 }
 
 impl Reached {
@@ -83,6 +85,14 @@ impl Reached {
         drop(told);
         if let Some(times) = again {
             info!(limit = limit.as_str(), of = %who, times, "limit reached");
+        }
+    }
+
+    /// There was no place for what `who` has us find out, whose own share was not used up.
+    pub(super) fn tell_full(&self, who: impl fmt::Display, now: Instant) {
+        let again = self.full.lock().unwrap_or_else(PoisonError::into_inner).again(now);
+        if let Some(times) = again {
+            info!(of = %who, times, "too much has to be found out at once");
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     gate::Gate,
     judge::{Errand, Unproven},
     prover::Asker,
-    reached::Limit,
+    questions::Wish,
     reasons,
     remembering::Sight,
     services::Services,
@@ -157,10 +157,12 @@ impl Gate {
             return Err(Unproven::Open("no certificate".into()));
         }
         let (share, address) = (config.limits.lookups_per_address, asker.address);
-        let Some(_slot) = self.lookups().slot(Side::Peer, address, share, PATIENCE).await else {
-            self.limit_reached(Limit::LookupsPerAddress, address);
-            return Err(Unproven::Unanswered("too many certificates of the address".into()));
-        };
+        let wish = Wish { side: Side::Peer, address, share, domain: None };
+        let slot = self.lookups().slot(wish, PATIENCE).await;
+        let _slot = slot.map_err(|full| {
+            self.no_place(full, address);
+            Unproven::Unanswered("too many certificates are looked into".into())
+        })?;
         let roots = services.roots_for(&decision).ok_or_else(outdated)?;
         let mut judged = services.judge_client(chain, remote, roots, address).await;
         if is_reported(&decision, remote, &judged) {

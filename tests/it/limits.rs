@@ -269,6 +269,31 @@ async fn an_address_has_only_so_much_looked_up() {
     }
 }
 
+/// DB-16: whoever asks for it, and from wherever, one domain is asked only so many questions at once.
+#[tokio::test]
+async fn one_domain_is_asked_only_so_many_questions_at_once() {
+    let mut world = world("").await;
+    let host = world.host("victim.test").await;
+    let mut clients = Vec::new();
+    for n in 1..=6 {
+        let mut conn = world.secured_from(&format!("127.0.0.{}", 60 + n), None).await;
+        conn.say(header("victim.test", "old.test")).await;
+        conn.until(FEATURES_END).await;
+        conn.say("<db:result from='victim.test' to='old.test'>k</db:result>").await;
+        clients.push(conn);
+    }
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        asked.push(host.accept().await);
+    }
+    let fifth = timeout(Duration::from_millis(500), host.accept()).await;
+    assert!(fifth.is_err(), "a fifth");
+    // a place that is free again is taken
+    asked.pop();
+    host.accept().await;
+    world.is_alive().await;
+}
+
 /// Strangers who cause questions that take long keep no proven pair from being proven again: that no
 /// question could be asked is no answer.
 #[tokio::test]
