@@ -4,8 +4,6 @@ use std::{fs, io::ErrorKind, net::SocketAddr};
 
 use fedgate::xmpp::Domain;
 
-use fedgate::xmpp::Domain;
-
 use crate::world::{
     BOUNCE, Conn, FOOTER, Manner, PROCEED, Plan, STARTTLS, World, assert_error, has_xml, header,
     soon,

@@ -3,7 +3,8 @@
 //! validators keep them.
 //!
 //! A file replaces the keys of the root. Names that are under no anchor are insecure (RFC 4035
-//! §4.3), and of several above a name the closest counts alone (RFC 6840 §C.1). Anchors do not roll by themselves (RFC 5011): that is for whoever writes the file.
+//! §4.3), and of several above a name the closest counts alone (RFC 6840 §C.1). Anchors do not roll
+//! by themselves (RFC 5011): that is for whoever writes the file.
 
 use std::{collections::BTreeSet, io, path::Path};
 
