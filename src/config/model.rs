@@ -449,4 +449,4 @@ pub enum LogFormat {
 }
 
 /// Which name servers the system uses (resolv.conf(5)); the resolver reads it where none are given.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";

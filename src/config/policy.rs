@@ -201,12 +201,23 @@ impl Policy {
         if !always
             && self.mode == Mode::Report
             && direction == Direction::Outbound
-            && let Some((_, Some(shut))) =
-                self.networks.longest(address.to_canonical(), Entry::guards)
+            && let Some(shut) = self.shut_besides(address.to_canonical())
         {
             return Some((shut.clone(), true));
         }
         Some((denied, always))
+    }
+
+    /// Why an address is shut to us, where all that denies it is left aside.
+    fn shut_besides(&self, address: IpAddr) -> Option<&Denied> {
+        let (length, shut) = self.networks.longest(address, Entry::guards)?;
+        let opens = |listed: &Listed| {
+            let rule = self.rules.get(listed.tier.of_all()?.rule(Key::Outbound)?)?;
+            let open = rule.terms.allow.is_none_or(|allow| allow.is_open(Direction::Outbound));
+            listed.list.network(address).map(|(length, _)| length).filter(|_| open)
+        };
+        let opened = self.lists.values().filter_map(opens).max();
+        shut.filter(|_| opened.is_none_or(|opened| opened <= length))
     }
 
     fn judge_by_all(&self, address: IpAddr, direction: Direction) -> Option<(Denied, bool)> {

@@ -9,7 +9,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,7 +27,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::load::is_config_name;
+use super::{load::is_config_name, model::RESOLV_CONF};
 
 /// Watches a configuration directory and files outside it. It has no task: what it does it does in
 /// [`changed`](Self::changed), and dropped, all ends.
@@ -194,7 +194,8 @@ impl Judge {
     }
 
     /// Whether a change is complete, by how the files look now.
-    fn looked(&mut self, state: State, now: Instant) -> bool {
+    fn looked(&mut self, mut state: State, now: Instant) -> bool {
+        state.keep_name_servers(&self.known);
         if state.same(&self.known) {
             self.burst = None;
             return false;
@@ -223,13 +224,31 @@ struct State(BTreeMap<PathBuf, Option<Stamp>>);
 impl State {
     /// Whether nothing changed, and nothing can have changed without being seen.
     fn same(&self, other: &Self) -> bool {
-        self == other && self.0.values().flatten().all(|stamp| stamp.settled)
+        self == other && self.0.values().flatten().all(Stamp::is_settled)
     }
 }
 
-/// What tells one content of a file from another without reading it.
+impl State {
+    /// While the system's file names no servers, as when an interface is down, it counts as before.
+    fn keep_name_servers(&mut self, known: &Self) {
+        let path = Path::new(RESOLV_CONF);
+        if let (Some(now @ None), Some(before)) = (self.0.get_mut(path), known.0.get(path)) {
+            now.clone_from(before);
+        }
+    }
+}
+
+/// What tells one content of a file from another.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Stamp {
+enum Stamp {
+    /// What a file says of name servers: the system writes the same anew again and again.
+    NameServers(String),
+    /// How it looks without being read.
+    Outside(Outside),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Outside {
     device: u64,
     inode: u64,
     size: u64,
@@ -237,6 +256,22 @@ struct Stamp {
     changed: (i64, i64),
     /// Not so fresh that another change could fall on the same tick of the file system's clock.
     settled: bool,
+}
+
+impl Stamp {
+    fn is_settled(&self) -> bool {
+        match self {
+            Self::NameServers(_) => true,
+            Self::Outside(outside) => outside.settled,
+        }
+    }
+
+    /// None where it names no servers.
+    fn of_name_servers(text: &str) -> Option<Self> {
+        let servers = text.lines().map(str::trim).filter(|line| line.starts_with("nameserver"));
+        let servers = servers.collect::<Vec<_>>().join("\n");
+        (!servers.is_empty()).then_some(Self::NameServers(servers))
+    }
 }
 
 fn look(directory: &Path, files: &BTreeSet<PathBuf>) -> State {
@@ -247,20 +282,23 @@ fn look(directory: &Path, files: &BTreeSet<PathBuf>) -> State {
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
+    if path == Path::new(RESOLV_CONF) {
+        return Stamp::of_name_servers(&fs::read_to_string(path).ok()?);
+    }
     let metadata = path.metadata().ok()?;
     let age = |modified: io::Result<SystemTime>| {
         let modified = modified.ok()?;
         let now = SystemTime::now();
         now.duration_since(modified).or_else(|_| modified.duration_since(now)).ok()
     };
-    Some(Stamp {
+    Some(Stamp::Outside(Outside {
         device: metadata.dev(),
         inode: metadata.ino(),
         size: metadata.size(),
         modified: (metadata.mtime(), metadata.mtime_nsec()),
         changed: (metadata.ctime(), metadata.ctime_nsec()),
         settled: age(metadata.modified()).is_none_or(|age| age > TICK),
-    })
+    }))
 }
 
 /// Not our own reading of the files.

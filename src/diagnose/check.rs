@@ -116,7 +116,8 @@ pub async fn check(config: Config, options: &Options) -> Result<Report, CheckErr
     let decision = decide(&config, &pair, Direction::Outbound);
     let deadline = Instant::now() + decision.connect_limit(&config.limits);
     let services = Arc::new(Services::beside(Arc::new(config))?);
-    let walk = Walk { pair, secret: keys.public().clone(), services, options, deadline };
+    let secret = keys.public().clone();
+    let walk = Walk { pair, secret, services, options, deadline, over: deadline };
     Ok(walk.run().await)
 }
 
@@ -139,6 +140,8 @@ struct Walk<'a> {
     pair: DomainPair,
     secret: Secret,
     deadline: Instant,
+    /// When all targets are over.
+    over: Instant,
 }
 
 /// A target with what DNS says of its certificate.
@@ -191,9 +194,9 @@ impl Walk<'_> {
 
     /// The same with less time.
     fn over_at(&self, deadline: Instant) -> Self {
-        let Self { services, options, pair, secret, .. } = self;
+        let Self { services, options, pair, secret, over, .. } = self;
         let (services, pair, secret) = (Arc::clone(services), pair.clone(), secret.clone());
-        Self { services, options, pair, secret, deadline }
+        Self { services, options, pair, secret, deadline, over: *over }
     }
 
     fn policy(&self) -> Policy {

@@ -24,7 +24,7 @@ use crate::{
     xmpp::Side,
 };
 
-/// How long what is to be kept may take to be written when the orderly end ran out of time.
+/// How long what is to be kept may take to be written at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A running fedgate. To be made and used inside a tokio runtime.
@@ -34,6 +34,8 @@ pub struct App {
     listeners: Listeners,
     /// The accepted streams.
     legs: TaskTracker,
+    /// What writes down the memory and the daily report.
+    keepers: TaskTracker,
     monitor: Monitor,
 }
 
@@ -84,11 +86,13 @@ impl App {
         let legs = TaskTracker::new();
         listeners.serve(&gate, &legs, bound);
         gate.tracker().spawn(lists::refresh(Arc::clone(&gate)));
-        gate.tracker().spawn(remembering::keep(Arc::clone(&gate)));
-        gate.tracker().spawn(daily::keep(Arc::clone(&gate)));
+        let keepers = TaskTracker::new();
+        keepers.spawn(remembering::keep(Arc::clone(&gate)));
+        keepers.spawn(daily::keep(Arc::clone(&gate)));
+        keepers.close();
         gate.set_listening(listeners.report());
         let monitor = Monitor::new(Arc::clone(&gate));
-        Ok(Self { gate, listeners, legs, monitor })
+        Ok(Self { gate, listeners, legs, keepers, monitor })
     }
 
     /// Goes over to another configuration, all or nothing: streams that it still allows go on
@@ -161,8 +165,9 @@ impl App {
             let lost: u64 = self.gate.routes().report().iter().map(|route| route.queued).sum();
             warn!(seconds = limit.as_secs(), lost, "not everything ended in time");
             self.gate.ending().cancel();
-            self.gate.tracker().close();
-            let _ = timeout(LAST_WORDS, self.gate.tracker().wait()).await;
+        }
+        if timeout(LAST_WORDS, self.keepers.wait()).await.is_err() {
+            warn!("memory and daily report not written in time");
         }
         let totals = self.gate.metrics().totals();
         info!(

@@ -122,7 +122,7 @@ impl Services {
     /// Writes down what has to outlast fedgate, once nothing else can go wrong.
     ///
     /// # Errors
-    /// [`ServicesError::Certificate`]; the files are as before then.
+    /// [`ServicesError::Certificate`]; the certificate is as before then.
     pub(super) fn keep(&mut self) -> Result<(), ServicesError> {
         if let Some(unsaved) = self.unsaved.take() {
             unsaved.save()?;

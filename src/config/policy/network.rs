@@ -85,8 +85,9 @@ fn all<T>(family: &Prefixes<T>) -> impl Iterator<Item = (u128, u8)> + '_ {
 pub(super) struct Entry {
     inbound: Option<Says>,
     outbound: Option<Says>,
-    /// Why it is shut besides, where a rule denies it.
-    shut_besides: Option<Denied>,
+    /// What was said of the outbound direction besides, where a rule denies it: another opens it, or
+    /// it is shut.
+    besides: Option<Box<Says>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -108,7 +109,12 @@ impl Entry {
     pub(super) fn add(&mut self, rule: &AddressRule) {
         let says = |open: bool| if open { Says::Allow } else { Says::Deny(rule.denied()) };
         restrict(&mut self.inbound, says(rule.allow.inbound));
+        let is_open = |says: &Option<Says>| matches!(says, Some(Says::Allow));
+        let opens = rule.allow.outbound || is_open(&self.outbound);
         restrict(&mut self.outbound, says(rule.allow.outbound));
+        if opens && matches!(self.outbound, Some(Says::Deny(_))) {
+            self.besides = Some(Box::new(Says::Allow));
+        }
     }
 
     /// Whether the network is shut, and why, where what denies it is left aside; none if nothing else
@@ -117,7 +123,10 @@ impl Entry {
         match self.outbound.as_ref()? {
             Says::Allow => Some(None),
             Says::Shut(denied) => Some(Some(denied)),
-            Says::Deny(_) => self.shut_besides.as_ref().map(Some),
+            Says::Deny(_) => match self.besides.as_deref()? {
+                Says::Shut(denied) => Some(Some(denied)),
+                Says::Allow | Says::Deny(_) => Some(None),
+            },
         }
     }
 
@@ -130,7 +139,9 @@ impl Entry {
     pub(super) fn guard(&mut self, denied: Denied) {
         match &self.outbound {
             None => self.outbound = Some(Says::Shut(denied)),
-            Some(Says::Deny(_)) => self.shut_besides = Some(denied),
+            Some(Says::Deny(_)) => {
+                self.besides.get_or_insert_with(|| Box::new(Says::Shut(denied)));
+            }
             Some(Says::Allow | Says::Shut(_)) => {}
         }
     }

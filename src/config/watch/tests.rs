@@ -58,12 +58,32 @@ fn a_change_seen_without_notice_is_waited_for_until_it_stands_still() {
 fn a_file_written_a_moment_ago_is_looked_at_again() {
     let start = Instant::now();
     let mut fresh = state(2);
-    fresh.0.values_mut().flatten().for_each(|stamp| stamp.settled = false);
+    for stamp in fresh.0.values_mut().flatten() {
+        if let Stamp::Outside(outside) = stamp {
+            outside.settled = false;
+        }
+    }
     let mut judge = Judge { known: state(1), burst: None };
     judge.noticed(start);
     assert!(judge.looked(fresh, start + PATIENCE));
     assert!(!judge.looked(state(2), start + PATIENCE * 2));
     assert!(judge.looked(state(2), start + PATIENCE * 2 + QUIET));
+}
+
+#[test]
+fn of_the_systems_file_name_servers_count_and_none_are_no_change() {
+    let says = |text: &str| State([(RESOLV_CONF.into(), Stamp::of_name_servers(text))].into());
+    let known = says("# by the DHCP client\nnameserver 192.0.2.1\n");
+    let (start, later) = (Instant::now(), Instant::now() + QUIET * 2);
+    let changes = |text: &str| {
+        let mut judge = Judge { known: known.clone(), burst: None };
+        judge.noticed(start);
+        judge.looked(says(text), later)
+    };
+    assert!(!changes("search a.example\nnameserver 192.0.2.1\n"));
+    assert!(!changes("search a.example\n"));
+    assert!(changes("nameserver 192.0.2.2\n"));
+    assert!(changes("nameserver 192.0.2.1\nnameserver 192.0.2.2\n"));
 }
 
 #[tokio::test]
@@ -188,7 +208,10 @@ async fn what_does_not_concern_the_configuration_is_not_reported() {
 /// Waits for notices until the watcher knows the files as they are now.
 async fn seen(watcher: &mut Watcher) {
     let sizes = |state: &State| {
-        let size = |stamp: &Option<Stamp>| stamp.as_ref().map(|s| (s.inode, s.size, s.modified));
+        let size = |stamp: &Option<Stamp>| match stamp {
+            Some(Stamp::Outside(s)) => Some((s.inode, s.size, s.modified)),
+            Some(Stamp::NameServers(_)) | None => None,
+        };
         state.0.iter().map(|(path, stamp)| (path.clone(), size(stamp))).collect::<Vec<_>>()
     };
     loop {
@@ -210,8 +233,8 @@ fn old_file() -> (TempDir, PathBuf) {
 
 fn state(size: u64) -> State {
     let (modified, changed) = ((0, 0), (0, 0));
-    let stamp = Stamp { device: 1, inode: 1, size, modified, changed, settled: true };
-    State([(PathBuf::from("a"), Some(stamp))].into())
+    let stamp = Outside { device: 1, inode: 1, size, modified, changed, settled: true };
+    State([(PathBuf::from("a"), Some(Stamp::Outside(stamp)))].into())
 }
 
 /// Longer than any machine needs; it only ends a test that would hang.

@@ -37,12 +37,14 @@ pub(in crate::diagnose) async fn reach(
 ) -> Result<Result<Vec<Reached>, ResolveError>, CheckError> {
     let options =
         Options { domain: domain.clone(), from: None, family: None, tls: None, dialback: false };
+    let deadline = Instant::now() + PATIENCE;
     let mut walk = Walk {
         services: Arc::clone(services),
         options: &options,
         pair: DomainPair::new(prober.clone(), domain.clone()),
         secret: super::unused_keys()?.public().clone(),
-        deadline: Instant::now() + PATIENCE,
+        deadline,
+        over: deadline,
     };
     let targets = match services.resolver.service(domain).await {
         Ok(targets) => targets,

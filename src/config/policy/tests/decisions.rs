@@ -202,9 +202,13 @@ fn in_mode_report_nothing_is_refused_that_the_defaults_would_let_through() {
 
 #[test]
 fn in_mode_report_a_rule_that_denies_does_not_open_what_is_shut() {
-    let text = "lists: { bad: { domains: [127.0.0.1, 169.254.169.254, 192.0.2.1] } }\n\
+    let text = "lists: { bad: { domains: [127.0.0.1, 169.254.169.254, 192.0.2.1] }, \
+         partners: { domains: [10.6.0.0/16] } }\n\
          rules:\n\
          - { match: 'list(bad)', allow: none }\n\
+         - { match: 'list(partners)', allow: both }\n\
+         - { address: [10.6.2.0/24, 10.5.0.0/16], allow: none }\n\
+         - { address: 10.5.0.0/16, allow: both }\n\
          - { address: [10.1.0.0/16, 192.168.0.0/16, 198.51.100.0/24], allow: none }\n\
          - { address: [172.16.0.0/24], allow: both }\n\
          - { address: [172.16.0.7], allow: none }\n";
@@ -216,7 +220,7 @@ fn in_mode_report_a_rule_that_denies_does_not_open_what_is_shut() {
         assert_eq!(reported.reported_address(ip(shut), Outbound), None, "{shut}");
         assert_eq!(reported.address(ip(shut), Inbound), None, "{shut}");
     }
-    for open in ["192.0.2.1", "198.51.100.1", "172.16.0.7"] {
+    for open in ["192.0.2.1", "198.51.100.1", "172.16.0.7", "10.6.2.3", "10.5.2.3"] {
         assert!(enforced.address(ip(open), Outbound).is_some(), "{open}");
         assert_eq!(reported.address(ip(open), Outbound), None, "{open}");
         assert!(reported.reported_address(ip(open), Outbound).is_some(), "{open}");
