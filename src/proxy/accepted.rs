@@ -298,7 +298,6 @@ impl Leg {
                 return end;
             }
             let (busy, owes) = (self.intake.is_busy(), self.intake.owes());
-            let reads = !busy && !self.machine.is_crowded();
             if let Some(returning) = &mut self.returning {
                 returning.lanes.listens(!busy);
             }
@@ -316,7 +315,7 @@ impl Leg {
                 }
             }
             tokio::select! {
-                event = self.wire.event_reading(reads) => match event {
+                event = self.wire.event_reading(!busy) => match event {
                     Ok(Event::Read) => {
                         if let Err(end) = self.count_bytes() {
                             return end;

@@ -12,7 +12,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::{
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::info;
 
@@ -235,7 +235,7 @@ impl Opened {
         }
         self.is_over = true;
         self.intake.hurry();
-        let wait = if self.stopping { DRAIN_WAIT } else { CLOSE_WAIT };
+        let stop = self.gate.stop_of(self.side);
         let mut changes = self.gate.subscribe();
         let reading = async {
             // What waited for a rate is here already.
@@ -251,8 +251,15 @@ impl Opened {
                 }
             }
         };
+        let stopped = async {
+            stop.cancelled().await;
+            sleep(DRAIN_WAIT).await;
+        };
         // Who does not close in time is cut off.
-        let _ = timeout(wait, reading).await;
+        tokio::select! {
+            _ = timeout(CLOSE_WAIT, reading) => {}
+            () = stopped => {}
+        }
         self.intake.finish(self.live.wire.input()).await;
     }
 

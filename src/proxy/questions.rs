@@ -17,8 +17,10 @@ use crate::xmpp::{Domain, Side};
 
 /// Questions for the streams of one side.
 const OF_SIDE: usize = 256;
-/// Questions to the servers of one remote domain, which strangers choose.
+/// Questions to the servers of one remote domain, which strangers choose,
 const OF_DOMAIN: usize = 4;
+/// and of these from one address, so that it keeps no other from asking.
+const OF_BOTH: usize = 1;
 
 /// The questions under way.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub(super) struct Questions {
     peers: Arc<Semaphore>,
     by_address: Arc<Shares<IpAddr>>,
     by_domain: Arc<Shares<Domain>>,
+    by_both: Arc<Shares<(IpAddr, Domain)>>,
 }
 
 /// A question that is to be asked, or a certificate to be looked into.
@@ -47,6 +50,7 @@ pub(super) struct Wish<'a> {
 pub(super) struct Slot {
     _of_address: Option<Share<IpAddr>>,
     _of_domain: Option<Share<Domain>>,
+    _of_both: Option<Share<(IpAddr, Domain)>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -69,6 +73,7 @@ impl Questions {
             peers: Arc::new(Semaphore::new(OF_SIDE)),
             by_address: Arc::default(),
             by_domain: Arc::default(),
+            by_both: Arc::default(),
         })
     }
 
@@ -91,14 +96,18 @@ impl Questions {
     /// Waits for a place; `full` says of what. That of a side comes last: nobody has it and waits.
     async fn wait(&self, wish: Wish<'_>, full: &mut Full) -> Option<Slot> {
         let Wish { side, address, share, domain } = wish;
-        let (mut of_address, mut of_domain) = (None, None);
+        let (mut of_address, mut of_domain, mut of_both) = (None, None, None);
         let places = match side {
             Side::Legacy => &self.legacy,
             Side::Peer => {
-                let share = of_address.insert(self.by_address.share(network(address), share));
+                let network = network(address);
+                let share = of_address.insert(self.by_address.share(network, share));
                 share.take().await?;
                 if let Some(domain) = domain {
                     *full = Full::Domain;
+                    let key = (network, domain.clone());
+                    let share = of_both.insert(self.by_both.share(key, OF_BOTH));
+                    share.take().await?;
                     let share = of_domain.insert(self.by_domain.share(domain.clone(), OF_DOMAIN));
                     share.take().await?;
                 }
@@ -107,7 +116,12 @@ impl Questions {
         };
         *full = Full::Side;
         let place = Arc::clone(places).acquire_owned().await.ok()?;
-        Some(Slot { _of_address: of_address, _of_domain: of_domain, _place: place })
+        Some(Slot {
+            _of_address: of_address,
+            _of_domain: of_domain,
+            _of_both: of_both,
+            _place: place,
+        })
     }
 }
 
@@ -206,7 +220,14 @@ mod tests {
         }
         assert_eq!(slots.len(), 2 * OF_DOMAIN);
         slots.clear();
-        assert!(questions.by_domain.0.is_empty() && questions.by_address.0.is_empty());
+        // and one address does not take them all
+        let address = "192.0.2.1".parse().unwrap();
+        let wish = Wish { side: Side::Peer, address, share: 64, domain: Some(&domains[0]) };
+        let slot = questions.slot(wish, Duration::ZERO).await.unwrap();
+        assert_eq!(questions.slot(wish, Duration::ZERO).await.unwrap_err(), Full::Domain);
+        drop(slot);
+        let maps = (&questions.by_domain.0, &questions.by_address.0, &questions.by_both.0);
+        assert!(maps.0.is_empty() && maps.1.is_empty() && maps.2.is_empty());
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@ use std::{
 
 use super::{
     challenge::{Challenge, Question},
+    dialback::DialbackRequest,
     failure::Failure,
     fault::Fault,
     limits::largest_stanza,
@@ -176,6 +177,8 @@ pub struct Receiving {
     /// Stanzas are acknowledged (XEP-0198).
     managed: bool,
     pending: BTreeSet<DomainPair>,
+    /// Requests of the legacy server that are not looked into yet.
+    waiting: BTreeMap<DomainPair, DialbackRequest>,
     /// The dialback keys of granted pairs whose proof expires.
     dialback_keys: BTreeMap<DomainPair, String>,
     /// Pairs whose proof is being renewed.
@@ -222,6 +225,7 @@ impl Receiving {
             largest: None,
             managed: false,
             pending: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             dialback_keys: BTreeMap::new(),
             renewing: BTreeSet::new(),
             ignored: 0,

@@ -456,6 +456,18 @@ async fn a_server_that_asks_for_many_pairs_at_once_is_refused_none() {
 }
 
 #[tokio::test]
+async fn requests_that_wait_hold_up_nothing_else_on_their_stream() {
+    let config = "limits: { pending_verifications: 2 }";
+    let mut world = World::with(Plan { config, ..BOUNCE }).await;
+    let mut stream = world.legacy.open("good.test").await;
+    world.legacy.behave(Manner::Mute);
+    let request = |n| format!("<db:result from='old.test' to='p{n}.test'>k</db:result>");
+    let stanza = "<message from='bob@old.test' to='ann@good.test'/>";
+    stream.say(&((0..5).map(request).collect::<String>() + stanza)).await;
+    assert_eq!(world.good.arrival().await, stanza);
+}
+
+#[tokio::test]
 async fn a_server_that_answers_one_question_only_has_a_stream_for_each() {
     for manner in [Manner::ClosesOnAnswer, Manner::MuteOnSecond, Manner::InvalidOnSecond] {
         let mut world = World::with(BOUNCE).await;

@@ -108,11 +108,7 @@ impl Leg {
     /// The rules changed: what one stanza of each pair may have, and who has a place.
     pub(super) fn bound(&mut self) {
         self.stanza_bounds = None;
-        if self.side == Side::Peer {
-            let senders: HashSet<&Domain> =
-                self.machine.grants().map(|grant| &grant.pair().sender).collect();
-            self.places.retain(|place| senders.contains(place.domain()));
-        }
+        self.keep_places();
         let limits = self.machine.grants().map(|grant| self.machine.stanza_limit_of(grant.pair()));
         if let Some(bounds) = limits.map(|limit| (limit, limit)).reduce(widest) {
             self.widen(bounds);
@@ -135,10 +131,22 @@ impl Leg {
         }
     }
 
-    /// A pair was withdrawn: perhaps it was the last of its domain. What its stanzas might have stays
-    /// as a bound of all, for each pair has its own besides.
+    /// Only domains that are authorized keep their places.
+    pub(super) fn keep_places(&mut self) {
+        if self.places.is_empty() {
+            return;
+        }
+        let senders: HashSet<&Domain> =
+            self.machine.grants().map(|grant| &grant.pair().sender).collect();
+        self.places.retain(|place| senders.contains(place.domain()));
+    }
+
+    /// A pair was withdrawn, or did not come about: perhaps it was the last of its domain. What its
+    /// stanzas might have stays as a bound of all, for each pair has its own besides.
     pub(super) fn free_place(&mut self, pair: &DomainPair) {
-        if self.machine.grants().any(|grant| grant.pair().sender == pair.sender) {
+        if self.machine.grant_of(pair).is_some()
+            || self.machine.grants().any(|grant| grant.pair().sender == pair.sender)
+        {
             return;
         }
         if let Ok(at) = self.places.binary_search_by(|place| place.domain().cmp(&pair.sender)) {

@@ -20,6 +20,10 @@ use crate::{
 impl Leg {
     pub(super) fn granted(&mut self, grant: &AuthorizedPair, how: Authentication) {
         self.admit_stanzas_of(grant.pair());
+        if how == Authentication::External {
+            // It is known now who has come again since before SASL.
+            self.keep_places();
+        }
         self.used = Instant::now();
         self.schedule_for(grant.pair());
         let tls = self.machine.tls();

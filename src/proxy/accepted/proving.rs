@@ -10,33 +10,34 @@ use super::{End, Leg};
 use crate::{
     auth::TlsFacts,
     proxy::prover::{self, Asker},
-    stream::Challenge,
+    stream::{Challenge, Question},
+    xmpp::Side,
 };
 
 impl Leg {
-    /// Tells the machine what was found out. What it decides then may ask for more, and so may what
-    /// is read on then behind requests that waited.
+    /// Tells the machine what was found out. What it decides then may ask for more.
     pub(super) async fn tell_verdicts(&mut self) -> Result<(), End> {
-        loop {
-            let waits = self.machine.is_crowded();
-            // who waits keeps no room for them
-            while !self.verdicts.is_empty() {
-                for (trust, verdict) in std::mem::take(&mut self.verdicts) {
-                    let verdict = self.place(verdict);
-                    let mut actions = Vec::new();
-                    let mut outcome = self.machine.verdict(verdict, &mut actions);
-                    if trust != self.gate.trust() && outcome.is_ok() {
-                        outcome = self.machine.distrust(&mut actions);
-                    }
-                    self.act(actions).await?;
-                    outcome?;
+        // who waits keeps no room for them
+        while !self.verdicts.is_empty() {
+            for (trust, verdict) in std::mem::take(&mut self.verdicts) {
+                let verdict = self.place(verdict);
+                let placed = match verdict.question() {
+                    Question::Pair { pair, .. } if self.side == Side::Peer => Some(pair.clone()),
+                    _ => None,
+                };
+                let mut actions = Vec::new();
+                let mut outcome = self.machine.verdict(verdict, &mut actions);
+                if trust != self.gate.trust() && outcome.is_ok() {
+                    outcome = self.machine.distrust(&mut actions);
+                }
+                self.act(actions).await?;
+                outcome?;
+                if let Some(pair) = placed {
+                    self.free_place(&pair);
                 }
             }
-            if !waits || self.machine.is_crowded() {
-                return Ok(());
-            }
-            Box::pin(self.read()).await?;
         }
+        Ok(())
     }
 
     /// Finds out what a challenge asks: at once if nobody has to be waited for, as with most

@@ -17,7 +17,7 @@ impl Leg {
     /// Takes all complete tokens out of the input, or as many as their routes have room for.
     pub(super) async fn read(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        while !self.intake.is_busy() && !self.machine.is_crowded() {
+        while !self.intake.is_busy() {
             let at = self.intake.offset();
             let rest = self.wire.input().get(at..).unwrap_or_default();
             match self.frames.framer().next(rest) {

@@ -53,6 +53,7 @@ impl Leg {
         };
         for pair in self.machine.withdraw(is_as_before)? {
             self.live.withdrawn(&pair);
+            self.free_place(&pair);
             info!(pair = %pair, "domain pair withdrawn: the peer is not what it was");
         }
         Ok(())

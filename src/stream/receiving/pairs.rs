@@ -100,7 +100,7 @@ impl Receiving {
     /// We are the receiving server (XEP-0220 §2.2.1).
     fn request(&mut self, request: DialbackRequest, out: &mut Vec<Action>) -> Outcome {
         let pair = request.pair.clone();
-        if self.pending.contains(&pair) {
+        if self.pending.contains(&pair) || self.waiting.contains_key(&pair) {
             return self.ignore(); // the answer to the first request answers this one too
         }
         if let Some(refusal) = self.objection(&pair) {
@@ -113,6 +113,10 @@ impl Receiving {
         if self.ledger.get(&pair).is_some() {
             out.push(answer(&request, VerifyOutcome::Valid));
         } else if let Some(limit) = self.full() {
+            if self.may_wait(limit) {
+                self.waiting.insert(pair, request);
+                return Ok(());
+            }
             out.push(Action::Full(limit));
             let outcome = VerifyOutcome::Error(Some(StanzaCondition::ResourceConstraint));
             out.push(answer(&request, outcome));
@@ -136,12 +140,23 @@ impl Receiving {
         }
     }
 
-    /// Whether the stream is to be read on only when a verdict has come. The legacy server asks for
-    /// all pairs at once for which it has something, and jabberd2 closes its stream if one is
-    /// refused; so there is none refused for the others.
-    #[must_use]
-    pub fn is_crowded(&self) -> bool {
-        self.side == Side::Legacy && self.pending.len() >= self.config.limits.pending_verifications
+    /// The legacy server asks for all pairs at once for which it has something, and jabberd2 closes
+    /// its stream if one is refused: so none is refused for the others, but waits for its turn.
+    fn may_wait(&self, limit: Full) -> bool {
+        let pairs = self.ledger.len() + self.pending.len() + self.waiting.len();
+        self.side == Side::Legacy
+            && limit == Full::PendingVerifications
+            && pairs < self.config.limits.pairs_per_stream
+    }
+
+    /// Requests that waited have their turn.
+    fn take_up(&mut self, out: &mut Vec<Action>) -> Outcome {
+        while self.full().is_none()
+            && let Some((_, request)) = self.waiting.pop_first()
+        {
+            self.request(request, out)?;
+        }
+        Ok(())
     }
 
     /// A challenge is answered.
@@ -186,8 +201,9 @@ impl Receiving {
                 }));
                 if outcome == VerifyOutcome::Invalid {
                     out.push(Action::Close);
+                    return Ok(());
                 }
-                Ok(())
+                self.take_up(out)
             }
         }
     }

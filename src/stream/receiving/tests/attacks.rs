@@ -479,7 +479,6 @@ fn a_flood_of_requests_finds_a_bound() {
         assert_eq!(end.xml(&key_request(&name(n), L)), prove(&name(n), L));
     }
     assert_eq!(end.xml(&key_request(&name(3), L)), full("PendingVerifications"));
-    assert!(!end.machine.is_crowded());
     assert_eq!(end.xml(&key_request(&name(0), L)), "-", "the same again costs nothing");
     while !end.challenges.is_empty() {
         end.confirm();
@@ -494,15 +493,30 @@ fn a_flood_of_requests_finds_a_bound() {
 }
 
 #[test]
-fn the_legacy_server_waits_with_more_requests_until_there_is_room() {
-    let mut end = local();
+fn more_requests_of_the_legacy_server_wait_and_nothing_else_does() {
+    let mut end = authorized(local(), L, A);
+    let target = |n: usize| format!("d{n}.capulet.example");
     for n in 0..3 {
-        assert!(!end.machine.is_crowded());
-        end.xml(&key_request(L, &format!("d{n}.capulet.example")));
+        assert_eq!(end.xml(&key_request(L, &target(n))), prove(L, &target(n)));
     }
-    assert!(end.machine.is_crowded());
-    end.confirm();
-    assert!(!end.machine.is_crowded());
+    assert_eq!(end.xml(&key_request(L, &target(3))), "-");
+    assert_eq!(end.xml(&key_request(L, &target(3))), "-", "asked once");
+    assert_eq!(end.stanza(L, A), admitted(L, A));
+    let full = "full(PendingVerifications) db:result=error(resource-constraint)";
+    assert_eq!(
+        end.xml(&key_request(L, &target(4))),
+        full,
+        "pairs_per_stream, with those that wait"
+    );
+    for answered in [true, false] {
+        let words = if answered {
+            end.confirm()
+        } else {
+            words(&end.answer_error(StanzaCondition::Forbidden))
+        };
+        assert_eq!(words.contains(&prove(L, &target(3))), answered, "{words}");
+    }
+    assert_eq!(end.challenges.len(), 2);
 }
 
 //
