@@ -203,6 +203,27 @@ async fn valid(host: &crate::world::Host) {
 }
 
 #[tokio::test]
+async fn a_domain_that_did_not_come_again_after_sasl_takes_no_place() {
+    let mut world = world("limits: { connections_per_domain: 1 }").await;
+    let identity = world.authority.issue(&["evil.test", "other.test"]);
+    let mut conn = world.secured(Some(&identity)).await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn.say("<db:result from='other.test' to='old.test'>k</db:result>").await;
+    conn.until("type='valid'/>").await;
+    world.authenticated("other.test").await.ends_with("resource-constraint").await;
+    conn.say(EXTERNAL).await;
+    conn.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    conn.say(header("evil.test", "old.test")).await;
+    conn.until(FEATURES_END).await;
+    let mut other = world.authenticated("other.test").await;
+    let stanza = "<message from='x@other.test' to='bob@old.test'/>";
+    other.say(stanza).await;
+    assert_eq!(world.legacy.arrival().await, stanza);
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn a_rule_gives_a_domain_streams_of_its_own() {
     let config = "limits: { connections_per_domain: 2 }
 rules: [{ match: evil.test, limits: { connections_per_domain: 1 } }]";
