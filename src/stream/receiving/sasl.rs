@@ -79,9 +79,11 @@ impl Receiving {
         why: &'static str,
         out: &mut Vec<Action>,
     ) -> Outcome {
-        if let (Some(from), Some(to)) = (&self.names.from, &self.names.to) {
-            let detail = format!("SASL {condition}: {why}");
-            out.push(Action::Refused(DomainPair::new(from.clone(), to.clone()), detail));
+        let names = self.names.from.as_ref().zip(self.names.to.as_ref());
+        let pair = names.map(|(from, to)| DomainPair::new(from.clone(), to.clone()));
+        // One that is authorized by dialback stays so.
+        if let Some(pair) = pair.filter(|pair| self.ledger.get(pair).is_none()) {
+            out.push(Action::Refused(pair, format!("SASL {condition}: {why}")));
         }
         self.sasl_failure(condition, out)
     }

@@ -379,6 +379,10 @@ fn sasl_may_be_tried_again_but_not_for_ever() {
     }
     assert_eq!(end.xml(&key_request(A, L)), prove(A, L), "dialback is left");
     assert_eq!(end.xml(AUTH), format!("refused({A}→{L}) !policy-violation"));
+    // who is authorized by dialback is not refused
+    let mut end = authorized(behind_tls(false), A, L);
+    assert_eq!(end.xml(AUTH), "sasl:failure(not-authorized)");
+    assert_eq!(end.stanza(A, L), admitted(A, L));
 }
 
 //
