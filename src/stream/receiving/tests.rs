@@ -476,7 +476,7 @@ authorized by dialback
     enabled, sm:failed, resumed, r, a, other, foo, db:result=valid, db:verify=valid
         → -
     auth
-        → refused(capulet.example→montague.example) sasl:failure(not-authorized)
+        → sasl:failure(not-authorized)
     abort
         → sasl:failure(aborted)
     db:result
@@ -599,7 +599,7 @@ authorized
     db:verify=valid
         → -
     auth
-        → refused(montague.example→capulet.example) sasl:failure(encryption-required)
+        → sasl:failure(encryption-required)
     abort
         → sasl:failure(aborted)
     db:result
