@@ -211,12 +211,8 @@ impl Policy {
     /// Why an address is shut to us, where all that denies it is left aside.
     fn shut_besides(&self, address: IpAddr) -> Option<&Denied> {
         let (length, shut) = self.networks.longest(address, Entry::guards)?;
-        let opens = |listed: &Listed| {
-            let rule = self.rules.get(listed.tier.of_all()?.rule(Key::Outbound)?)?;
-            let open = rule.terms.allow.is_none_or(|allow| allow.is_open(Direction::Outbound));
-            listed.list.network(address).map(|(length, _)| length).filter(|_| open)
-        };
-        let opened = self.lists.values().filter_map(opens).max();
+        let lists = self.lists_with(address, Direction::Outbound);
+        let opened = lists.filter(|(_, _, open)| *open).map(|(length, ..)| length).max();
         shut.filter(|_| opened.is_none_or(|opened| opened <= length))
     }
 
@@ -245,19 +241,28 @@ impl Policy {
         }
     }
 
-    /// What lists say of an address: the length of the longest prefix, and the refusal. The
+    /// The lists that name an address: by what length of prefix, their rule, and whether it opens. The
     /// networks of a list count for rules that are for all local domains and both directions.
-    fn listed(&self, address: IpAddr, direction: Direction) -> Option<(u8, Option<Denied>)> {
+    fn lists_with(
+        &self,
+        address: IpAddr,
+        direction: Direction,
+    ) -> impl Iterator<Item = (u8, &Rule, bool)> {
         let key = match direction {
             Direction::Inbound => Key::Inbound,
             Direction::Outbound => Key::Outbound,
         };
+        self.lists.values().filter_map(move |Listed { tier, list }| {
+            let rule = self.rules.get(tier.of_all()?.rule(key)?)?;
+            let (length, _) = list.network(address)?;
+            Some((length, rule, rule.terms.allow.is_none_or(|allow| allow.is_open(direction))))
+        })
+    }
+
+    /// What lists say of an address: the length of the longest prefix, and the refusal.
+    fn listed(&self, address: IpAddr, direction: Direction) -> Option<(u8, Option<Denied>)> {
         let mut found: Option<(u8, Option<Denied>)> = None;
-        for Listed { tier, list } in self.lists.values() {
-            let rule = tier.of_all().and_then(|merged| self.rules.get(merged.rule(key)?));
-            let Some(rule) = rule else { continue };
-            let Some((length, _)) = list.network(address) else { continue };
-            let open = rule.terms.allow.is_none_or(|allow| allow.is_open(direction));
+        for (length, rule, open) in self.lists_with(address, direction) {
             let denied = (!open).then(|| rule.denied());
             let replaces = match (&found, &denied) {
                 (None, _) => true,

@@ -24,12 +24,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use self::{
-    ending::{CLOSE_WAIT, Deadline},
-    managing::Managing,
-    returning::Returning,
-};
+use self::{ending::Deadline, managing::Managing, returning::Returning};
 use super::{
+    CLOSE_WAIT,
     admission::Permit,
     alarm::Alarm,
     expiry,

@@ -47,9 +47,16 @@ mod signals;
 mod steps;
 mod workers;
 
+use std::time::Duration;
+
 pub use app::{Addresses, App, AppError};
 pub use listeners::ListenError;
 pub use monitor::Monitor;
 pub use pinging::PingRefused;
 pub use services::ServicesError;
 pub use workers::Workers;
+
+/// How long last words may take, and the other end to close its stream behind them.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// The same for the latter when fedgate ends.
+const DRAIN_WAIT: Duration = Duration::from_secs(1);

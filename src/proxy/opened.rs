@@ -17,6 +17,7 @@ use tokio::{
 use tracing::info;
 
 use super::{
+    CLOSE_WAIT, DRAIN_WAIT,
     alarm::Alarm,
     dial::Live,
     events::About,
@@ -41,10 +42,6 @@ use crate::{
 
 /// How long stanzas wait at most for the peer to say that the stream can be resumed.
 const CONSENT_WAIT: Duration = Duration::from_secs(5);
-/// How long last words may take, and the other end to close its stream behind them.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
-/// The same for the latter when fedgate ends.
-const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
 struct Opened {
     gate: Arc<Gate>,

@@ -9,6 +9,7 @@ use super::{Closing, End, Leg, parked::Parked};
 use crate::{
     ops::metrics::Origin,
     proxy::{
+        CLOSE_WAIT, DRAIN_WAIT,
         events::About,
         failures::{self, Attempt, Key},
     },
@@ -296,7 +297,3 @@ impl Leg {
 
 /// No deadline at all.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How long, when fedgate ends, the other end may take to close its stream.
-const DRAIN_WAIT: Duration = Duration::from_secs(1);
-/// How long last words may take, and the other end to close its stream behind them.
-pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(2);

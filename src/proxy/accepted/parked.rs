@@ -54,9 +54,7 @@ impl Parked {
             let _ = reply.send(outcome.map(|()| self.received));
         }
     }
-}
 
-impl Parked {
     /// What may not go to the peer any more does not wait for it to come back.
     fn judge_return(&mut self) {
         let Some(returning) = &mut self.returning else { return };

@@ -43,7 +43,7 @@ struct Place {
 }
 
 /// What waits in a queue.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// Half of what the queue may hold, in bytes.
     half: u64,
@@ -62,15 +62,7 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Of a queue that may hold `capacity` bytes.
     pub(super) fn new(capacity: u32) -> Self {
-        Self {
-            half: u64::from(capacity) / 2,
-            stanzas: AtomicU64::default(),
-            bytes: AtomicU64::default(),
-            ahead: AtomicU64::default(),
-            eased: Notify::default(),
-            slow: AtomicBool::default(),
-            stuck: AtomicBool::default(),
-        }
+        Self { half: u64::from(capacity) / 2, ..Self::default() }
     }
 
     /// Stanzas, and their bytes.
