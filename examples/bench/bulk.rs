@@ -11,13 +11,14 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Mutex as AsyncMutex, Notify, mpsc},
     task::JoinSet,
     time::timeout,
 };
 
 use super::{
     conn::{Conn, PATIENCE, Packing},
+    neighbours::join,
     report::Measured,
     stanzas::{Direction, Form, Sequence, peer_of},
     subject::{Extra, Running, Subject},
@@ -29,6 +30,8 @@ pub(crate) struct Load {
     pub(crate) direction: Direction,
     pub(crate) form: Form,
     pub(crate) streams: usize,
+    /// The domain pairs of all peers are on the stream of the first; so there is one only.
+    pub(crate) joined: bool,
     pub(crate) packing: Packing,
     /// Stanzas of one run.
     pub(crate) count: u64,
@@ -75,15 +78,27 @@ impl Flow {
         let arrivals = running.take_arrivals(load.direction);
         tasks.spawn(receive_all(arrivals, load, Arc::clone(&meter)));
         let mut orders = Vec::new();
-        let peers: Vec<usize> = (0..load.streams).collect();
+        let mut sends = |conn: &Arc<AsyncMutex<Conn>>, peer| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            tasks.spawn(send(Arc::clone(conn), peer, load, receiver, Arc::clone(&meter)));
+            orders.push(sender);
+        };
+        if load.joined {
+            let mut conn = running.open(load.direction, 0).await?;
+            for peer in 1..load.streams {
+                join(&mut conn, peer).await.with_context(|| running.log())?;
+            }
+            let conn = Arc::new(AsyncMutex::new(conn));
+            (0..load.streams).for_each(|peer| sends(&conn, peer));
+        }
+        let separate = if load.joined { 0 } else { load.streams };
+        let peers: Vec<usize> = (0..separate).collect();
         for some in peers.chunks(OPENING) {
             // A stream's negotiation is mostly waiting for the subject.
             let opening = some.iter().map(|peer| running.open(load.direction, *peer));
             for (conn, peer) in join_all(opening).await.into_iter().zip(some) {
-                let (sender, receiver) = mpsc::unbounded_channel();
                 let conn = conn.with_context(|| running.log())?;
-                tasks.spawn(send(conn, *peer, load, receiver, Arc::clone(&meter)));
-                orders.push(sender);
+                sends(&Arc::new(AsyncMutex::new(conn)), *peer);
             }
         }
         let flow = Self { running, load, orders, meter, _tasks: tasks };
@@ -194,7 +209,7 @@ impl Meter {
 
 /// Sends what is ordered.
 async fn send(
-    mut conn: Conn,
+    conn: Arc<AsyncMutex<Conn>>,
     peer: usize,
     load: Load,
     mut orders: mpsc::UnboundedReceiver<u64>,
@@ -214,6 +229,7 @@ async fn send(
             for _ in 0..now {
                 sequence.write(&mut buffer);
             }
+            let mut conn = conn.lock().await;
             if let Err(error) = conn.write(&buffer, load.form.size, load.packing).await {
                 meter.fail(anyhow!(error).context(format!("send for peer {peer}")));
                 return;

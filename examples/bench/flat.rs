@@ -18,6 +18,8 @@ pub(crate) enum More {
     Peers,
     /// Peers that send in turns.
     Active,
+    /// The same, whose domain pairs are all on one stream.
+    Pairs,
     /// Rules for others.
     Rules,
 }
@@ -33,6 +35,7 @@ impl More {
         match self {
             Self::Peers => "peers",
             Self::Active => "active",
+            Self::Pairs => "pairs",
             Self::Rules => "rules",
         }
     }
@@ -51,6 +54,7 @@ pub(crate) async fn measure(
         direction: Direction::In,
         form: Form::TEXT,
         streams,
+        joined: more == More::Pairs,
         packing: Packing::Many,
         count,
     };
@@ -63,7 +67,7 @@ pub(crate) async fn measure(
     high.run((count / 4).max(peers as u64)).await?;
     let (mut ratios, mut all) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        let (few, measured) = if more == More::Active {
+        let (few, measured) = if matches!(more, More::Active | More::Pairs) {
             let few = low.run_in_turns(FEW, BATCH, count).await?;
             (few, high.run_in_turns(FEW, BATCH, count).await?)
         } else {

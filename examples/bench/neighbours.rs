@@ -150,6 +150,11 @@ pub(crate) async fn open_legacy_to(gate: SocketAddr, to: &str) -> anyhow::Result
     Ok(conn)
 }
 
+/// A further peer's pair on a stream to the gate, whose certificate proves it.
+pub(crate) async fn join(conn: &mut Conn, peer: usize) -> anyhow::Result<()> {
+    request(conn, &names::peer(peer), LEGACY).await
+}
+
 /// Asks for a pair by dialback (XEP-0220 §2.1.1).
 async fn request(conn: &mut Conn, from: &str, to: &str) -> anyhow::Result<()> {
     conn.say(format!("<db:result from='{from}' to='{to}'>6b6579</db:result>")).await?;

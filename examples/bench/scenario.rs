@@ -79,7 +79,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         for (form, count) in forms {
             for streams in [1, 8, 1000] {
                 for packing in [Packing::Many, Packing::Single] {
-                    let load = Load { direction, form, streams, packing, count };
+                    let load = Load { direction, form, streams, joined: false, packing, count };
                     if !is_needless(&load) {
                         add(bulk_name(&load), What::Bulk(load));
                     }
@@ -111,7 +111,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     for much in [Much::Nothing, Much::Lists, Much::Rules] {
         add(format!("start/{}", much.name()), What::Starting(much));
     }
-    for more in [More::Peers, More::Active, More::Rules] {
+    for more in [More::Peers, More::Active, More::Pairs, More::Rules] {
         add(format!("flat/{}", more.name()), What::Flat(more));
     }
     all
@@ -179,7 +179,11 @@ impl Scenario {
                     plan.connections(10_000, 2)?
                 };
                 let how = (plan.runs, (500_000 / plan.less).max(many as u64));
-                let relay: &[_] = if more == More::Rules { &[] } else { &[Subject::TlsRelay] };
+                let relay: &[_] = match more {
+                    More::Peers | More::Active => &[Subject::TlsRelay],
+                    // It knows neither.
+                    More::Pairs | More::Rules => &[],
+                };
                 for subject in plan.with(relay) {
                     rows.push(flat::measure(name, &subject, more, many, how, directory).await?);
                 }
