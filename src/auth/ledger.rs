@@ -5,14 +5,20 @@
 //! stanza across the house. What fedgate itself says is no exception: errors answer a `Routable`,
 //! and a ping (`auth::ping`) is made for a local domain as sender only, with nothing in it from outside.
 
-use std::{any::Any, collections::HashMap, sync::Arc};
+use std::{
+    any::Any,
+    borrow::Borrow,
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
 use super::{Proof, ping::Ping};
 use crate::xmpp::{Domain, DomainPair, StreamCondition, jid};
 
-/// Distinct spellings of addresses' domains that a ledger remembers.
+/// Distinct spellings of addresses' domains, beside the canonical ones, that a ledger remembers.
 const SPELLINGS_MAX: usize = 1024;
 
 /// A domain pair that a stream may carry stanzas for, and why.
@@ -42,6 +48,16 @@ impl AuthorizedPair {
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// That of no other grant, as long as this one is held.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// Whether it is held elsewhere, too: that of no ledger any more mostly is not.
+    pub(crate) fn is_held_elsewhere(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 }
 
@@ -160,10 +176,57 @@ pub struct Ledger {
 /// The spelling of the last admitted stanza: nearly always that of the next one too.
 #[derive(Debug)]
 struct Last {
-    from: Box<str>,
-    to: Box<str>,
+    /// None: the canonical one.
+    other: Option<(Box<str>, Box<str>)>,
     grant: AuthorizedPair,
 }
+
+impl Last {
+    fn spelling(&self) -> (&str, &str) {
+        match &self.other {
+            Some((from, to)) => (from, to),
+            None => self.grant.pair().names(),
+        }
+    }
+}
+
+/// The names of a domain pair, by which it is found without making one.
+trait Names {
+    fn names(&self) -> (&str, &str);
+}
+
+impl Names for DomainPair {
+    fn names(&self) -> (&str, &str) {
+        (self.sender.as_str(), self.target.as_str())
+    }
+}
+
+impl Names for (&str, &str) {
+    fn names(&self) -> (&str, &str) {
+        *self
+    }
+}
+
+impl<'a> Borrow<dyn Names + 'a> for DomainPair {
+    fn borrow(&self) -> &(dyn Names + 'a) {
+        self
+    }
+}
+
+/// As [`DomainPair`] does.
+impl Hash for dyn Names + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.names().hash(state);
+    }
+}
+
+impl PartialEq for dyn Names + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.names() == other.names()
+    }
+}
+
+impl Eq for dyn Names + '_ {}
 
 impl Ledger {
     /// Authorizes `pair`. `None` when `proof` is for another domain than the pair's sender.
@@ -202,7 +265,8 @@ impl Ledger {
         let is = |jid: &[u8], domain: &str| {
             jid::domainpart_of(jid).is_some_and(|part| jid.get(part) == Some(domain.as_bytes()))
         };
-        (is(from, &last.from) && is(to, &last.to)).then_some(&last.grant)
+        let (sender, target) = last.spelling();
+        (is(from, sender) && is(to, target)).then_some(&last.grant)
     }
 
     /// The authorized pair of a stanza with these addresses.
@@ -212,14 +276,21 @@ impl Ledger {
     pub fn admit(&mut self, from: &str, to: &str) -> Result<&AuthorizedPair, Inadmissible> {
         let from = jid::domainpart(from).ok_or(Inadmissible::Addressing)?;
         let to = jid::domainpart(to).ok_or(Inadmissible::Addressing)?;
-        let known = matches!(&self.last, Some(last) if *last.from == *from && *last.to == *to);
-        if !known {
-            let grant = self.find(from, to)?;
-            self.last = Some(Last { from: from.into(), to: to.into(), grant });
+        let is_known = self.last.as_ref().is_some_and(|last| last.spelling() == (from, to));
+        if !is_known {
+            let canonical = self.grants.get(&(from, to) as &dyn Names).cloned();
+            self.last = Some(match canonical {
+                Some(grant) => Last { other: None, grant },
+                None => {
+                    let grant = self.find(from, to)?;
+                    Last { other: Some((from.into(), to.into())), grant }
+                }
+            });
         }
         self.last.as_ref().map(|last| &last.grant).ok_or(Inadmissible::Unauthenticated)
     }
 
+    /// The grant of a pair that is not spelled as it is kept.
     fn find(&mut self, from: &str, to: &str) -> Result<AuthorizedPair, Inadmissible> {
         self.key.clear();
         self.key.push_str(from);
@@ -394,6 +465,20 @@ mod tests {
             assert_eq!(ledger.admit(from, to).unwrap_err(), Inadmissible::Addressing, "{from}");
         }
         assert_eq!(ledger.admit("l.example", "a.example").unwrap_err(), Inadmissible::Sender);
+    }
+
+    #[test]
+    fn only_other_spellings_than_the_canonical_one_are_remembered() {
+        let mut ledger = Ledger::default();
+        for name in ["a.example", "b.example"] {
+            ledger.authorize(pair(name, "l.example"), proof(name)).unwrap();
+        }
+        for from in ["a.example", "b.example", "u@a.example/r"] {
+            ledger.admit(from, "l.example").unwrap();
+            assert!(ledger.spellings.is_empty());
+        }
+        ledger.admit("B.example", "l.example").unwrap();
+        assert_eq!(ledger.spellings.len(), 1);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Stanzas that come in on a stream, on their way to a route: those of one pair that stand one
 //! behind the other go as one batch, the bytes as they came.
 
+mod pairs;
+
 use std::{
     fmt,
     future::{Future, pending},
@@ -12,22 +14,16 @@ use std::{
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
 
+use self::pairs::Pairs;
 use super::{
-    alarm::Alarm,
-    features::Guards,
-    gate::Gate,
-    live::{LiveStream, Meter},
-    rates::Pause,
-    receipts::Receipts,
+    alarm::Alarm, features::Guards, gate::Gate, live::LiveStream, rates::Pause, receipts::Receipts,
     route::Route,
-    rules::decide,
 };
 use crate::{
     auth::ledger::{AuthorizedPair, Routable},
-    config::model::{Config, Rate},
     stream::Failure,
     xml::{Header, Tag, relay},
-    xmpp::{Direction, DomainPair, Side},
+    xmpp::Side,
 };
 
 /// The stanzas of one stream.
@@ -40,8 +36,7 @@ pub(super) struct Intake {
     /// What the rules refuse for what it carries.
     guards: Guards,
     batch: Option<Batch>,
-    /// That of the last batch, if it took it.
-    route: Option<Arc<Route>>,
+    pairs: Pairs,
     /// A batch that waits for room in its route.
     delivery: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Until when nothing more is read for the sake of that route, which has much to write.
@@ -52,15 +47,11 @@ pub(super) struct Intake {
     pause: Option<Instant>,
     /// The stream comes to its end: what still comes is taken as it comes.
     hurried: bool,
-    /// What the rules said of the last pair's rates.
-    rates: Option<Rates>,
     /// With stream management: what came, and is not handled yet.
     receipts: Option<Receipts>,
     stanzas: u64,
     /// What the operator sees of the stream.
     live: Option<LiveStream>,
-    /// Of the pair whose stanzas came last.
-    meter: Option<Arc<Meter>>,
 }
 
 /// How long a stream reads nothing at most for the sake of a route that has much to write. Who takes
@@ -74,13 +65,6 @@ pub(super) enum Progress {
     Ready,
     /// So many stanzas are handled, which the other end has to be told.
     Handled(u32),
-}
-
-/// How fast the stanzas of a pair may come, in bytes and in number.
-struct Rates {
-    config: Arc<Config>,
-    pair: DomainPair,
-    rates: (Rate, Rate),
 }
 
 /// Stanzas of one pair, one behind the other in the input, that go as they are.
@@ -103,23 +87,22 @@ impl Intake {
             lang: None,
             guards: Guards::new(&gate.config(), onward),
             batch: None,
-            route: None,
+            pairs: Pairs::default(),
             delivery: None,
             press: None,
             alarm: None,
             pause: None,
             hurried: false,
-            rates: None,
             receipts: None,
             stanzas: 0,
             live,
-            meter: None,
         }
     }
 
     /// The configuration changed.
     pub(super) fn reconfigure(&mut self) {
         self.guards.reconfigure(&self.gate.config());
+        self.pairs.reconfigure();
     }
 
     /// The side that stanzas go to.
@@ -159,7 +142,7 @@ impl Intake {
 
     /// The stream goes on as another one for the operator.
     pub(super) fn show(&mut self, live: Option<LiveStream>) {
-        (self.live, self.meter) = (live, None);
+        (self.live, self.pairs) = (live, Pairs::default());
     }
 
     /// Whether the other end has to be told when more stanzas are handled.
@@ -182,12 +165,13 @@ impl Intake {
     /// Cancel-safe; for ever when it is neither busy nor owes anything.
     pub(super) async fn progress(&mut self) -> Progress {
         let (busy, owes) = (self.is_busy(), self.owes());
-        let Self { route, delivery, press, alarm, pause, receipts, .. } = self;
+        let Self { pairs, delivery, press, alarm, pause, receipts, .. } = self;
         let ready = async {
             if let Some(waits) = delivery {
                 waits.await;
                 *delivery = None;
             }
+            let route = pairs.last().and_then(|pair| pair.route.as_ref());
             if let (Some(until), Some(route)) = (*press, route) {
                 let alarm = alarm.get_or_insert_with(|| Alarm::new(until));
                 tokio::select! {
@@ -259,10 +243,7 @@ impl Intake {
             self.hand_over(input);
             let refused = Routable::new(grant, input.split_to(len).freeze(), 1);
             let refused = self.take(refused);
-            self.count(&refused);
-            if self.onward == Side::Legacy {
-                self.charge(&refused);
-            }
+            self.count(grant, &refused);
             self.gate.refuse(self.onward, &refused, tag, class);
             return;
         }
@@ -275,7 +256,7 @@ impl Intake {
             return;
         }
         self.hand_over(input);
-        let route = self.route_of(grant.pair());
+        let route = self.route_of(grant);
         let stamp = match &route {
             Ok(route) if route.lang() != self.lang.as_ref() => self.lang.clone(),
             Ok(_) | Err(_) => None,
@@ -286,7 +267,7 @@ impl Intake {
         }
         let bytes = input.split_to(len).freeze();
         let bytes = relay::outgoing(&bytes, tag, header, stamp.as_deref());
-        self.deliver(route, Routable::new(grant, bytes, 1));
+        self.deliver(grant, route, Routable::new(grant, bytes, 1));
     }
 
     /// Takes an admitted stanza that stands at [`Self::offset`] of the input, and gives it back to
@@ -302,16 +283,16 @@ impl Intake {
         self.stanzas += 1;
         self.hand_over(input);
         let stanza = self.take(Routable::new(grant, input.split_to(len).freeze(), 1));
-        self.count(&stanza);
+        self.count(grant, &stanza);
         self.gate.bounce_one(self.onward, &stanza, tag, failure);
     }
 
-    /// The live route of a pair, or one that just ended.
-    fn route_of(&mut self, pair: &DomainPair) -> Result<Arc<Route>, Arc<Failure>> {
-        match self.route.take() {
-            Some(route) if route.pair() == pair => Ok(route),
-            _ => self.gate.routes().get(&self.gate, self.onward, pair, self.lang.as_ref()),
+    /// The live route of a pair, or one that ended since its last batch.
+    fn route_of(&mut self, grant: &AuthorizedPair) -> Result<Arc<Route>, Arc<Failure>> {
+        if let Some(route) = self.pairs.of(grant).route.take() {
+            return Ok(route);
         }
+        self.gate.routes().get(&self.gate, self.onward, grant.pair(), self.lang.as_ref())
     }
 
     /// Hands the batch to its route, and the input begins behind it.
@@ -319,25 +300,7 @@ impl Intake {
         let Some(batch) = self.batch.take() else { return };
         let bytes = input.split_to(batch.end).freeze();
         let stanzas = Routable::new(&batch.grant, bytes, batch.stanzas);
-        self.deliver(batch.route, stanzas);
-    }
-
-    /// Stanzas of a remote domain count against its rates.
-    fn charge(&mut self, stanzas: &Routable) {
-        let (config, pair) = (self.gate.config(), stanzas.pair());
-        let known = self.rates.take();
-        let of = known.filter(|of| Arc::ptr_eq(&of.config, &config) && of.pair == *pair);
-        let of = of.unwrap_or_else(|| {
-            let decision = decide(&config, pair, Direction::Inbound);
-            let rates = decision.rate_limits(&config.limits);
-            Rates { pair: pair.clone(), rates, config: Arc::clone(&config) }
-        });
-        let (what, burst) = ((stanzas.bytes().len(), stanzas.stanzas()), config.limits.burst);
-        let pause = self.gate.rates().stanzas(&pair.sender, what, of.rates, burst, Instant::now());
-        self.rates = Some(of);
-        if let Some(pause) = pause {
-            self.pause(pause, &pair.sender);
-        }
+        self.deliver(&batch.grant, batch.route, stanzas);
     }
 
     /// With stream management, they are to be acknowledged when they are handled.
@@ -348,20 +311,34 @@ impl Intake {
         }
     }
 
-    fn count(&mut self, stanzas: &Routable) {
-        let (pair, n, bytes) = (stanzas.pair(), stanzas.stanzas(), stanzas.bytes().len());
+    /// Stanzas are counted, and those of a remote domain count against its rates.
+    fn count(&mut self, grant: &AuthorizedPair, stanzas: &Routable) {
+        let (n, bytes) = (stanzas.stanzas(), stanzas.bytes().len());
         self.gate.metrics().accepted(self.onward.other(), n, bytes);
-        let Some(live) = &self.live else { return };
-        let meter = self.meter.take().filter(|meter| meter.is_for(pair));
-        self.meter.insert(meter.unwrap_or_else(|| live.meter(pair))).count(n, bytes);
+        let pair = self.pairs.of(grant);
+        if let Some(live) = &self.live {
+            pair.meter(live).count(n, bytes);
+        }
+        if self.onward == Side::Peer {
+            return;
+        }
+        let config = self.gate.config();
+        let (rates, burst) = (pair.rates(&config), config.limits.burst);
+        let sender = &grant.pair().sender;
+        let pause = self.gate.rates().stanzas(sender, (bytes, n), rates, burst, Instant::now());
+        if let Some(pause) = pause {
+            self.pause(pause, sender);
+        }
     }
 
-    fn deliver(&mut self, route: Result<Arc<Route>, Arc<Failure>>, stanzas: Routable) {
+    fn deliver(
+        &mut self,
+        grant: &AuthorizedPair,
+        route: Result<Arc<Route>, Arc<Failure>>,
+        stanzas: Routable,
+    ) {
         let stanzas = self.take(stanzas);
-        self.count(&stanzas);
-        if self.onward == Side::Legacy {
-            self.charge(&stanzas);
-        }
+        self.count(grant, &stanzas);
         let all = stanzas.stanzas();
         let for_legacy = match self.onward {
             Side::Legacy => self.gate.pings().catch_answers(stanzas),
@@ -380,7 +357,7 @@ impl Intake {
                     if route.is_pressed() {
                         self.press = Some(Instant::now() + EASE_WAIT);
                     }
-                    self.route = Some(route);
+                    self.pairs.of(grant).route = Some(route);
                     return;
                 }
                 Err(not_taken) => (Ok(route), not_taken.into_stanzas()),
