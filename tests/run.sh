@@ -35,7 +35,7 @@ cargo test --locked
 # That the benchmark runs; what it measures here means nothing.
 "${CARGO_TARGET_DIR:-target}"/debug/examples/bench --quick --runs 1 \
     'bulk/*/300/8/*' 'bulk/in/4000/1/many' 'bulk/out/64000*/1/*' 'ping-pong/300*' 'set-up/*' joining/out \
-    idle/1000 start/small flat/active flat/pairs flat/rules
+    idle/1000 start/small 'flat/pairs*' flat/peers-active flat/rules
 python3 -m tests.page "${CARGO_TARGET_DIR:-target}"/debug/fedgate
 promtool check rules examples/prometheus/fedgate.rules.yml
 promtool test rules examples/prometheus/fedgate.test.yml

@@ -17,9 +17,11 @@ pub(crate) enum More {
     /// Peers with a stream each that say nothing.
     Peers,
     /// Peers that send in turns.
-    Active,
-    /// The same, whose domain pairs are all on one stream.
+    PeersActive,
+    /// Domain pairs of one peer's stream that say nothing.
     Pairs,
+    /// Such pairs that send in turns.
+    PairsActive,
     /// Rules for others.
     Rules,
 }
@@ -31,13 +33,22 @@ pub(crate) const FEW: usize = 10;
 const BATCH: u64 = 54;
 
 impl More {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Peers, Self::PeersActive, Self::Pairs, Self::PairsActive, Self::Rules];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Peers => "peers",
-            Self::Active => "active",
+            Self::PeersActive => "peers-active",
             Self::Pairs => "pairs",
+            Self::PairsActive => "pairs-active",
             Self::Rules => "rules",
         }
+    }
+
+    /// All of them send, each when it is its turn.
+    fn is_active(self) -> bool {
+        matches!(self, Self::PeersActive | Self::PairsActive)
     }
 }
 
@@ -54,7 +65,7 @@ pub(crate) async fn measure(
         direction: Direction::In,
         form: Form::TEXT,
         streams,
-        joined: more == More::Pairs,
+        joined: matches!(more, More::Pairs | More::PairsActive),
         packing: Packing::Many,
         count,
     };
@@ -67,7 +78,7 @@ pub(crate) async fn measure(
     high.run((count / 4).max(peers as u64)).await?;
     let (mut ratios, mut all) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        let (few, measured) = if matches!(more, More::Active | More::Pairs) {
+        let (few, measured) = if more.is_active() {
             let few = low.run_in_turns(FEW, BATCH, count).await?;
             (few, high.run_in_turns(FEW, BATCH, count).await?)
         } else {
@@ -77,7 +88,9 @@ pub(crate) async fn measure(
         all.push(measured);
     }
     let mut row = Row::new(scenario, subject.label(), all);
-    let target = subject.is_fedgate().then_some(1.2);
+    // What is promised is that nothing costs more for what there is beside it. Where all of it is
+    // used in turns, the kernel alone may come to more: its sockets are not in the caches.
+    let target = (subject.is_fedgate() && !more.is_active()).then_some(1.2);
     row.figures.push(Figure { what: "CPU with many to few", value: median(ratios), target });
     Ok(row)
 }

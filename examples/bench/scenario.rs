@@ -111,7 +111,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     for much in [Much::Nothing, Much::Lists, Much::Rules] {
         add(format!("start/{}", much.name()), What::Starting(much));
     }
-    for more in [More::Peers, More::Active, More::Pairs, More::Rules] {
+    for more in More::ALL {
         add(format!("flat/{}", more.name()), What::Flat(more));
     }
     all
@@ -180,9 +180,9 @@ impl Scenario {
                 };
                 let how = (plan.runs, (500_000 / plan.less).max(many as u64));
                 let relay: &[_] = match more {
-                    More::Peers | More::Active => &[Subject::TlsRelay],
+                    More::Peers | More::PeersActive => &[Subject::TlsRelay],
                     // It knows neither.
-                    More::Pairs | More::Rules => &[],
+                    More::Pairs | More::PairsActive | More::Rules => &[],
                 };
                 for subject in plan.with(relay) {
                     rows.push(flat::measure(name, &subject, more, many, how, directory).await?);

@@ -149,14 +149,25 @@ impl Gate {
 
     /// Sends errors to those whose stanzas did not get to `side`.
     fn give_back(self: &Arc<Self>, side: Side, replies: Routable) {
-        let lost = match self.routes().get(self, side.other(), replies.pair(), None) {
-            Ok(route) => match route.try_return(replies) {
-                Ok(()) => return,
-                Err(NotTaken::Ended(replies) | NotTaken::Full(replies, _)) => replies,
-            },
-            Err(_) => replies,
-        };
-        self.errors_lost(lost.pair(), lost.stanzas());
+        let mut replies = replies;
+        // A route that ends just now has a successor, which begins with them.
+        for _ in 0..2 {
+            match self.routes().get(self, side.other(), replies.pair(), None) {
+                Ok(route) => match route.try_return(replies) {
+                    Ok(()) => return,
+                    Err(NotTaken::Ended(back)) => {
+                        replies = back;
+                        self.routes().succeed(&route);
+                    }
+                    Err(NotTaken::Full(back, _)) => {
+                        replies = back;
+                        break;
+                    }
+                },
+                Err(_) => break,
+            }
+        }
+        self.errors_lost(replies.pair(), replies.stanzas());
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
 
-use self::pairs::Pairs;
+use self::pairs::{Pair, Pairs};
 use super::{
     alarm::Alarm, features::Guards, gate::Gate, live::LiveStream, rates::Pause, receipts::Receipts,
     route::Route,
@@ -171,7 +171,7 @@ impl Intake {
                 waits.await;
                 *delivery = None;
             }
-            let route = pairs.last().and_then(|pair| pair.route.as_ref());
+            let route = pairs.last().and_then(Pair::route);
             if let (Some(until), Some(route)) = (*press, route) {
                 let alarm = alarm.get_or_insert_with(|| Alarm::new(until));
                 tokio::select! {
@@ -289,10 +289,10 @@ impl Intake {
 
     /// The live route of a pair, or one that ended since its last batch.
     fn route_of(&mut self, grant: &AuthorizedPair) -> Result<Arc<Route>, Arc<Failure>> {
-        if let Some(route) = self.pairs.of(grant).route.take() {
-            return Ok(route);
-        }
-        self.gate.routes().get(&self.gate, self.onward, grant.pair(), self.lang.as_ref())
+        let known = self.pairs.of(grant).route().map(Ok);
+        known.unwrap_or_else(|| {
+            self.gate.routes().get(&self.gate, self.onward, grant.pair(), self.lang.as_ref())
+        })
     }
 
     /// Hands the batch to its route, and the input begins behind it.
@@ -357,7 +357,7 @@ impl Intake {
                     if route.is_pressed() {
                         self.press = Some(Instant::now() + EASE_WAIT);
                     }
-                    self.pairs.of(grant).route = Some(route);
+                    self.pairs.of(grant).goes_by(&route);
                     return;
                 }
                 Err(not_taken) => (Ok(route), not_taken.into_stanzas()),

@@ -175,6 +175,14 @@ pub(super) enum Stage {
     Leaving(End),
 }
 
+impl Boarding {
+    /// The stream does not take the pair now, which is not the fault of the pair.
+    fn miss(self) {
+        // A route that is gone wants nothing any more.
+        let _ = self.back.send(Returned { end: End::Missed, progress: true });
+    }
+}
+
 impl Mailbox {
     /// Whether both are the same stream's.
     pub(super) fn is(&self, other: &Self) -> bool {
@@ -240,6 +248,15 @@ impl Lanes {
         match self.boarding.pop_front() {
             Some(boarding) => Some(Call::Board(boarding)),
             None => self.calls.try_recv().ok(),
+        }
+    }
+
+    /// A call while there is no connection: stanzas wait with their lane, and who would come aboard
+    /// finds another way.
+    pub(super) fn put_aside(&mut self, call: Call) {
+        match call {
+            Call::Stanzas(id, queued) => self.push(id, queued),
+            Call::Board(boarding) => boarding.miss(),
         }
     }
 

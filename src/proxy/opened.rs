@@ -16,6 +16,7 @@ use tokio::{
 };
 use tracing::info;
 
+use self::keeping::Renewal;
 use super::{
     CLOSE_WAIT, DRAIN_WAIT,
     alarm::Alarm,
@@ -31,7 +32,6 @@ use super::{
     signals::{Signal, Signals},
 };
 use crate::{
-    auth::Proof,
     config::model::Config,
     net::wire::Event,
     ops::metrics::Origin,
@@ -77,7 +77,7 @@ struct Opened {
     /// Why the last pair left.
     parting: End,
     /// Proofs that are being looked at.
-    renewals: JoinSet<(LaneId, Result<Proof, Failure>)>,
+    renewals: JoinSet<Renewal>,
     /// What certificates proved something by when they were judged.
     trust: u64,
     /// When lanes are to be looked at.
@@ -332,8 +332,8 @@ impl Opened {
                     }
                 }
                 Some(renewal) = self.renewals.join_next(), if !self.renewals.is_empty() => {
-                    if let Ok((lane, outcome)) = renewal {
-                        self.renewed(lane, outcome);
+                    if let Ok(renewal) = renewal {
+                        self.renewed(renewal);
                     }
                 }
                 signal = signals.next() => match signal {

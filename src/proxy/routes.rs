@@ -164,6 +164,13 @@ impl Routes {
         self.live.remove_if(&key, |_, live| live.0 == id);
     }
 
+    /// This route takes nothing any more, though its task may not have said so yet: the next stanza of
+    /// its pair gets another.
+    pub(super) fn succeed(&self, route: &Arc<Route>) {
+        let key = (route.side(), route.pair().clone());
+        self.live.remove_if(&key, |_, live| Arc::ptr_eq(&live.1, route));
+    }
+
     /// Forgets failures that concern a domain, or all: the next stanza tries again.
     pub(super) fn forget(&self, domain: Option<&Domain>) {
         self.failed.retain(|(_, pair), _| {
@@ -222,5 +229,29 @@ fn wants_rest(kind: FailureKind) -> bool {
         | FailureKind::TooLarge
         | FailureKind::Tls
         | FailureKind::Unreachable => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::backlog::Backlog;
+
+    #[test]
+    fn a_route_is_succeeded_once() {
+        let routes = Routes::default();
+        let [sender, target] = ["a.example", "l.example"].map(|name| Domain::parse(name).unwrap());
+        let pair = DomainPair::new(sender, target);
+        let key = (Side::Legacy, pair.clone());
+        let [ended, successor] = [(); 2].map(|()| {
+            Arc::new(Route::new(Side::Legacy, pair.clone(), None, 1000, Backlog::new(1000)))
+        });
+        routes.live.insert(key.clone(), (RouteId(1), Arc::clone(&ended)));
+        routes.succeed(&ended);
+        assert!(routes.live.is_empty());
+        routes.live.insert(key, (RouteId(2), successor));
+        routes.succeed(&ended);
+        routes.ended(RouteId(1), Side::Legacy, &pair, None);
+        assert_eq!(routes.live.len(), 1);
     }
 }

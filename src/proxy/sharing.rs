@@ -170,7 +170,8 @@ impl Registered {
         calls: Mailbox,
     ) -> Option<Self> {
         let endpoint = live.endpoint.as_ref()?;
-        if !decide(&gate.config(), pair, Direction::Outbound).multiplex() {
+        let may_share = decide(&gate.config(), pair, Direction::Outbound).multiplex();
+        if !may_share || !live.machine.supports_dialback() {
             return None;
         }
         let tls = live.machine.tls()?;

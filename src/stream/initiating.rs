@@ -142,6 +142,8 @@ pub struct Initiating {
     id: String,
     tls: Option<TlsFacts>,
     proof: Option<Proof>,
+    /// The other end does dialback.
+    dialback: bool,
     /// The other end answers for each pair apart from the others (XEP-0220 §2.4.2).
     errors: bool,
     /// Pairs that were asked for on the open stream and are not answered, each with the proof of
@@ -182,6 +184,7 @@ impl Initiating {
             id: String::new(),
             tls: None,
             proof: None,
+            dialback: false,
             errors: false,
             asked: BTreeMap::new(),
             inbound: None,
@@ -342,8 +345,10 @@ impl Initiating {
     fn features(&mut self, layer: Layer, features: &Element, out: &mut Vec<Step>) -> Outcome {
         let dialback = features.child(ns::DIALBACK_FEATURE, "dialback");
         // After SASL it need not be repeated (protocol DB-24).
-        self.errors |= layer != Layer::Clear
-            && dialback.is_some_and(|d| d.child(ns::DIALBACK_FEATURE, "errors").is_some());
+        if let Some(dialback) = dialback.filter(|_| layer != Layer::Clear) {
+            self.dialback = true;
+            self.errors |= dialback.child(ns::DIALBACK_FEATURE, "errors").is_some();
+        }
         // New features have new limits, and those in the clear are anybody's.
         let counts = self.setup.side == Side::Legacy || layer != Layer::Clear;
         self.largest = largest_stanza(features).filter(|_| counts);
@@ -417,6 +422,12 @@ impl Initiating {
     #[must_use]
     pub fn footer(&self) -> Failure {
         fail(FailureKind::Stream, "the other end closed the stream")
+    }
+
+    /// Whether the other end does dialback, so that the stream can be asked to carry further pairs.
+    #[must_use]
+    pub fn supports_dialback(&self) -> bool {
+        self.dialback
     }
 
     /// Whether the other end answers for each pair apart, so that a stream can be asked to carry

@@ -350,6 +350,11 @@ async fn what_a_peer_says_on_our_stream_arrives() {
         assert_eq!(conn.until("</message>").await, message_to("evil.test"));
     }
     host.nobody_waits().await;
+    // and the operator sees it
+    let streams = world.app.monitor().streams();
+    let ours = streams.iter().find(|stream| stream.side == "peer").unwrap();
+    assert_eq!((ours.stanzas_in, ours.pairs_total), (3, 2), "{ours:?}");
+    assert_eq!(ours.bytes_in, 3 * message_from("evil.test").len() as u64);
     world.is_alive().await;
 }
 
@@ -416,6 +421,10 @@ async fn a_further_pair_that_is_valid_brings_its_stanzas_too() {
     assert_eq!(conn.until("</message>").await, from_rooms);
     conn.say(to_rooms).await;
     assert_eq!(world.legacy.arrival().await, to_rooms);
+    let shown = world.app.monitor().streams().into_iter().flat_map(|stream| stream.pairs);
+    let comes =
+        |pair: &fedgate::ops::report::Pair| pair.target == "rooms.old.test" && pair.stanzas == 1;
+    assert_eq!(shown.filter(|pair| pair.direction == "inbound" && comes(pair)).count(), 2);
     host.nobody_waits().await;
     world.is_alive().await;
 }

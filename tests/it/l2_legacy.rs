@@ -1,7 +1,7 @@
 //! Legacy servers that fail (protocol §12.2, §12.6): the peer learns it in time, and all is well
 //! again when they are.
 
-use crate::world::{Conn, Manner, Plan, World, assert_error};
+use crate::world::{Conn, Manner, Plan, Station, Style, World, assert_error};
 
 const QUICK: Plan =
     Plan { config: "limits: { connect: 2s, tcp_connect: 1s, write_stall: 2s }", ..Plan::DEFAULT };
@@ -63,6 +63,31 @@ async fn a_pair_that_the_legacy_server_does_not_take_is_an_error_and_later_valid
         assert_eq!(world.legacy.arrival().await, stanza);
     }
     world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_legacy_server_that_moves_gets_what_comes_at_its_new_place() {
+    let mut world = World::start().await;
+    let mut conn = world.authenticated("evil.test").await;
+    let stanza = |n| format!("<message from='m@evil.test' to='bob@old.test' id='{n}'/>");
+    conn.say(stanza(1)).await;
+    assert_eq!(world.legacy.arrival().await, stanza(1));
+    let mut elsewhere = Station::start("old.test", Style::Modern, None).await;
+    elsewhere.steer(world.local());
+    let file = world.path().join("10.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (old, new) = (world.legacy.address.to_string(), elsewhere.address.to_string());
+    std::fs::write(&file, text.replace(&old, &new)).unwrap();
+    world.reload("").unwrap();
+    // what is said before the gate has looked at its streams still goes to the old place
+    for n in 2..1000 {
+        conn.say(stanza(n)).await;
+        tokio::select! {
+            arrived = elsewhere.arrival() => return assert_eq!(arrived, stanza(n)),
+            arrived = world.legacy.arrival() => assert_eq!(arrived, stanza(n)),
+        }
+    }
+    panic!("all of it goes to the old place");
 }
 
 #[tokio::test]

@@ -407,6 +407,77 @@ async fn what_waits_for_a_peer_that_is_denied_meanwhile_bounces_at_once() {
     world.is_alive().await;
 }
 
+/// A stream of ours that carries `old.test`, to which `rooms.old.test` has joined or is about to, loses
+/// its connection while it waits to be resumed.
+async fn two_pairs_lose_their_connection(world: &World, host: &Host, joined: bool) {
+    let _stream = sends(world, 0..1).await;
+    let mut conn = host.accept_offered(&crate::world::features(true, false)).await;
+    conn.until("</auth>").await;
+    conn.say("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    host.greet(&mut conn).await;
+    conn.say(format!("<stream:features>{FEATURE}</stream:features>")).await;
+    conn.until(RESUMABLE).await;
+    conn.say("<enabled xmlns='urn:xmpp:sm:3' id='id1' resume='true' max='60'/>").await;
+    conn.until(&to_peer(0)).await;
+    from_rooms(world, 1).await;
+    conn.until("</db:result>").await;
+    if joined {
+        conn.say("<db:result from='evil.test' to='rooms.old.test' type='valid'/>").await;
+        conn.until("</message>").await;
+        conn.say(a(2)).await;
+    }
+}
+
+fn rooms_message(number: u32) -> String {
+    to_peer(number).replace("bob@", "r@rooms.")
+}
+
+async fn from_rooms(world: &World, number: u32) {
+    let mut stream = world.legacy.open_as("rooms.old.test", "evil.test").await;
+    stream.say(&rooms_message(number)).await;
+}
+
+#[tokio::test]
+async fn a_pair_that_was_not_answered_does_not_wait_for_a_stream_to_be_resumed() {
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    two_pairs_lose_their_connection(&world, &host, false).await;
+    let mut held = Vec::new();
+    let mut arrived = false;
+    while !arrived {
+        let mut conn = features(&host).await;
+        if conn.until("/>").await.starts_with("<resume ") {
+            held.push(conn);
+            continue;
+        }
+        conn.say("<enabled xmlns='urn:xmpp:sm:3' id='id2' resume='true'/>").await;
+        assert_eq!(conn.until("</message>").await, rooms_message(1));
+        arrived = true;
+        held.push(conn);
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_own_pair_is_denied_meanwhile_holds_up_no_others() {
+    let mut world = World::with(BOUNCE).await;
+    let host = world.host("evil.test").await;
+    two_pairs_lose_their_connection(&world, &host, true).await;
+    drop(host.accept().await); // it tries
+    from_rooms(&world, 2).await;
+    world.reload("rules: [{ match: evil.test, local: old.test, allow: none }]").unwrap();
+    loop {
+        let mut conn = features(&host).await;
+        if conn.until("/>").await.starts_with("<resume ") {
+            continue;
+        }
+        conn.say("<enabled xmlns='urn:xmpp:sm:3' id='id2' resume='true'/>").await;
+        assert_eq!(conn.until("</message>").await, rooms_message(2));
+        break;
+    }
+    world.is_alive().await;
+}
+
 #[tokio::test]
 async fn both_directions_of_our_stream_go_on() {
     let mut world = World::with(BOUNCE).await;

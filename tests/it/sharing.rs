@@ -123,6 +123,23 @@ async fn without_dialback_errors_only_other_senders_join() {
 }
 
 #[tokio::test]
+async fn a_peer_that_does_no_dialback_gets_a_connection_for_each_pair() {
+    // it would not answer, or end the stream of all
+    const EXTERNAL: &str = "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
+        <mechanism>EXTERNAL</mechanism></mechanisms>";
+    let mut world = World::with(BOUNCE).await;
+    let (host, mut conn) = first(&world, &NAMES, EXTERNAL).await;
+    let mut stream = world.legacy.open_as("rooms.old.test", "a.test").await;
+    let stanza = "<message from='r@rooms.old.test' to='m@a.test' id='1'><body>x</body></message>";
+    stream.say(stanza).await;
+    let (mut own, _) = host.accept_with(EXTERNAL).await;
+    assert_eq!(own.until("</message>").await, stanza);
+    carries(&world, &mut conn).await;
+    host.nobody_waits().await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn a_pair_that_is_refused_is_the_only_one_that_bounces() {
     let mut world = World::with(BOUNCE).await;
     let (host, mut conn) = first(&world, &NAMES, &features(true, false)).await;

@@ -202,6 +202,10 @@ impl Leg {
     /// may resume it.
     pub(super) async fn finish(mut self: Box<Self>, end: End) -> Option<Parked> {
         let stall = CLOSE_WAIT.min(self.gate.config().limits.write_stall);
+        // Nobody comes aboard any more.
+        if let Some(returning) = &mut self.returning {
+            returning.withdraw_offers();
+        }
         // What was admitted goes on its way.
         self.intake.finish(self.wire.input()).await;
         let mut whole = true;

@@ -5,7 +5,7 @@ use std::{pin::pin, sync::Arc};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::returning::Returning;
+use super::returning::{Returning, call};
 use crate::{
     proxy::{
         gate::{Gate, next_change},
@@ -34,13 +34,21 @@ impl Parked {
     /// Waits until the peer resumes the stream, or may no longer.
     pub(super) async fn wait(mut self) {
         let mut changed = pin!(next_change(self.gate.subscribe()));
+        self.judge_return();
         let takeover = loop {
-            self.judge_return();
             tokio::select! {
                 takeover = self.session.taken_over() => break Some(takeover),
                 () = sleep_until(self.until) => break None,
                 () = self.gate.draining().cancelled() => break None,
-                generation = &mut changed => changed.set(next_change(generation)),
+                generation = &mut changed => {
+                    changed.set(next_change(generation));
+                    self.judge_return();
+                }
+                Some(call) = call(&mut self.returning) => {
+                    if let Some(returning) = &mut self.returning {
+                        returning.lanes.put_aside(call);
+                    }
+                }
             }
         };
         let h = takeover.as_ref().map(|takeover| takeover.h);

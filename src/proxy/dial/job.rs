@@ -136,7 +136,11 @@ impl<'a> Job<'a> {
                 Failure::new(FailureKind::Unreachable, detail)
             })?;
         self.steps.reached_legacy(&legacy);
-        self.attempt(socket, None).await
+        let mut outcome = self.attempt(socket, None).await?;
+        if let Outcome::Reached(live, _) = &mut outcome {
+            live.legacy = Some(legacy.address.clone());
+        }
+        Ok(outcome)
     }
 
     async fn peer(&mut self, mut join: Option<&mut Join>) -> Result<Outcome, Failure> {

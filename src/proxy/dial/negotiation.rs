@@ -54,6 +54,7 @@ impl Job<'_> {
         let mut live = Live {
             wire,
             endpoint: endpoint.cloned().map(Box::new),
+            legacy: None,
             proof: None,
             silence: None,
             shown: None,

@@ -1,7 +1,10 @@
 //! What the intake of one stream knows of its pairs, so that it asks nobody again when stanzas of
 //! another pair come, and of this one afterwards.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use crate::{
     auth::ledger::AuthorizedPair,
@@ -38,8 +41,8 @@ struct Others {
 pub(super) struct Pair {
     /// Held on to, so that no other grant has its address.
     grant: AuthorizedPair,
-    /// That which took the last batch; it may have ended since.
-    pub(super) route: Option<Arc<Route>>,
+    /// Of the last batch, if it took that: no pair keeps one in memory that has ended.
+    route: Weak<Route>,
     meter: Option<Arc<Meter>>,
     rates: Option<(Rate, Rate)>,
 }
@@ -90,7 +93,19 @@ impl Others {
 
 impl Pair {
     fn new(grant: AuthorizedPair) -> Self {
-        Self { grant, route: None, meter: None, rates: None }
+        Self { grant, route: Weak::new(), meter: None, rates: None }
+    }
+
+    /// The route that took its last batch, unless it has ended.
+    pub(super) fn route(&self) -> Option<Arc<Route>> {
+        self.route.upgrade()
+    }
+
+    /// A route took a batch.
+    pub(super) fn goes_by(&mut self, route: &Arc<Route>) {
+        if !std::ptr::eq(self.route.as_ptr(), Arc::as_ptr(route)) {
+            self.route = Arc::downgrade(route);
+        }
     }
 
     /// Where its stanzas on that stream are counted.
@@ -114,7 +129,8 @@ mod tests {
     use super::*;
     use crate::{
         auth::{Proof, ledger::Ledger},
-        xmpp::{Domain, DomainPair},
+        proxy::backlog::Backlog,
+        xmpp::{Domain, DomainPair, Side},
     };
 
     const RATES: (Rate, Rate) = (Rate::PerSecond(1), Rate::Off);
@@ -143,6 +159,18 @@ mod tests {
         assert!(pairs.of(&grant(&mut ledger, 3)).rates.is_none());
         pairs.reconfigure();
         assert!(grants.iter().all(|grant| pairs.of(grant).rates.is_none()));
+    }
+
+    #[test]
+    fn routes_that_ended_are_not_kept() {
+        let (mut ledger, mut pairs) = (Ledger::default(), Pairs::default());
+        let grant = grant(&mut ledger, 0);
+        let route = Route::new(Side::Legacy, pair(0), None, 1000, Backlog::new(1000));
+        let route = Arc::new(route);
+        pairs.of(&grant).goes_by(&route);
+        assert!(Arc::ptr_eq(&pairs.of(&grant).route().unwrap(), &route));
+        drop(route);
+        assert!(pairs.of(&grant).route().is_none());
     }
 
     #[test]

@@ -162,9 +162,7 @@ impl Lanes {
             }
         }
         // Their proofs are of the former connection.
-        for boarding in std::mem::take(&mut self.boarding) {
-            let _ = boarding.back.send(Returned { end: End::Missed, progress: true });
-        }
+        std::mem::take(&mut self.boarding).into_iter().for_each(|boarding| boarding.miss());
         self.live = live;
         self.turns.clear();
         if let Some(id) = first

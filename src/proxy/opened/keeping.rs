@@ -13,6 +13,7 @@ use crate::{
     proxy::{
         dial, expiry,
         lanes::{End, Lane, LaneId, Stage},
+        live::Flow,
         remembering::Sight,
         rules::{self, decide, may_come},
     },
@@ -30,19 +31,23 @@ impl Opened {
 
     /// Lets every lane go that has nothing to write.
     pub(super) fn drain(&mut self) {
-        let idle = |id| self.lanes.is_idle(id);
-        let done: Vec<_> = self
-            .lanes
-            .iter()
-            .filter(|(id, lane)| match lane.stage {
-                Stage::Waiting | Stage::Asked => true,
-                Stage::Open => idle(*id),
-                Stage::Leaving(_) => false,
-            })
-            .map(|(id, lane)| (id, matches!(lane.stage, Stage::Open)))
-            .collect();
-        for (id, open) in done {
-            self.leave(id, if open { End::Done("drained") } else { End::Missed });
+        self.drop_unanswered();
+        let is_done = |(id, lane): &(LaneId, &Lane)| {
+            matches!(lane.stage, Stage::Open) && self.lanes.is_idle(*id)
+        };
+        let done: Vec<_> = self.lanes.iter().filter(is_done).map(|(id, _)| id).collect();
+        for id in done {
+            self.leave(id, End::Done("drained"));
+        }
+    }
+
+    /// Lets every lane go whose pair is not answered yet: nothing was sent on it.
+    pub(super) fn drop_unanswered(&mut self) {
+        let is_unanswered =
+            |(_, lane): &(LaneId, &Lane)| matches!(lane.stage, Stage::Waiting | Stage::Asked);
+        let all: Vec<_> = self.lanes.iter().filter(is_unanswered).map(|(id, _)| id).collect();
+        for id in all {
+            self.leave(id, End::Missed);
         }
     }
 
@@ -136,16 +141,23 @@ impl Opened {
         };
         let (pair, before) = (lane.route.pair().clone(), proof.prooftype());
         let (gate, chain) = (Arc::clone(&self.gate), Arc::clone(tls.peer_chain()));
+        let trust = gate.trust();
         self.lanes.look_at(id, None);
         self.renewals.spawn(async move {
-            (id, dial::prove_again(&gate, &pair, &endpoint, &chain, before).await)
+            let outcome = dial::prove_again(&gate, &pair, &endpoint, &chain, before).await;
+            Renewal { lane: id, trust, outcome }
         });
     }
 
-    pub(super) fn renewed(&mut self, id: LaneId, outcome: Result<Proof, Failure>) {
+    pub(super) fn renewed(&mut self, Renewal { lane: id, trust, outcome }: Renewal) {
         let Some(lane) = self.lanes.get(id) else { return };
         let pair = lane.route.pair().clone();
         self.check = Instant::now();
+        if trust != self.gate.trust() {
+            // By what certificates were judged before a reload.
+            self.lanes.look_at(id, Some(self.check));
+            return;
+        }
         match outcome {
             Ok(proof) => {
                 debug!(pair = %pair, prooftype = proof.prooftype().as_str(), "proof renewed");
@@ -183,6 +195,9 @@ impl Opened {
             if matches!(end, End::Denied(_) | End::Withdrawn(_)) {
                 // Nothing looks after the proof of what comes but the lane.
                 self.live.machine.withdraw(pair);
+                if let Some(shown) = &self.live.shown {
+                    shown.withdrawn(&pair.reversed());
+                }
             }
         }
         self.parting = end.clone();
@@ -195,8 +210,9 @@ impl Opened {
         let trust = self.gate.trust();
         if std::mem::replace(&mut self.trust, trust) != trust {
             self.lanes.doubt_all();
-            self.check = Instant::now();
         }
+        // Their times may be others now.
+        self.check = Instant::now();
         let verdicts: Vec<_> = self
             .lanes
             .iter()
@@ -222,15 +238,47 @@ impl Opened {
             .retain_inbound(|grant| may_come(&config, grant.pair(), address, tls, grant.proof()))
         {
             info!(pair = %pair, "domain pair withdrawn by policy");
+            if let Some(shown) = &self.live.shown {
+                shown.withdrawn(&pair);
+            }
         }
         self.live
             .machine
             .retain_asked(|pair, proof| may_come(&config, &pair.reversed(), address, tls, proof));
         self.bound();
+        self.show_inbound();
         for (id, failure) in verdicts {
             self.leave(id, End::Denied(failure.telling(StreamCondition::PolicyViolation)));
         }
+        if self.has_moved() {
+            self.leave_all("the legacy server is elsewhere now");
+        }
         self.count();
+    }
+
+    /// Whether the legacy server that the stream goes to is at another address now, or another one
+    /// serves the domain.
+    fn has_moved(&self) -> bool {
+        let config = self.gate.config();
+        let now = config.local_domains.get(&self.first.target).map(|legacy| &legacy.address);
+        let then = self.live.legacy.as_ref();
+        then.zip(now).is_some_and(|(then, now)| then != now)
+    }
+
+    /// All pairs find another stream, when what is on its way is written.
+    pub(super) fn leave_all(&mut self, why: &'static str) {
+        let all: Vec<LaneId> = self.lanes.iter().map(|(id, _)| id).collect();
+        for id in all {
+            self.leave(id, End::Done(why));
+        }
+    }
+
+    /// The operator sees what may come in, too.
+    pub(super) fn show_inbound(&self) {
+        let Some(shown) = &self.live.shown else { return };
+        for grant in self.live.machine.inbound() {
+            shown.authorized(grant.pair(), Flow::In, Some(grant.proof()));
+        }
     }
 
     pub(super) fn still_allowed(
@@ -267,6 +315,14 @@ impl Opened {
     pub(super) fn tls(&self) -> Option<TlsVersion> {
         self.live.machine.tls().map(TlsFacts::version)
     }
+}
+
+/// The proof of a lane was found out again, or could not be.
+pub(super) struct Renewal {
+    lane: LaneId,
+    /// What certificates were judged by; see `Gate::trust`.
+    trust: u64,
+    outcome: Result<Proof, Failure>,
 }
 
 /// Lanes are looked at no more often than this.

@@ -8,10 +8,7 @@ use tracing::debug;
 use super::Opened;
 use crate::{
     config::model::Limits,
-    proxy::{
-        lanes::{End, LaneId},
-        live::LiveStream,
-    },
+    proxy::live::LiveStream,
     stream::{Failure, Step},
     xml::writer,
     xmpp::Direction,
@@ -88,9 +85,6 @@ impl Opened {
         self.is_closed = true;
         self.hold = None;
         self.registered = None;
-        let all: Vec<LaneId> = self.lanes.iter().map(|(id, _)| id).collect();
-        for id in all {
-            self.leave(id, End::Done("closed by the operator"));
-        }
+        self.leave_all("closed by the operator");
     }
 }

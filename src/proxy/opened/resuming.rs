@@ -15,10 +15,11 @@ use crate::{
     proxy::{
         dial::{self, Live},
         gate::{Gate, next_change},
+        rules,
         sharing::Registered,
     },
     stream::{Failure, Former, Resumed, Resumption, Sent},
-    xmpp::{DomainPair, Side},
+    xmpp::{Direction, DomainPair, Side},
 };
 
 /// How long to wait before the second attempt; twice as long before each that follows.
@@ -49,6 +50,8 @@ impl Opened {
         self.intake.finish(self.live.wire.input()).await;
         self.lanes.interrupt(&mut self.live.wire);
         self.live.wire.cut();
+        // Those that were not answered yet have sent nothing: they need not wait for this peer.
+        self.drop_unanswered();
         let h = self.intake.receipts().map_or(0, |receipts| receipts.received());
         info!(pair = %self.first, detail = %failure, "connection lost, the stream is to be resumed");
         let former = Former { id: resumption.id.clone(), h };
@@ -58,24 +61,36 @@ impl Opened {
         let server = self.live.endpoint.as_ref().map(|endpoint| endpoint.target.clone());
         let mut changed = Box::pin(next_change(gate.subscribe()));
         let mut reopened = Box::pin(timeout_at(until, reopen(&gate, &pair, lang, former, server)));
-        let live = loop {
-            // What is denied meanwhile does not wait for the peer to come back.
-            self.judge();
-            if self.lanes.is_leaving() && !self.holds() {
+        // What is denied meanwhile does not wait for the peer to come back.
+        self.judge();
+        let reopened = loop {
+            if self.lanes.is_leaving() && !self.holds() || !self.may_go_on() {
                 break None;
             }
             tokio::select! {
-                live = &mut reopened => break live.ok(),
-                generation = &mut changed => changed.set(next_change(generation)),
+                reopened = &mut reopened => break reopened.ok(),
+                generation = &mut changed => {
+                    changed.set(next_change(generation));
+                    self.judge();
+                }
+                Some(call) = self.lanes.call() => self.lanes.put_aside(call),
                 () = gate.stopping(Side::Peer) => break None,
                 () = closed.cancelled() => break None,
             }
         };
-        let Some(live) = live else {
+        let Some((live, trust)) = reopened else {
             gate.metrics().resumption(Origin::Opened, "given-up");
             return Err(failure);
         };
+        self.trust = trust;
         self.go_on(live, resumption)
+    }
+
+    /// Whether a new connection for the pair that the stream was opened for may be opened at all.
+    fn may_go_on(&self) -> bool {
+        let (config, pair) = (self.gate.config(), &self.first);
+        config.local_domains.contains_key(&pair.sender)
+            && rules::allowed(&config, pair, Direction::Outbound).is_ok()
     }
 
     /// The stream goes on over this connection.
@@ -117,7 +132,6 @@ impl Opened {
         self.intake.show(self.live.shown.clone());
         self.unasked.clear();
         self.came = Instant::now();
-        self.trust = gate.trust();
         let calls = self.lanes.handle().clone();
         self.registered = Registered::new(&gate, &self.live, &self.first, &self.identity, calls);
         let first = self.first.clone();
@@ -138,18 +152,19 @@ impl Opened {
 }
 
 /// A connection on which the former stream of the pair is resumed, or else a new one; tried again
-/// and again until somebody stops it.
+/// and again until somebody stops it. And what its certificates were judged by; see `Gate::trust`.
 async fn reopen(
     gate: &Arc<Gate>,
     pair: &DomainPair,
     lang: Option<Arc<str>>,
     former: Former,
     server: Option<Target>,
-) -> Box<Live> {
+) -> (Box<Live>, u64) {
     let mut pause = PAUSE_FIRST;
     loop {
+        let trust = gate.trust();
         match dial::resume(gate, pair, lang.clone(), former.clone(), server.clone()).await {
-            Ok(live) => return live,
+            Ok(live) => return (live, trust),
             Err(failure) => debug!(pair = %pair, detail = %failure, "stream not resumed yet"),
         }
         sleep(pause).await;

@@ -26,6 +26,8 @@ impl Initiating {
                 let key = self.setup.secret.key(target, sender, &self.id);
                 out.push(say(|out| writer::dialback_result(out, &from, &to, &key)));
                 self.state = State::Result;
+                // Whoever says yes does dialback.
+                self.dialback = true;
             }
             Purpose::Verify { id, key } => {
                 out.push(say(|out| writer::dialback_verify(out, &from, &to, id, key)));
