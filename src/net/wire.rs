@@ -23,7 +23,7 @@ use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
 use self::output::{Output, SLICES};
-use super::ahead::Ahead;
+use super::{ahead::Ahead, tune::tune};
 
 /// How much one read takes, in bytes.
 const READ_CHUNK: usize = 16 * 1024;
@@ -132,6 +132,22 @@ impl Wire {
             Transport::Plain(socket) if clean => Some(socket),
             Transport::Plain(_) | Transport::Tls(_) | Transport::Gone => None,
         }
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        match &self.transport {
+            Transport::Plain(socket) => Some(socket),
+            Transport::Tls(stream) => Some(stream.get_ref().0.socket()),
+            Transport::Gone => None,
+        }
+    }
+
+    /// Sets the options of the socket for another `stall`, as [`tune`] does.
+    ///
+    /// # Errors
+    /// What the kernel says; the connection is as good as before.
+    pub fn tune(&self, stall: Duration) -> io::Result<()> {
+        self.socket().map_or(Ok(()), |socket| tune(socket, stall))
     }
 
     /// What came and was not taken yet.
@@ -248,11 +264,10 @@ impl Wire {
         }
         if !self.more {
             // Who waits needs no buffer.
-            match &self.transport {
-                Transport::Plain(socket) => ready!(socket.poll_read_ready(cx))?,
-                Transport::Tls(stream) => ready!(stream.get_ref().0.socket().poll_read_ready(cx))?,
-                Transport::Gone => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-            }
+            let Some(socket) = self.socket() else {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            };
+            ready!(socket.poll_read_ready(cx))?;
             self.more = true;
         }
         let mut came = 0;

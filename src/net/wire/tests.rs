@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use socket2::SockRef;
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpSocket},
@@ -98,6 +99,18 @@ async fn what_is_discarded_does_not_hold_up_reading() {
     theirs.write_all(b"<message/>").await.unwrap();
     read(&mut wire).await;
     assert_eq!(wire.put_total(), wire.written_total());
+}
+
+#[tokio::test]
+async fn an_open_connection_takes_another_stall() {
+    let (wire, _theirs) = connected().await;
+    for stall in [90, 600].map(Duration::from_secs) {
+        wire.tune(stall).unwrap();
+        let socket = SockRef::from(wire.socket().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(stall));
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), (stall / 2).min(Duration::from_secs(60)));
+    }
+    Wire::unconnected().tune(Duration::from_secs(90)).unwrap();
 }
 
 #[test]
