@@ -148,6 +148,15 @@ pub struct Legacy {
     pub refusals: Refusals,
 }
 
+impl Legacy {
+    /// Whether its streams may come from an address.
+    #[must_use]
+    pub fn may_come_from(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.sources.iter().any(|network| network.contains(&address))
+    }
+}
+
 /// How the legacy server learns that a domain pair it asks for cannot be had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusals {

@@ -155,7 +155,7 @@ async fn legacy_pair(
     let Some(legacy) = config.local_domains.get(&pair.sender) else {
         return Err(Refusal::error(StanzaCondition::NotAuthorized, "not a local domain"));
     };
-    if !legacy.sources.iter().any(|net| net.contains(&asker.address.to_canonical())) {
+    if !legacy.may_come_from(asker.address) {
         let detail = format!("{} may not speak for {}", asker.address, pair.sender);
         return Err(Refusal::error(StanzaCondition::NotAuthorized, detail));
     }

@@ -281,7 +281,7 @@ proptest! {
         let mut link = Link::new(setup, accepting, &Tls::get().anonymous);
         link.opened = link.opening.connected();
         link.run(&cuts, &mut |question| match question {
-            Question::Pair { pair, .. } => Ok(Proof::source_address(pair.sender.clone())),
+            Question::Pair { pair, .. } => Ok(Proof::dialback(pair.sender.clone(), None)),
             Question::Certificate(_) | Question::Renewal { .. } => panic!("{question:?}"),
         });
         prop_assert_eq!(words(&link.opened), "header db:result opened(dialback)");

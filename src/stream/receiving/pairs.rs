@@ -229,7 +229,9 @@ impl Receiving {
             if let Some(by) = short.as_ref().and_then(|short| short.rule.as_ref()) {
                 rule = Some(by.to_string());
             }
-            short.is_none() && self.objection(pair).is_none()
+            short.is_none()
+                && self.objection(pair).is_none()
+                && self.is_believed(pair, grant.proof())
         });
         self.ledger = ledger;
         self.forget(&gone);
@@ -278,6 +280,10 @@ impl Receiving {
         }
         if let Some(short) = self.falls_short(pair, &proof) {
             return Err(Refusal::error(StanzaCondition::NotAuthorized, short.to_string()));
+        }
+        if !self.is_believed(pair, &proof) {
+            let detail = "the legacy server has other sources now, or has to show a key";
+            return Err(Refusal::error(StanzaCondition::NotAuthorized, detail));
         }
         if !self.grant(pair.clone(), proof, Authentication::Dialback, out) {
             let detail = "the proof is of another domain";

@@ -4,8 +4,11 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{Outcome, Receiving};
 use crate::{
-    auth::{Proof, TlsFacts},
-    config::policy::{Decision, Query, Shortfall},
+    auth::{Proof, Prooftype, TlsFacts},
+    config::{
+        model::LocalTrust,
+        policy::{Decision, Query, Shortfall},
+    },
     stream::Fault,
     xmpp::{Direction, Domain, DomainPair, Side, StreamCondition},
 };
@@ -99,5 +102,18 @@ impl Receiving {
         }
         let tls = self.tls.as_ref().map(TlsFacts::version);
         self.decision(Some(&pair.target), &pair.sender).suffices(tls, Some(proof)).err()
+    }
+
+    /// Whether the legacy server is still believed for a pair that was proven by `proof`: it may come
+    /// from there, and where it has to show a key, its address is not all that was asked for.
+    pub(super) fn is_believed(&self, pair: &DomainPair, proof: &Proof) -> bool {
+        if self.side == Side::Peer {
+            return true;
+        }
+        self.config.local_domains.get(&pair.sender).is_some_and(|legacy| {
+            let by_address = proof.prooftype() == Prooftype::Source;
+            self.address.is_none_or(|address| legacy.may_come_from(address))
+                && (legacy.trust == LocalTrust::Source || !by_address)
+        })
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     auth::Proof,
     stream::wire::{
-        Accepting, CONFIG, Event, Piece, Tls, config, domain, header_text, keys, pair, piece,
+        Accepting, CONFIG, Event, Piece, Tls, config, domain, header_text, ids, keys, pair, piece,
         request, words,
     },
 };
@@ -605,6 +605,55 @@ fn a_new_configuration_withdraws_pairs() {
     // by certificate the level is reached
     let same = "{ match: capulet.example, level: trusted }";
     assert_eq!(by_external().machine.reconfigure(stricter(same)).unwrap(), []);
+}
+
+//
+#[test]
+fn a_legacy_server_is_believed_as_the_configuration_says_now() {
+    let with = |legacy: &str| {
+        let other = "other: { address: '127.0.0.1:25269', domains: [verona.example]";
+        config(&CONFIG.replace(other, &format!("{other}, {legacy}")))
+    };
+    const V: &str = "verona.example";
+    let source = || Proof::source_address(domain(V));
+    let dialback = || Proof::dialback(domain(V), None);
+    let open = |legacy: &str, address: &str| {
+        let machine = Receiving::new(Side::Legacy, with(legacy), keys(), ids);
+        let mut end = Accepting::of(machine.from_address(address.parse().unwrap()));
+        end.header(&format!("from='{V}' to='{A}' version='1.0'"));
+        end.xml(&key_request(V, A));
+        end
+    };
+    let before = "trust: source, sources: [192.0.2.0/24, 198.51.100.7]";
+    for (trust, address, proof, stays) in [
+        ("source", "192.0.2.1", source(), true),
+        ("source", "::ffff:192.0.2.1", source(), true),
+        ("source", "198.51.100.7", source(), false),
+        ("dialback", "192.0.2.1", source(), false),
+        ("dialback", "192.0.2.1", dialback(), true),
+        ("dialback", "198.51.100.7", dialback(), false),
+    ] {
+        let case = format!("{trust} {address}");
+        let now = with(&format!("trust: {trust}, sources: [192.0.2.1]"));
+        let mut end = open(before, address);
+        assert_eq!(words(&end.answer(Ok(proof.clone()))), granted(V, A));
+        let outcome = end.machine.reconfigure(Arc::clone(&now));
+        let expected = if stays { Ok(vec![]) } else { Err(StreamCondition::PolicyViolation) };
+        assert_eq!(outcome.map_err(|fault| fault.condition()), expected, "{case}");
+        assert_eq!(end.machine.is_authorized(), stays, "{case}");
+        // also one that is being proven
+        let mut end = open(before, address);
+        end.machine.reconfigure(now).unwrap();
+        let expected = if stays { granted(V, A) } else { refused(V, A, "not-authorized") };
+        assert_eq!(words(&end.answer(Ok(proof))), expected, "{case}");
+    }
+    // pairs of other servers on the same stream stay
+    let mut end = open("trust: source", "127.0.0.1");
+    end.answer(Ok(source()));
+    end.xml(&key_request(L, A));
+    end.confirm();
+    assert_eq!(end.machine.reconfigure(with("trust: dialback")).unwrap(), [pair(V, A)]);
+    assert_eq!(end.stanza(L, A), admitted(L, A));
 }
 
 #[test]
