@@ -114,7 +114,7 @@ pub(super) fn returning(
 /// Bytes of the largest stanza of a pair that goes to a peer: what the peer takes, if it says so,
 /// and what a rule lets it have.
 pub(super) fn largest(config: &Config, pair: &DomainPair, peers: Option<usize>) -> usize {
-    let of_rule = decide(config, pair, Direction::Outbound).stanza_rule();
+    let of_rule = decide(config, pair, Direction::Outbound).stanza_rule(&config.limits);
     peers.into_iter().chain(of_rule).min().unwrap_or(usize::MAX)
 }
 

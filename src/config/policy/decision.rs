@@ -200,14 +200,15 @@ impl<'p> Decision<'p> {
     /// Bytes that may wait for the pair: those of the rule, or of all.
     #[must_use]
     pub fn queue_limit(&self, limits: &Limits) -> usize {
-        self.rule(Key::Queue).and_then(|rule| rule.terms.limits.queue).unwrap_or(limits.queue)
+        let of_rule = self.rule(Key::Queue).and_then(|rule| rule.terms.limits.queue);
+        self.acts(of_rule, limits.queue).unwrap_or(limits.queue)
     }
 
     /// How long opening a stream may take: as the rule says, or for all.
     #[must_use]
     pub fn connect_limit(&self, limits: &Limits) -> Duration {
         let of_rule = self.rule(Key::ConnectTime).and_then(|rule| rule.terms.limits.connect);
-        of_rule.unwrap_or(limits.connect)
+        self.acts(of_rule, limits.connect).unwrap_or(limits.connect)
     }
 
     /// After how long without stanzas a stream is closed: as the rule says, or for all.
@@ -216,16 +217,16 @@ impl<'p> Decision<'p> {
         self.rule(Key::Idle).and_then(|rule| rule.terms.limits.idle).unwrap_or(limits.idle)
     }
 
-    /// Bytes of one stanza, if a rule says so.
+    /// Bytes of one stanza, if a rule that acts says so.
     #[must_use]
-    pub fn stanza_rule(&self) -> Option<usize> {
-        self.rule(Key::Stanza)?.terms.limits.stanza
+    pub fn stanza_rule(&self, limits: &Limits) -> Option<usize> {
+        self.acts(self.rule(Key::Stanza)?.terms.limits.stanza, limits.stanza)
     }
 
     /// Bytes of one stanza: those of the rule, or of all.
     #[must_use]
     pub fn stanza_limit(&self, limits: &Limits) -> usize {
-        self.stanza_rule().unwrap_or(limits.stanza)
+        self.stanza_rule(limits).unwrap_or(limits.stanza)
     }
 
     /// Bytes and stanzas a second of the remote domain: those of the rule, or of all.
@@ -241,7 +242,13 @@ impl<'p> Decision<'p> {
     pub fn connections_limit(&self, limits: &Limits) -> usize {
         let of_rule = self.rule(Key::Connections);
         let of_rule = of_rule.and_then(|rule| rule.terms.limits.connections_per_domain);
-        of_rule.unwrap_or(limits.connections_per_domain)
+        self.acts(of_rule, limits.connections_per_domain).unwrap_or(limits.connections_per_domain)
+    }
+
+    /// The limit of a rule, if it acts: in mode `report` one that refuses what is beyond it does only
+    /// where it is above that of all.
+    fn acts<T: PartialOrd>(&self, of_rule: Option<T>, of_all: T) -> Option<T> {
+        of_rule.filter(|limit| self.is_enforced() || *limit > of_all)
     }
 
     /// Whether a stream with this TLS version and this proof of the remote domain is good enough.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::auth::Prooftype;
-use crate::config::model::TlsVersion;
+use crate::config::model::{Limits, Rate, TlsVersion};
 use crate::config::{
     civil::Instant,
     dump,

@@ -201,6 +201,37 @@ fn in_mode_report_nothing_is_refused_that_the_defaults_would_let_through() {
 }
 
 #[test]
+fn in_mode_report_no_rule_has_a_limit_that_refuses_more_than_that_of_all() {
+    let text = "rules:\n\
+         - { match: low.test, limits: { stanza: 64KiB, queue: 64KiB, connect: 1s, connections_per_domain: 4 } }\n\
+         - { match: high.test, limits: { stanza: 1MiB, queue: 8MiB, connect: 40s, connections_per_domain: 80 } }\n\
+         - { match: slow.test, limits: { rate: 1KiB/s, stanza_rate: 1/s, idle: 15m } }\n";
+    let all = Limits::default();
+    let limits = |policy: &Policy, remote: &str| {
+        let decision = decide(policy, "legacy.test", remote, Inbound);
+        let stanza = decision.stanza_limit(&all);
+        // what goes out is bounded by a rule alone
+        let of_rule = Some(stanza).filter(|bytes| *bytes != all.stanza);
+        assert_eq!(decision.stanza_rule(&all), of_rule, "{remote}");
+        let (queue, connect) = (decision.queue_limit(&all), decision.connect_limit(&all));
+        (stanza, queue, connect.as_secs(), decision.connections_limit(&all))
+    };
+    let (enforced, reported) = (policy(text), policy(&format!("mode: report\n{text}")));
+    let of_all = (all.stanza, all.queue, all.connect.as_secs(), all.connections_per_domain);
+    assert_eq!(limits(&enforced, "low.test"), (64 << 10, 64 << 10, 1, 4));
+    assert_eq!(limits(&reported, "low.test"), of_all);
+    for policy in [&enforced, &reported] {
+        assert_eq!(limits(policy, "high.test"), (1 << 20, 8 << 20, 40, 80));
+        // these refuse nothing
+        let slow = decide(policy, "legacy.test", "slow.test", Inbound);
+        let rates = (Rate::PerSecond(1 << 10), Rate::PerSecond(1));
+        assert_eq!(slow.rate_limits(&all), rates);
+        assert_eq!(slow.idle_limit(&all).as_secs(), 15 * 60);
+        assert_eq!(limits(policy, "slow.test"), of_all);
+    }
+}
+
+#[test]
 fn in_mode_report_a_rule_that_denies_does_not_open_what_is_shut() {
     let text = "lists: { bad: { domains: [127.0.0.1, 169.254.169.254, 192.0.2.1] }, \
          partners: { domains: [10.6.0.0/16] } }\n\
