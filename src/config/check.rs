@@ -48,7 +48,16 @@ pub(super) fn check(
     let (legacy, local_domains) = legacy::check(&top, &listen, missing, out);
     let lists = lists::check(&top, directory, out);
     let roles = features::roles(&top, &local_domains, out);
-    let policy = rules::check(&top, directory, &lists, &roles, &local_domains, now, out);
+    let tls = check_tls(&top, directory, out);
+    let context = rules::Context {
+        directory,
+        lists: &lists,
+        roles: &roles,
+        local_domains: &local_domains,
+        tls_min: tls.min_version,
+        now,
+    };
+    let policy = rules::check(&top, &context, out);
     let state_dir = check_state_dir(&top, directory, missing, running, out);
     Config {
         admin: admin::check(&top, &state_dir, &listen, directory, out),
@@ -57,7 +66,7 @@ pub(super) fn check(
         legacy,
         local_domains,
         certificates: check_certificates(&top, directory, out),
-        tls: check_tls(&top, directory, out),
+        tls,
         resolver: resolver::check(&top, &listen, directory, out),
         posh: check_posh(&top, out),
         steer: check_steer(&top, &listen, out),
@@ -198,9 +207,7 @@ fn check_tls(top: &Section<'_>, directory: &Path, out: &mut Reports<'_>) -> Tls 
     let given = section.as_ref().and_then(|s| s.list("roots", root, out));
     Tls {
         roots: given.map_or_else(|| vec![Roots::System], without_places),
-        min_version: section
-            .and_then(|s| s.text("min_version", version, out))
-            .unwrap_or(TlsVersion::V1_2),
+        min_version: section.and_then(|s| s.text("min_version", version, out)).unwrap_or_default(),
     }
 }
 

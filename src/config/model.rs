@@ -241,9 +241,10 @@ impl fmt::Display for Roots {
 }
 
 /// A TLS protocol version.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum TlsVersion {
     /// TLS 1.2.
+    #[default]
     V1_2,
     /// TLS 1.3.
     V1_3,

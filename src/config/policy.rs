@@ -28,7 +28,10 @@ use self::{
     tiers::{Merged, Tier, fill_from_lists},
 };
 use crate::{
-    config::{civil::Instant, model::Roots},
+    config::{
+        civil::Instant,
+        model::{Roots, TlsVersion},
+    },
     xmpp::{Direction, Domain},
 };
 
@@ -65,6 +68,8 @@ pub(in crate::config) use tiers::Conflict;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Policy {
     mode: Mode,
+    /// The lowest TLS version, whatever rules say.
+    tls_min: TlsVersion,
     /// Some rule lets streams go without TLS.
     clear: bool,
     /// All rules for domains; what is found below are numbers of these.
@@ -298,6 +303,10 @@ impl Policy {
 impl Policy {
     pub(in crate::config) fn set_mode(&mut self, mode: Mode) {
         self.mode = mode;
+    }
+
+    pub(in crate::config) fn set_tls_min(&mut self, least: TlsVersion) {
+        self.tls_min = least;
     }
 
     /// Says what holds where no rule speaks.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::{
         civil::Instant,
-        model::Legacy,
+        model::{Legacy, TlsVersion},
         policy::{
             AddressRule, Allow, Conflict, Expiry, Mode, NOTICE, Pattern, Place, Policy, Rule,
         },
@@ -26,16 +26,21 @@ use crate::{
     xmpp::{Direction, Domain},
 };
 
-pub(super) fn check(
-    top: &Section<'_>,
-    directory: &Path,
-    lists: &Lists,
-    roles: &Roles,
-    local_domains: &BTreeMap<Domain, Arc<Legacy>>,
-    now: Instant,
-    out: &mut Reports<'_>,
-) -> Policy {
+/// What else there is that rules have to agree with.
+pub(super) struct Context<'c> {
+    /// What relative paths are relative to.
+    pub(super) directory: &'c Path,
+    pub(super) lists: &'c Lists,
+    pub(super) roles: &'c Roles,
+    pub(super) local_domains: &'c BTreeMap<Domain, Arc<Legacy>>,
+    /// The lowest TLS version that is used with anybody.
+    pub(super) tls_min: TlsVersion,
+    pub(super) now: Instant,
+}
+
+pub(super) fn check(top: &Section<'_>, context: &Context<'_>, out: &mut Reports<'_>) -> Policy {
     let mut policy = Policy::default();
+    policy.set_tls_min(context.tls_min);
     let modes = [("enforce", Mode::Enforce), ("report", Mode::Report)];
     if let Some(mode) = top.text("mode", |text| value::word(text, "mode", &modes), out) {
         policy.set_mode(mode);
@@ -47,28 +52,27 @@ pub(super) fn check(
             patterns: Vec::new(),
             local: Vec::new(),
             direction: None,
-            terms: terms::read(&section, directory, roles, out),
+            terms: terms::read(&section, context, out),
             reason: None,
             expires: None,
             place: out.place(at),
         });
     }
-    let mut rules =
-        Rules { policy, directory, lists, roles, local_domains, now, below: Vec::new() };
+    let mut rules = Rules { policy, context, below: Vec::new() };
     if let Some(node) = top.get("rules") {
         for item in items(node, "rules", out) {
             rules.rule(item, out);
         }
     }
     let Rules { mut policy, below, .. } = rules;
-    unused_lists(top, &policy, lists, out);
+    unused_lists(top, &policy, context.lists, out);
     let said = policy.rules().chain(policy.defaults());
     features::unused(top, said.filter_map(|rule| rule.terms.features.as_deref()), out);
     networks::check(top, &mut policy, out);
     for (parent, allow, at) in below {
         warn_of_parent(&policy, &parent, allow, at, out);
     }
-    for (name, list) in &lists.written {
+    for (name, list) in &context.lists.written {
         policy.fill(name, Arc::clone(list));
     }
     policy
@@ -76,11 +80,7 @@ pub(super) fn check(
 
 struct Rules<'c> {
     policy: Policy,
-    directory: &'c Path,
-    lists: &'c Lists,
-    roles: &'c Roles,
-    local_domains: &'c BTreeMap<Domain, Arc<Legacy>>,
-    now: Instant,
+    context: &'c Context<'c>,
     /// What rules for `*.parent` allow.
     below: Vec<(Domain, Allow, At)>,
 }
@@ -124,7 +124,7 @@ impl Rules<'_> {
         if let (Some(expires), Some(node)) = (expires, section.get("expires")) {
             let why = reason.as_deref().map(|reason| format!(" ({})", quote(reason)));
             let why = why.unwrap_or_default();
-            match expires.after(self.now) {
+            match expires.after(self.context.now) {
                 None => {
                     holds = false;
                     out.warning(
@@ -143,16 +143,17 @@ impl Rules<'_> {
     }
 
     fn for_domains(&mut self, section: &Section<'_>, frame: Frame, out: &mut Reports<'_>) {
-        let terms = terms::read(section, self.directory, self.roles, out);
+        let terms = terms::read(section, self.context, out);
         let says = terms::says_something(&terms);
         if !says && TERM_KEYS.iter().all(|key| section.get(key).is_none()) {
             let wrong = Wrong::new("a rule that says nothing");
             out.error(section.at, wrong.hint("give \"allow\", \"level\" or another key"));
         }
         let local = section.one_or_list("local", value::domain, out).unwrap_or_default();
+        let served = self.context.local_domains;
         for (domain, at) in &local {
-            if !self.local_domains.is_empty() && !self.local_domains.contains_key(domain) {
-                let names: Vec<_> = self.local_domains.keys().map(Domain::as_str).collect();
+            if !served.is_empty() && !served.contains_key(domain) {
+                let names: Vec<_> = served.keys().map(Domain::as_str).collect();
                 let wrong = Wrong::new(format!("{domain} is not served by any legacy server"));
                 out.error(*at, wrong.hint(nearest(domain.as_str(), &names)));
             }
@@ -195,10 +196,11 @@ impl Rules<'_> {
     /// Whether a list of that name is there.
     fn is_known(&self, pattern: &Pattern, at: At, out: &mut Reports<'_>) -> bool {
         let Pattern::List(name) = pattern else { return true };
-        if self.lists.sources.contains_key(name) {
+        let sources = &self.context.lists.sources;
+        if sources.contains_key(name) {
             return true;
         }
-        let names: Vec<_> = self.lists.sources.keys().map(|name| &**name).collect();
+        let names: Vec<_> = sources.keys().map(|name| &**name).collect();
         let wrong = Wrong::new(format!("unknown list {}", quote(name)));
         out.error(
             at,

@@ -1,14 +1,10 @@
 //! What a rule says, and what it cannot say together.
 
-use std::{ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{
-    features::{self, Roles},
-    limits::CONNECTIONS,
-    root, without_places,
-};
+use super::{features, limits::CONNECTIONS, root, rules::Context, without_places};
 use crate::{
     config::{
         model::TlsVersion,
@@ -45,12 +41,7 @@ pub(super) const COMPAT_KEYS: [&str; 3] = ["bidi", "multiplex", "stream_manageme
 pub(super) const LIMIT_KEYS: [&str; 7] =
     ["stanza", "queue", "connect", "idle", "rate", "stanza_rate", "connections_per_domain"];
 
-pub(super) fn read(
-    section: &Section<'_>,
-    directory: &Path,
-    roles: &Roles,
-    out: &mut Reports<'_>,
-) -> Terms {
+pub(super) fn read(section: &Section<'_>, context: &Context<'_>, out: &mut Reports<'_>) -> Terms {
     let mut terms = Terms {
         allow: section.text("allow", |text| value::word(text, "direction", &Allow::WORDS), out),
         level: section.text("level", level, out),
@@ -60,14 +51,13 @@ pub(super) fn read(
         from_ip: section
             .one_or_list("from_ip", value::network, out)
             .map(|networks| without_places(networks).into()),
-        features: features::read(section, roles, out),
+        features: features::read(section, context.roles, out),
         error: section.text("error", |text| value::word(text, "stanza error", &ERRORS), out),
         ..Terms::default()
     };
     if let Some(tls) = section.section("tls", &TLS_KEYS, out) {
-        let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
-        terms.tls_min = tls.text("min", |text| value::word(text, "TLS version", &versions), out);
-        let roots = tls.one_or_list("roots", |text| root(text, directory), out);
+        terms.tls_min = tls.text("min", |text| tls_min(text, context.tls_min), out);
+        let roots = tls.one_or_list("roots", |text| root(text, context.directory), out);
         terms.roots = roots.map(|given| {
             let mut roots = without_places(given);
             roots.sort();
@@ -146,6 +136,20 @@ fn trusted_in_vain(tls: &Section<'_>, terms: &Terms, out: &mut Reports<'_>) {
         let wrong = Wrong::new("\"tls.roots\" with \"pins\"");
         out.error(roots.at, wrong.hint("with pins nothing else counts: leave one out"));
     }
+}
+
+/// A version for some cannot be below that for all, `least`: that alone is offered in handshakes.
+fn tls_min(text: &str, least: TlsVersion) -> Result<TlsVersion, Wrong> {
+    let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
+    let version = value::word(text, "TLS version", &versions)?;
+    if version < least {
+        let (version, least) = (version.as_str(), least.as_str());
+        let wrong = format!("\"tls.min: {version}\" with \"tls.min_version: {least}\"");
+        let hint =
+            "nobody is offered less: lower \"tls.min_version\", and have rules for the others";
+        return Err(Wrong::new(wrong).hint(hint));
+    }
+    Ok(version)
 }
 
 fn level(text: &str) -> Result<Level, Wrong> {

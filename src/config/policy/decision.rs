@@ -277,10 +277,13 @@ impl<'p> Decision<'p> {
     ) -> Result<(), Shortfall> {
         match self.policy.mode {
             Mode::Enforce => self.enough(tls, prooftype, strong),
-            Mode::Report if self.level().needs_tls() && tls.is_none() => {
-                Err(self.short(Missing::Tls, Key::Level))
-            }
-            Mode::Report => Ok(()),
+            Mode::Report => match (tls, self.policy.tls_min) {
+                (None, _) if self.level().needs_tls() => Err(self.short(Missing::Tls, Key::Level)),
+                (Some(version), least) if version < least => {
+                    Err(self.short(Missing::TlsVersion(least), Key::TlsMin))
+                }
+                (None | Some(_), _) => Ok(()),
+            },
         }
     }
 
@@ -306,12 +309,14 @@ impl<'p> Decision<'p> {
         if level.needs_tls() && tls.is_none() {
             return Err(self.short(Missing::Tls, Key::Level));
         }
-        if let Some(least) = self.tls_min() {
-            match tls {
-                Some(version) if version >= least => {}
-                Some(_) => return Err(self.short(Missing::TlsVersion(least), Key::TlsMin)),
-                None => return Err(self.short(Missing::Tls, Key::TlsMin)),
+        let of_rule = self.tls_min();
+        let least = of_rule.unwrap_or(self.policy.tls_min);
+        match tls {
+            Some(version) if version < least => {
+                return Err(self.short(Missing::TlsVersion(least), Key::TlsMin));
             }
+            None if of_rule.is_some() => return Err(self.short(Missing::Tls, Key::TlsMin)),
+            Some(_) | None => {}
         }
         if self.pins().is_some() {
             return match strong == Some(Prooftype::Pin) {

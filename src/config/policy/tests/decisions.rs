@@ -323,6 +323,37 @@ fn only_prooftypes_that_are_named_count_and_pins_are_exclusive() {
 }
 
 #[test]
+fn the_lowest_tls_version_of_all_holds_for_streams_that_are_open_in_every_mode() {
+    use TlsVersion::{V1_2, V1_3};
+    let rules =
+        "rules: [{ match: new.test, tls: { min: '1.3' } }, { match: old.test, level: verified }]\n";
+    let [new, old, other] = ["new.test", "old.test", "other.test"];
+    for (text, tls, refused) in [
+        ("", Some(V1_2), &[new][..]),
+        ("", None, &[new, other]),
+        ("tls: { min_version: '1.3' }\n", Some(V1_2), &[new, old, other]),
+        ("tls: { min_version: '1.3' }\n", Some(V1_3), &[]),
+        ("tls: { min_version: '1.3' }\n", None, &[new, other]),
+        ("mode: report\n", Some(V1_2), &[]),
+        ("mode: report\ntls: { min_version: '1.3' }\n", Some(V1_2), &[new, old, other]),
+        ("mode: report\ntls: { min_version: '1.3' }\n", Some(V1_3), &[]),
+    ] {
+        let policy = policy(&format!("{text}{rules}"));
+        for direction in [Inbound, Outbound] {
+            let falls_short = |name: &&str| {
+                decide(&policy, "legacy.test", name, direction).suffices(tls, None).is_err()
+            };
+            let found: Vec<_> = [new, old, other].into_iter().filter(falls_short).collect();
+            assert_eq!(found, refused, "{text:?} {tls:?}");
+        }
+    }
+    let policy = policy("tls: { min_version: '1.3' }\n");
+    let other = decide(&policy, "legacy.test", "other.test", Inbound);
+    assert_eq!(other.suffices(Some(V1_2), None).unwrap_err().to_string(), "TLS below 1.3");
+    assert_eq!(other.tls_min(), None, "no rule says so");
+}
+
+#[test]
 fn an_explanation_names_every_rule_that_matched_and_what_counts() {
     let policy = policy(
         "lists: { bad: { domains: ['*.test'] } }\n\
