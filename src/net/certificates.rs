@@ -38,7 +38,6 @@ use crate::{
 #[derive(Debug)]
 pub struct CertificateStore {
     entries: Vec<Entry>,
-    default: usize,
     local_domains: Vec<Domain>,
     files: Vec<PathBuf>,
     unsaved: Option<Unsaved>,
@@ -51,7 +50,6 @@ struct Entry {
     info: CertificateInfo,
     /// What it is for, if not for servers.
     foreign_purposes: Option<String>,
-    is_current: bool,
 }
 
 /// Why a certificate cannot be used.
@@ -186,8 +184,8 @@ impl CertificateStore {
         local_domains: &[Domain],
         state_dir: &Path,
     ) -> Result<(Self, Vec<CertificateWarning>), CertificateError> {
-        Self::assemble(files, local_domains, |now| {
-            self_signed::load(state_dir, now).map(|entry| (entry, None))
+        Self::assemble(files, local_domains, |_| {
+            self_signed::load(state_dir).map(|entry| (entry, None))
         })
     }
 
@@ -205,12 +203,11 @@ impl CertificateStore {
             unsaved = made;
         }
         for pair in files {
-            let entry = Entry::load(pair, now)?;
+            let entry = Entry::load(pair)?;
             entry.warn(&pair.cert, now, &mut warnings);
             entries.push(entry);
         }
         let store = Self {
-            default: entries.iter().position(|entry| entry.is_current).unwrap_or(0),
             entries,
             local_domains: local_domains.to_vec(),
             files: files.iter().flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).collect(),
@@ -276,22 +273,31 @@ impl CertificateStore {
     }
 
     pub(super) fn select_index(&self, sni: Option<&str>, to: Option<&Domain>) -> usize {
-        let by_sni = || self.find(&Domain::parse(sni?).ok()?);
-        by_sni().or_else(|| self.find(to?)).unwrap_or(self.default)
+        self.select_at(UnixTime::now(), sni, to)
+    }
+
+    fn select_at(&self, now: UnixTime, sni: Option<&str>, to: Option<&Domain>) -> usize {
+        let by_sni = || self.find_at(now, &Domain::parse(sni?).ok()?);
+        let first = || self.entries.iter().position(|entry| entry.is_current(now));
+        by_sni().or_else(|| self.find_at(now, to?)).or_else(first).unwrap_or_default()
     }
 
     /// The best certificate for a domain: one in date, by its exact name, the first configured.
     pub(super) fn find(&self, domain: &Domain) -> Option<usize> {
+        self.find_at(UnixTime::now(), domain)
+    }
+
+    fn find_at(&self, now: UnixTime, domain: &Domain) -> Option<usize> {
         let rank = |(index, entry): (usize, &Entry)| {
             let closeness = entry.presented.matches(domain)?;
-            Some((!entry.is_current, closeness, index))
+            Some((!entry.is_current(now), closeness, index))
         };
         self.entries.iter().enumerate().filter_map(rank).min().map(|(_, _, index)| index)
     }
 }
 
 impl Entry {
-    fn load(files: &CertificateFiles, now: UnixTime) -> Result<Self, CertificateError> {
+    fn load(files: &CertificateFiles) -> Result<Self, CertificateError> {
         let CertificateFiles { cert, key } = files;
         let pem = read(cert)?;
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
@@ -302,7 +308,7 @@ impl Entry {
         let pem = read(key)?;
         let private =
             pem::private_key(&pem).ok_or_else(|| CertificateError::NoKey { path: key.clone() })?;
-        Self::new(chain, &private, files, now)
+        Self::new(chain, &private, files)
     }
 
     /// Takes a chain and the key of its leaf; the files are for messages.
@@ -310,7 +316,6 @@ impl Entry {
         chain: Vec<CertificateDer<'static>>,
         key: &PrivateKeyDer<'static>,
         files: &CertificateFiles,
-        now: UnixTime,
     ) -> Result<Self, CertificateError> {
         let path = || files.cert.clone();
         let bad = |source| CertificateError::Certificate { path: path(), source };
@@ -332,8 +337,11 @@ impl Entry {
             }
             Err(_) => return Err(bad(PkixError::Malformed)),
         }
-        let is_current = info.not_before <= now && now <= info.not_after;
-        Ok(Self { key: Arc::new(key), presented, info, foreign_purposes, is_current })
+        Ok(Self { key: Arc::new(key), presented, info, foreign_purposes })
+    }
+
+    fn is_current(&self, now: UnixTime) -> bool {
+        self.info.not_before <= now && now <= self.info.not_after
     }
 
     fn warn(&self, path: &Path, now: UnixTime, warnings: &mut Vec<CertificateWarning>) {

@@ -69,7 +69,7 @@ pub(super) fn load_or_make(
 ) -> Result<(Entry, Option<Unsaved>), CertificateError> {
     let files = files(state_dir);
     // whatever is wrong with the old one, a new one is the cure
-    if let Ok(entry) = Entry::load(&files, now)
+    if let Ok(entry) = Entry::load(&files)
         && covers(&entry, domains, now)
     {
         return Ok((entry, None));
@@ -79,8 +79,8 @@ pub(super) fn load_or_make(
 }
 
 /// Takes the one in `state_dir`, whatever it names.
-pub(super) fn load(state_dir: &Path, now: UnixTime) -> Result<Entry, CertificateError> {
-    Entry::load(&files(state_dir), now)
+pub(super) fn load(state_dir: &Path) -> Result<Entry, CertificateError> {
+    Entry::load(&files(state_dir))
 }
 
 fn files(state_dir: &Path) -> CertificateFiles {
@@ -93,7 +93,7 @@ fn files(state_dir: &Path) -> CertificateFiles {
 fn covers(entry: &Entry, domains: &[Domain], now: UnixTime) -> bool {
     let lasts = entry.info.not_after > later(now, RENEW_BEFORE);
     let names = |domain| entry.presented.matches(domain) == Some(Match::Exact);
-    entry.is_current && lasts && domains.iter().all(names)
+    entry.is_current(now) && lasts && domains.iter().all(names)
 }
 
 fn make(
@@ -122,7 +122,7 @@ fn make(
     let pem = Zeroizing::new(key.serialize_pem());
     let private = pem::private_key(pem.as_bytes())
         .ok_or_else(|| CertificateError::Key { path: files.key.clone() })?;
-    let entry = Entry::new(vec![certificate.der().clone()], &private, &files, now)?;
+    let entry = Entry::new(vec![certificate.der().clone()], &private, &files)?;
     let key = is_new.then_some(pem);
     Ok((entry, Unsaved { files, key, certificate: certificate.pem() }))
 }

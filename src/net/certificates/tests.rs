@@ -136,6 +136,29 @@ fn a_certificate_in_date_goes_before_an_expired_one() {
 }
 
 #[test]
+fn a_certificate_is_in_date_or_not_by_the_time_at_which_it_is_shown() {
+    let files = Files::new();
+    let ca = Ca::new("Root");
+    let names = [San::Dns("a.example")];
+    let [one, two, three] =
+        [(-90, 1), (-1, 3), (2, 90)].map(|(from, to)| ca.issue(&names, lasting(from, to)));
+    let pairs = [("three", &three), ("one", &one), ("two", &two)];
+    let pairs = pairs.map(|(name, issued)| files.pair(name, issued));
+    let (store, _) = files.load(&pairs, &["a.example"]).unwrap();
+    let a = domain("a.example");
+    for (days, expected) in [(0, &one), (1, &two), (2, &three), (4, &three), (100, &three)] {
+        // an hour away from where dates begin and end
+        let seconds = UnixTime::now().as_secs() + days * 86_400 + 3600;
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let shown = [(Some("a.example"), None), (None, Some(&a)), (None, None)]
+            .map(|(sni, to)| store.select_at(now, sni, to));
+        for index in shown.into_iter().chain(store.find_at(now, &a)) {
+            assert!(is(&store.entries[index].key, expected), "after {days} days");
+        }
+    }
+}
+
+#[test]
 fn what_needs_care_is_a_warning() {
     let files = Files::new();
     let ca = Ca::new("Root");
