@@ -478,6 +478,9 @@ impl Leg {
     async fn reconfigure(&mut self) -> Result<(), End> {
         self.intake.reconfigure();
         let config = self.gate.config();
+        if let Err(error) = self.wire.tune(config.limits.write_stall) {
+            debug!(%error, "socket options");
+        }
         if self.side == Side::Peer
             && let Some(denied) = config.policy.address(self.address.ip(), Direction::Inbound)
         {
