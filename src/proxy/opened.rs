@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
-use tracing::info;
+use tracing::{debug, info};
 
 use self::keeping::Renewal;
 use super::{
@@ -339,6 +339,9 @@ impl Opened {
                 signal = signals.next() => match signal {
                     Signal::Changed => {
                         config = gate.config();
+                        if let Err(error) = self.live.wire.tune(config.limits.write_stall) {
+                            debug!(%error, "socket options");
+                        }
                         self.judge();
                     }
                     Signal::Stopped => {
