@@ -287,6 +287,8 @@ limits:
   connections_per_address: 1000000
   connections: 1000000
   connections_per_domain: 1000000
+  legacy_streams_per_address: 1000000
+  legacy_streams: 1000000
   lookups_per_address: 10000
   dialback_rate: off
   rate: off

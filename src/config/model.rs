@@ -344,6 +344,10 @@ pub struct Limits {
     pub connections: usize,
     /// Inbound streams on which one remote domain is authorized.
     pub connections_per_domain: usize,
+    /// Streams to the legacy servers for pairs of one address (IPv6: of one /64).
+    pub legacy_streams_per_address: usize,
+    /// Streams to the legacy servers in all.
+    pub legacy_streams: usize,
     /// Bytes that may come on an inbound public connection before anything is authorized on it.
     pub bytes_before_auth: usize,
     /// Client certificates, and as many dialback questions, that are looked into at once for one
@@ -395,6 +399,8 @@ impl Default for Limits {
             connections_per_address: 32,
             connections: 10_000,
             connections_per_domain: 64,
+            legacy_streams_per_address: 1000,
+            legacy_streams: 10_000,
             bytes_before_auth: 256 << 10,
             lookups_per_address: 64,
             dialback_rate: Rate::PerSecond(100),

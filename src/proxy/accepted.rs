@@ -403,6 +403,8 @@ impl Leg {
                 Action::Prove(challenge) => self.prove(challenge),
                 Action::Granted(grant, how) => {
                     self.keep_place(&grant, how)?;
+                    // The stream holds it on, as long as it has the pair.
+                    let _berth = self.keep_berth(&grant, how)?;
                     self.granted(&grant, how);
                 }
                 Action::Refused(pair, detail) => self.refused(&pair, detail),

@@ -11,54 +11,85 @@ use std::{
 use dashmap::DashMap;
 
 use super::reached::Limit;
-/// Counts inbound connections.
-#[derive(Debug, Default)]
+
+/// Counts connections.
+#[derive(Debug)]
 pub(super) struct Admission {
     all: AtomicUsize,
     by_address: DashMap<IpAddr, usize>,
+    /// What is reached when an address has no place left, and when nobody has.
+    limits: (Limit, Limit),
 }
 
 /// A place for one connection; it is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     admission: Arc<Admission>,
-    key: IpAddr,
+    /// To whom it counts.
+    key: Option<IpAddr>,
 }
 
 impl Admission {
+    /// There are none. `own` is the limit of an address, `all` that of all together.
+    pub(super) fn new(own: Limit, all: Limit) -> Arc<Self> {
+        let (count, by_address) = (AtomicUsize::new(0), DashMap::new());
+        Arc::new(Self { all: count, by_address, limits: (own, all) })
+    }
+
     /// A place for a connection from `address`, if it has fewer than `own` and all together have
-    /// fewer than `all`; or else the limit that is reached.
+    /// fewer than `all`; or else the limit that is reached. Without an address it counts to nobody.
     pub(super) fn admit(
         self: &Arc<Self>,
-        address: IpAddr,
+        address: Option<IpAddr>,
         own: usize,
         all: usize,
     ) -> Result<Permit, Limit> {
-        let key = network(address);
+        let key = address.map(network);
+        if let Some(key) = key {
+            self.enter(key, own)?;
+        }
+        let one_more = |taken| (taken < all).then_some(taken + 1);
+        if self.all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            key.into_iter().for_each(|key| self.leave(key));
+            return Err(self.limits.1);
+        }
+        Ok(Permit { admission: Arc::clone(self), key })
+    }
+
+    fn enter(&self, key: IpAddr, own: usize) -> Result<(), Limit> {
         let mut of_address = self.by_address.entry(key).or_insert(0);
         if *of_address >= own {
-            return Err(Limit::ConnectionsPerAddress);
-        }
-        if self.all.load(Ordering::Relaxed) >= all {
-            if *of_address == 0 {
-                drop(of_address);
-                self.by_address.remove_if(&key, |_, count| *count == 0);
-            }
-            return Err(Limit::Connections);
+            return Err(self.limits.0);
         }
         *of_address += 1;
-        self.all.fetch_add(1, Ordering::Relaxed);
-        Ok(Permit { admission: Arc::clone(self), key })
+        Ok(())
+    }
+
+    fn leave(&self, key: IpAddr) {
+        if let Some(mut count) = self.by_address.get_mut(&key) {
+            *count = count.saturating_sub(1);
+        }
+        self.by_address.remove_if(&key, |_, count| *count == 0);
+    }
+}
+
+impl Permit {
+    /// From now on it counts to `address`, if it has counted to nobody and that has fewer than `own`;
+    /// or else the limit that is reached.
+    pub(super) fn charge(&mut self, address: IpAddr, own: usize) -> Result<(), Limit> {
+        if self.key.is_none() {
+            let key = network(address);
+            self.admission.enter(key, own)?;
+            self.key = Some(key);
+        }
+        Ok(())
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.all.fetch_sub(1, Ordering::Relaxed);
-        if let Some(mut count) = self.admission.by_address.get_mut(&self.key) {
-            *count = count.saturating_sub(1);
-        }
-        self.admission.by_address.remove_if(&self.key, |_, count| *count == 0);
+        self.key.into_iter().for_each(|key| self.admission.leave(key));
     }
 }
 
@@ -76,13 +107,13 @@ mod tests {
 
     #[test]
     fn places_are_limited_per_address_and_in_all_and_come_back() {
-        let admission = Arc::new(Admission::default());
-        let admit = |address: &str| admission.admit(address.parse().unwrap(), 2, 3);
+        let admission = Admission::new(Limit::ConnectionsPerAddress, Limit::Connections);
+        let admit = |address: &str| admission.admit(Some(address.parse().unwrap()), 2, 3);
         let first = admit("192.0.2.1").unwrap();
         let _mapped = admit("::ffff:192.0.2.1").unwrap();
-        assert!(admit("192.0.2.1").is_err());
+        assert_eq!(admit("192.0.2.1").unwrap_err(), Limit::ConnectionsPerAddress);
         let _v6 = admit("2001:db8::1").unwrap();
-        assert!(admit("2001:db8::2").is_err(), "three in all");
+        assert_eq!(admit("2001:db8::2").unwrap_err(), Limit::Connections, "three in all");
         drop(first);
         let _same_64 = admit("2001:db8::3").unwrap();
         assert_eq!(admission.by_address.len(), 2);

@@ -26,6 +26,7 @@ use tracing::info;
 use super::{
     admission::Admission,
     backlog::Backlog,
+    berths::Berths,
     checking::Checking,
     dial::Kept,
     events::Events,
@@ -75,6 +76,7 @@ pub(super) struct Gate {
     admission: Arc<Admission>,
     /// The same for legacy servers: peers take no places away from them.
     legacy_admission: Arc<Admission>,
+    berths: Arc<Berths>,
     metrics: Metrics,
     live: Arc<LiveStreams>,
     failures: Failures,
@@ -123,6 +125,8 @@ impl Gate {
     pub(super) fn new(services: Services, keys: DialbackKeys, workers: Workers) -> Arc<Self> {
         let backlog = Backlog::new(services.config.limits.queue_total);
         let memory = Remembering::new(&services.config.state_dir);
+        let berths = Berths::new();
+        let connections = || Admission::new(Limit::ConnectionsPerAddress, Limit::Connections);
         Arc::new(Self {
             services: ArcSwap::from_pointee(services),
             generation: watch::Sender::new(1),
@@ -132,10 +136,11 @@ impl Gate {
             sharing: Sharing::default(),
             sessions: Arc::default(),
             checking: Checking::new(),
-            admission: Arc::default(),
-            legacy_admission: Arc::default(),
+            admission: connections(),
+            legacy_admission: connections(),
             metrics: Metrics::new(),
-            live: Arc::default(),
+            live: LiveStreams::new(Arc::clone(&berths)),
+            berths,
             failures: Failures::default(),
             events: Events::new(),
             refusals: Refusals::default(),
@@ -256,6 +261,11 @@ impl Gate {
             Side::Legacy => &self.legacy_admission,
             Side::Peer => &self.admission,
         }
+    }
+
+    /// The places of pairs on their way to the legacy servers.
+    pub(super) fn berths(&self) -> &Arc<Berths> {
+        &self.berths
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

@@ -349,7 +349,7 @@ impl Acceptor {
                     metrics.rejected(listener, "rule");
                     return;
                 }
-                admission.admit(ip, config.limits.connections_per_address, all)
+                admission.admit(Some(ip), config.limits.connections_per_address, all)
             }
             Entry::Local => {
                 // A redirected connection keeps the address that it had for the Internet; but what
@@ -372,7 +372,7 @@ impl Acceptor {
                     let why = (StreamCondition::NotAuthorized, "not a legacy source");
                     return self.refuse(socket, why);
                 }
-                admission.admit(ip, all, all)
+                admission.admit(Some(ip), all, all)
             }
         };
         let permit = match permit {

@@ -11,6 +11,7 @@ use dashmap::DashMap;
 use rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
+use super::berths::{Berth, Berths};
 use crate::{
     auth::{Proof, TlsFacts, pkix::CertificateInfo},
     config::policy::Level,
@@ -29,13 +30,14 @@ const PAIRS_SHOWN: usize = 100;
 pub(super) struct LiveStreams {
     open: DashMap<u64, Arc<Entry>>,
     ids: AtomicU64,
+    berths: Arc<Berths>,
 }
 
 /// The entry of one stream; it is gone when this and all its clones are dropped.
 #[derive(Clone, Debug)]
 pub(super) struct LiveStream {
     entry: Arc<Entry>,
-    _presence: Arc<Presence>,
+    presence: Arc<Presence>,
 }
 
 /// Takes an entry away when it is dropped.
@@ -104,9 +106,16 @@ struct Granted {
     meter: Arc<Meter>,
     proof: &'static str,
     is_strong: bool,
+    /// Held as long as stanzas of the pair may come.
+    _berth: Option<Berth>,
 }
 
 impl LiveStreams {
+    /// There are none yet.
+    pub(super) fn new(berths: Arc<Berths>) -> Arc<Self> {
+        Arc::new(Self { berths, ..Self::default() })
+    }
+
     /// A stream begins.
     pub(super) fn enter(
         self: &Arc<Self>,
@@ -127,7 +136,7 @@ impl LiveStreams {
         });
         self.open.insert(entry.id, Arc::clone(&entry));
         let presence = Presence { streams: Arc::clone(self), id: entry.id };
-        LiveStream { entry, _presence: Arc::new(presence) }
+        LiveStream { entry, presence: Arc::new(presence) }
     }
 
     /// Asks a stream to end; false if there is none of that number.
@@ -227,17 +236,28 @@ impl LiveStream {
         facts.was_authorized = true;
         let proof_word = proof.map_or("none", |proof| proof.prooftype().as_str());
         let is_strong = proof.is_some_and(Proof::is_strong);
+        let berth = match (self.entry.side, flow) {
+            (Side::Legacy, _) => None,
+            (Side::Peer, Flow::In) => self.berths().held(pair),
+            // A bidirectional stream may have both ways.
+            (Side::Peer, Flow::Out) => self.berths().held(&pair.reversed()),
+        };
+        let granted = |meter| Granted { meter, proof: proof_word, is_strong, _berth: berth };
         match facts.place_of(pair) {
             Ok(at) => {
-                if let Some(granted) = facts.pairs.get_mut(at) {
-                    (granted.proof, granted.is_strong) = (proof_word, is_strong);
+                if let Some(before) = facts.pairs.get_mut(at) {
+                    *before = granted(Arc::clone(&before.meter));
                 }
             }
             Err(at) => {
                 let meter = Arc::new(Meter::new(pair.clone(), flow));
-                facts.pairs.insert(at, Granted { meter, proof: proof_word, is_strong });
+                facts.pairs.insert(at, granted(meter));
             }
         }
+    }
+
+    fn berths(&self) -> &Arc<Berths> {
+        &self.presence.streams.berths
     }
 
     /// It may not carry that pair any more.

@@ -5,6 +5,7 @@ mod admission;
 mod alarm;
 mod app;
 mod backlog;
+mod berths;
 mod bucket;
 mod checking;
 mod daily;

@@ -129,6 +129,8 @@ async fn peer_pair(
             confirmed.recalled(gate, asker, pair).map_err(|(refusal, _)| refusal)?
         }
     };
+    // The route takes it over.
+    let _berth = gate.berth(pair, Some(asker.address)).map_err(|failure| refusal(&failure))?;
     let route = gate
         .routes()
         .get(gate, Side::Legacy, pair, asker.lang.as_ref())

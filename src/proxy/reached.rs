@@ -24,6 +24,10 @@ pub(super) enum Limit {
     ConnectionsPerDomain,
     /// Dialback elements of an address.
     DialbackRate,
+    /// Streams to the legacy servers, or domain pairs that may need one.
+    LegacyStreams,
+    /// Those of an address.
+    LegacyStreamsPerAddress,
     /// Questions and certificates of an address.
     LookupsPerAddress,
     /// Domain pairs of a stream.
@@ -55,6 +59,8 @@ impl Limit {
             Self::ConnectionsPerAddress => "connections_per_address",
             Self::ConnectionsPerDomain => "connections_per_domain",
             Self::DialbackRate => "dialback_rate",
+            Self::LegacyStreams => "legacy_streams",
+            Self::LegacyStreamsPerAddress => "legacy_streams_per_address",
             Self::LookupsPerAddress => "lookups_per_address",
             Self::PairsPerStream => "pairs_per_stream",
             Self::PendingVerifications => "pending_verifications",

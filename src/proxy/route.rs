@@ -22,6 +22,7 @@ pub(super) use self::queued::Queued;
 use self::{queued::Waiting, task::Task};
 use super::{
     backlog::{Backlog, Share},
+    berths::Berth,
     gate::Gate,
     lanes::{Call, LaneId, Mailbox},
     reached::Limit,
@@ -100,10 +101,11 @@ impl NotTaken {
 }
 
 impl Route {
-    /// Starts the task of a route; it begins at once to find a stream.
+    /// Starts the task of a route; it begins at once to find a stream. The berth is held until it
+    /// has ended.
     pub(super) fn start(
         gate: &Arc<Gate>,
-        id: RouteId,
+        (id, berth): (RouteId, Option<Berth>),
         side: Side,
         pair: DomainPair,
         lang: Option<Arc<str>>,
@@ -116,7 +118,7 @@ impl Route {
         let capacity = decide(&config, &pair, direction).queue_limit(&config.limits);
         let backlog = Arc::clone(gate.backlog());
         let route = Arc::new(Self::new(side, pair, lang, capacity, backlog));
-        let task = Task::new(Arc::clone(gate), id, Arc::clone(&route));
+        let task = Task::new(Arc::clone(gate), (id, berth), Arc::clone(&route));
         gate.routes_to(side).spawn_on(task.run(), gate.workers().near());
         route
     }

@@ -88,10 +88,11 @@ impl RouteReport {
 }
 
 impl Routes {
-    /// The live route of a pair, or a new one that begins to open its stream.
+    /// The live route of a pair, or a new one that begins to open its stream. One to a legacy server
+    /// takes the pair's berth, or one that counts to nobody.
     ///
     /// # Errors
-    /// The last failure, while it is too early to try again.
+    /// The last failure, while it is too early to try again; that there is no berth.
     pub(super) fn get(
         &self,
         gate: &Arc<Gate>,
@@ -111,11 +112,15 @@ impl Routes {
         if gate.is_stopping(side) {
             return Err(Arc::new(Failure::new(FailureKind::Shutdown, "fedgate is shutting down")));
         }
+        let berth = match side {
+            Side::Legacy => Some(gate.berth(pair, None)?),
+            Side::Peer => None,
+        };
         match self.live.entry(key) {
             Entry::Occupied(entry) => Ok(Arc::clone(&entry.get().1)),
             Entry::Vacant(entry) => {
                 let id = RouteId(self.ids.fetch_add(1, Ordering::Relaxed));
-                let route = Route::start(gate, id, side, pair.clone(), lang.cloned());
+                let route = Route::start(gate, (id, berth), side, pair.clone(), lang.cloned());
                 entry.insert((id, Arc::clone(&route)));
                 Ok(route)
             }

@@ -234,6 +234,86 @@ rules: [{ match: evil.test, limits: { connections_per_domain: 1 } }]";
     world.is_alive().await;
 }
 
+// === streams to the legacy server ===
+
+/// A stream from `address` on which these domains can be proven by a certificate; no pair is yet.
+async fn named(world: &World, address: &str, names: &[&str]) -> Conn {
+    let mut conn = world.secured_from(address, Some(&world.authority.issue(names))).await;
+    conn.say(header(names[0], "old.test")).await;
+    conn.until(FEATURES_END).await;
+    conn
+}
+
+/// The answer when the stream asks for the pair of a domain.
+async fn answer(conn: &mut Conn, domain: &str) -> String {
+    conn.say(format!("<db:result from='{domain}' to='old.test'>k</db:result>")).await;
+    match conn.until(&format!(" to='{domain}' type='")).await + &conn.until(">").await {
+        valid if valid.ends_with("'valid'/>") => valid,
+        refused => refused + &conn.until("</db:result>").await,
+    }
+}
+
+#[tokio::test]
+async fn an_address_has_only_so_many_streams_to_the_legacy_server() {
+    let mut world = world("limits: { legacy_streams_per_address: 2, idle: 15m }").await;
+    let names = ["a.test", "b.test", "c.test"];
+    let mut conn = named(&world, "127.0.0.66", &names).await;
+    for name in ["a.test", "b.test", "a.test"] {
+        let answer = answer(&mut conn, name).await;
+        assert!(answer.ends_with("type='valid'/>"), "{answer}");
+    }
+    let refused = answer(&mut conn, "c.test").await;
+    assert!(refused.contains("<resource-constraint "), "{refused}");
+    assert_eq!(world.legacy.headers().len(), 2);
+    // nor by another stream and another way
+    let mut other = named(&world, "127.0.0.66", &["c.test"]).await;
+    other.say(EXTERNAL).await;
+    other.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    other.say(header("c.test", "old.test")).await;
+    other.ends_with_header_and("resource-constraint").await;
+    // a pair keeps its place when nothing came for long and its stream to the legacy server has ended
+    let stanza = |name: &str| format!("<message from='m@{name}' to='bob@old.test'/>");
+    for _ in 0..2 {
+        conn.say(stanza("a.test")).await;
+        assert_eq!(world.legacy.arrival().await, stanza("a.test"));
+        pass(Duration::from_secs(10 * 60)).await;
+    }
+    let refused = answer(&mut conn, "c.test").await;
+    assert!(refused.contains("<resource-constraint "), "{refused}");
+    conn.say(stanza("b.test")).await;
+    assert_eq!(world.legacy.arrival().await, stanza("b.test"));
+    assert_eq!(world.legacy.headers().len(), 3, "b.test has a new one");
+    // whoever else comes has places
+    let mut elsewhere = named(&world, "127.0.0.67", &["d.test"]).await;
+    assert!(answer(&mut elsewhere, "d.test").await.ends_with("type='valid'/>"));
+    // and they are free again when pairs and their streams are gone
+    conn.say(FOOTER).await;
+    conn.rest().await;
+    let mut conn = named(&world, "127.0.0.66", &names).await;
+    let refused = answer(&mut conn, "c.test").await;
+    assert!(refused.contains("<resource-constraint "), "{refused}");
+    pass(Duration::from_secs(15 * 60 + 1)).await;
+    let mut conn = named(&world, "127.0.0.66", &names).await;
+    while !answer(&mut conn, "c.test").await.ends_with("type='valid'/>") {}
+    world.is_alive().await;
+}
+
+#[tokio::test]
+async fn all_together_have_only_so_many_streams_to_the_legacy_server() {
+    let mut world = world("limits: { legacy_streams: 2 }").await;
+    world.is_alive().await;
+    let mut first = world.authenticated("evil.test").await;
+    first.say(inbound(0, 0)).await;
+    arrive(&mut world, 0..1).await;
+    world.authenticated("b.test").await.ends_with("resource-constraint").await;
+    let mut conn = named(&world, "127.0.0.66", &["c.test"]).await;
+    let refused = answer(&mut conn, "c.test").await;
+    assert!(refused.contains("<resource-constraint "), "{refused}");
+    first.say(inbound(1, 0)).await;
+    arrive(&mut world, 1..2).await;
+    world.is_alive().await;
+}
+
 // === strangers ===
 
 #[tokio::test]

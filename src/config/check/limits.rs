@@ -34,6 +34,12 @@ pub(super) fn check(top: &Section<'_>, out: &mut Reports<'_>) -> Limits {
             default.connections_per_domain,
             CONNECTIONS,
         ),
+        legacy_streams_per_address: reader.count(
+            "legacy_streams_per_address",
+            default.legacy_streams_per_address,
+            CONNECTIONS,
+        ),
+        legacy_streams: reader.count("legacy_streams", default.legacy_streams, CONNECTIONS),
         bytes_before_auth: reader.size(
             "bytes_before_auth",
             default.bytes_before_auth,
@@ -147,7 +153,7 @@ const KEEPALIVE: RangeInclusive<Duration> = SECOND..=Duration::from_hours(24);
 
 const RESUMPTION: RangeInclusive<Duration> = SECOND..=Duration::from_mins(30);
 
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 28] = [
     "stanza",
     "element_before_auth",
     "depth",
@@ -155,6 +161,8 @@ const KEYS: [&str; 26] = [
     "connections_per_address",
     "connections",
     "connections_per_domain",
+    "legacy_streams_per_address",
+    "legacy_streams",
     "bytes_before_auth",
     "lookups_per_address",
     "dialback_rate",

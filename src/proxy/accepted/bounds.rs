@@ -9,7 +9,7 @@ use tracing::info;
 use super::{End, Leg};
 use crate::{
     auth::ledger::AuthorizedPair,
-    proxy::{reached::Limit, rules::decide},
+    proxy::{berths::Berth, reached::Limit, rules::decide},
     stream::{Authentication, Fault, Full, Question, Refusal, Verdict},
     xml,
     xmpp::{Direction, Domain, DomainPair, Side, StanzaCondition, StreamCondition},
@@ -87,6 +87,29 @@ impl Leg {
         }
         let reason = "the domain has too many streams";
         Err(Fault::policy(StreamCondition::ResourceConstraint, reason, None).into())
+    }
+
+    /// The pair's place on the way to the legacy server. That of a pair which was proven by dialback was
+    /// taken before; if it is gone again, the pair goes without.
+    ///
+    /// # Errors
+    /// A fault when there is no place.
+    pub(super) fn keep_berth(
+        &self,
+        grant: &AuthorizedPair,
+        how: Authentication,
+    ) -> Result<Option<Berth>, End> {
+        if self.side == Side::Legacy {
+            return Ok(None);
+        }
+        match (self.gate.berth(grant.pair(), Some(self.address.ip())), how) {
+            (Ok(berth), _) => Ok(Some(berth)),
+            (Err(_), Authentication::Dialback) => Ok(None),
+            (Err(_), Authentication::External) => {
+                let reason = "too many streams to the legacy servers, of its address or in all";
+                Err(Fault::policy(StreamCondition::ResourceConstraint, reason, None).into())
+            }
+        }
     }
 
     fn has_place(&mut self, domain: &Domain, most: usize) -> bool {

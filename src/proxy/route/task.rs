@@ -9,6 +9,7 @@ use super::{Route, shutdown};
 use crate::{
     ops::metrics::Origin,
     proxy::{
+        berths::Berth,
         embark,
         events::About,
         failures::{self, Attempt, Key},
@@ -29,11 +30,16 @@ pub(super) struct Task {
     gate: Arc<Gate>,
     id: RouteId,
     route: Arc<Route>,
+    _berth: Option<Berth>,
 }
 
 impl Task {
-    pub(super) fn new(gate: Arc<Gate>, id: RouteId, route: Arc<Route>) -> Self {
-        Self { gate, id, route }
+    pub(super) fn new(
+        gate: Arc<Gate>,
+        (id, berth): (RouteId, Option<Berth>),
+        route: Arc<Route>,
+    ) -> Self {
+        Self { gate, id, route, _berth: berth }
     }
 
     pub(super) async fn run(self) {

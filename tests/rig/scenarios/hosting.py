@@ -132,6 +132,7 @@ class Hosting:
             refusals="bounce",
             anchor=zones.anchor,
             resolver=UNBOUND,
+            sections={"limits": {"legacy_streams_per_address": 2 * DOMAINS}},
         )
         return Provider(domains, node, legacy, await self.scene.gate(name, node, settings))
 
