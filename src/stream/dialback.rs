@@ -16,16 +16,30 @@ use crate::{
 
 /// The longest key and id that are taken from others (protocol DB-1, ST-2), in bytes.
 const TEXT_MAX: usize = 1024;
+/// The longest domain as others spell it (RFC 7622 §3.2), in bytes: some write what counts for nothing.
+const SPELLING_MAX: usize = 1023;
 
 /// Steps 1 and 2: a request, from the server that asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct DialbackRequest {
     /// `from` and `to` as they stand in the element.
     pub pair: DomainPair,
+    /// The same as they are spelled there.
+    pub spelling: Spelling,
     /// The stream id, in step 2.
     pub id: Option<String>,
     /// The key, opaque unless it is ours.
     pub key: String,
+}
+
+/// `from` and `to` of a request as they came. By that the server that asks knows the answer: old ones
+/// compare names that they have not brought into one form, such as `example.org` and `example.org.`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Spelling {
+    /// A spelling of the sender.
+    pub from: Box<str>,
+    /// A spelling of the target.
+    pub to: Box<str>,
 }
 
 /// Steps 3 and 4: what the other server says.
@@ -53,10 +67,10 @@ pub(super) struct Answer {
 /// A dialback element that is neither a request nor an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum DialbackError {
-    /// `from` or `to` is missing, or `from` is no domain (protocol DB-3).
+    /// `from` or `to` is missing, or `from` is no domain or too long for one (protocol DB-3).
     #[error("a dialback element without a valid from and to")]
     Addressing,
-    /// `to` is no domain.
+    /// `to` is no domain, or too long for one.
     #[error("a dialback element to what is no domain")]
     Target,
     /// No key, or one that is too long.
@@ -87,8 +101,8 @@ impl Dialback {
     pub(super) fn parse(element: &Element, with_id: bool) -> Result<Self, DialbackError> {
         let name = |name| element.attr(name).ok_or(DialbackError::Addressing);
         let (from, to) = (name("from")?, name("to")?);
-        let sender = Domain::parse(from).map_err(|_| DialbackError::Addressing)?;
-        let target = Domain::parse(to).map_err(|_| DialbackError::Target)?;
+        let sender = domain(from).ok_or(DialbackError::Addressing)?;
+        let target = domain(to).ok_or(DialbackError::Target)?;
         let pair = DomainPair::new(sender, target);
         let id = match element.attr("id") {
             _ if !with_id => None,
@@ -101,7 +115,9 @@ impl Dialback {
                 if key.is_empty() || key.len() > TEXT_MAX {
                     return Err(DialbackError::Key);
                 }
-                return Ok(Self::Request(DialbackRequest { pair, id, key: key.to_owned() }));
+                let spelling = Spelling { from: from.into(), to: to.into() };
+                let key = key.to_owned();
+                return Ok(Self::Request(DialbackRequest { pair, spelling, id, key }));
             }
             Some("valid") => VerifyOutcome::Valid,
             Some("invalid") => VerifyOutcome::Invalid,
@@ -110,6 +126,10 @@ impl Dialback {
         };
         Ok(Self::Answer(Answer { pair, id, outcome }))
     }
+}
+
+fn domain(text: &str) -> Option<Domain> {
+    Domain::parse(text).ok().filter(|_| text.len() <= SPELLING_MAX)
 }
 
 /// The condition inside the `<error/>` child, whatever namespace that is in (protocol DB-2).

@@ -27,7 +27,7 @@ use std::{
 
 use super::{
     challenge::{Challenge, Question},
-    dialback::DialbackRequest,
+    dialback::Spelling,
     failure::Failure,
     fault::Fault,
     limits::largest_stanza,
@@ -176,9 +176,10 @@ pub struct Receiving {
     largest: Option<u32>,
     /// Stanzas are acknowledged (XEP-0198).
     managed: bool,
-    pending: BTreeSet<DomainPair>,
+    /// Pairs that are asked for, and how they were spelled.
+    pending: BTreeMap<DomainPair, Vec<Spelling>>,
     /// Requests of the legacy server that are not looked into yet.
-    waiting: BTreeMap<DomainPair, DialbackRequest>,
+    waiting: BTreeMap<DomainPair, Waiting>,
     /// The dialback keys of granted pairs whose proof expires.
     dialback_keys: BTreeMap<DomainPair, String>,
     /// Pairs whose proof is being renewed.
@@ -186,6 +187,13 @@ pub struct Receiving {
     ignored: u32,
     clear_dialback: u32,
     sasl_failures: u32,
+}
+
+/// A dialback request that has to wait.
+#[derive(Debug)]
+struct Waiting {
+    spellings: Vec<Spelling>,
+    key: String,
 }
 
 /// Who authenticated by SASL EXTERNAL.
@@ -224,7 +232,7 @@ impl Receiving {
             bidi: false,
             largest: None,
             managed: false,
-            pending: BTreeSet::new(),
+            pending: BTreeMap::new(),
             waiting: BTreeMap::new(),
             dialback_keys: BTreeMap::new(),
             renewing: BTreeSet::new(),
@@ -340,7 +348,7 @@ impl Receiving {
             let domain = |jid| jid::domainpart(jid).and_then(|part| Domain::parse(part).ok());
             let (Some(from), Some(to)) = (domain(from), domain(to)) else { return why.into() };
             let unknown = config.local_domains.contains_key(&to) != (side == Side::Peer);
-            if pending.contains(&DomainPair::new(from, to)) {
+            if pending.contains_key(&DomainPair::new(from, to)) {
                 Inadmissible::Unauthenticated.into()
             } else if why == Inadmissible::Pair && unknown {
                 // RFC 6120 §8.1.1.2.

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use super::{Action, Authentication, Full, Layer, Outcome, Receiving, Stage, say};
+use super::{Action, Authentication, Full, Layer, Outcome, Receiving, Stage, Waiting, say};
 use crate::{
     auth::{Proof, ledger::AuthorizedPair},
     config::model::Config,
     stream::{
         Fault,
         challenge::{Question, Refusal, Verdict},
-        dialback::{Dialback, DialbackError, DialbackRequest, VerifyOutcome},
+        dialback::{Dialback, DialbackError, DialbackRequest, Spelling, VerifyOutcome},
     },
     xml::{
         Element, ElementName,
@@ -21,6 +21,8 @@ use crate::{
 
 /// Dialback elements in the clear that a peer may send before the stream ends (protocol §12.1).
 pub(super) const CLEAR_DIALBACK_MAX: u32 = 3;
+/// Spellings in which one pair is asked for at a time.
+pub(super) const SPELLINGS_MAX: usize = 4;
 
 impl Receiving {
     pub(super) fn dialback(
@@ -99,30 +101,53 @@ impl Receiving {
 
     /// We are the receiving server (XEP-0220 §2.2.1).
     fn request(&mut self, request: DialbackRequest, out: &mut Vec<Action>) -> Outcome {
-        let pair = request.pair.clone();
-        if self.pending.contains(&pair) || self.waiting.contains_key(&pair) {
+        let DialbackRequest { pair, spelling, key, .. } = request;
+        let waiting = self.waiting.get_mut(&pair).map(|waiting| &mut waiting.spellings);
+        let Some(asked) = self.pending.get_mut(&pair).or(waiting) else {
+            return self.look_into(pair, vec![spelling], key, out);
+        };
+        if asked.contains(&spelling) {
             return self.ignore(); // the answer to the first request answers this one too
         }
+        // What comes of the first request is said by these names, too.
+        if asked.len() < SPELLINGS_MAX {
+            asked.push(spelling);
+        } else {
+            out.push(Action::Full(Full::PendingVerifications));
+            let outcome = VerifyOutcome::Error(Some(StanzaCondition::ResourceConstraint));
+            out.extend(answers(&[spelling], outcome));
+        }
+        Ok(())
+    }
+
+    /// A pair is asked for, by these names.
+    fn look_into(
+        &mut self,
+        pair: DomainPair,
+        spellings: Vec<Spelling>,
+        key: String,
+        out: &mut Vec<Action>,
+    ) -> Outcome {
         if let Some(refusal) = self.objection(&pair) {
             out.push(Action::Refused(pair, refusal.detail));
-            out.push(answer(&request, refusal.outcome));
+            out.extend(answers(&spellings, refusal.outcome));
             // Other pairs live on the stream, and one that is not served is asked for again and
             // again; how often is bounded by rate (XEP-0220 §2.2.1: that ends no stream).
             return if self.is_authorized() { Ok(()) } else { self.ignore() };
         }
         if self.ledger.get(&pair).is_some() {
-            out.push(answer(&request, VerifyOutcome::Valid));
+            out.extend(answers(&spellings, VerifyOutcome::Valid));
         } else if let Some(limit) = self.full() {
             if self.may_wait(limit) {
-                self.waiting.insert(pair, request);
+                self.waiting.insert(pair, Waiting { spellings, key });
                 return Ok(());
             }
             out.push(Action::Full(limit));
             let outcome = VerifyOutcome::Error(Some(StanzaCondition::ResourceConstraint));
-            out.push(answer(&request, outcome));
+            out.extend(answers(&spellings, outcome));
         } else {
-            self.pending.insert(pair.clone());
-            let question = Question::Pair { pair, key: request.key, id: self.id.to_string() };
+            self.pending.insert(pair.clone(), spellings);
+            let question = Question::Pair { pair, key, id: self.id.to_string() };
             out.push(self.challenge(question));
         }
         Ok(())
@@ -152,9 +177,9 @@ impl Receiving {
     /// Requests that waited have their turn.
     fn take_up(&mut self, out: &mut Vec<Action>) -> Outcome {
         while self.full().is_none()
-            && let Some((_, request)) = self.waiting.pop_first()
+            && let Some((pair, Waiting { spellings, key })) = self.waiting.pop_first()
         {
-            self.request(request, out)?;
+            self.look_into(pair, spellings, key, out)?;
         }
         Ok(())
     }
@@ -179,15 +204,13 @@ impl Receiving {
             }
             Question::Renewal { pair, .. } => self.renewed(&pair, verdict.result, out),
             Question::Pair { pair, key, .. } => {
-                if !self.pending.remove(&pair) {
-                    return Ok(());
-                }
+                let Some(spellings) = self.pending.remove(&pair) else { return Ok(()) };
                 self.remember_key(&pair, key, &verdict.result);
                 let accepted = verdict.result.and_then(|proof| self.accept(&pair, proof, out));
                 let mut outcome = match accepted {
                     Ok(()) => VerifyOutcome::Valid,
                     Err(refusal) => {
-                        out.push(Action::Refused(pair.clone(), refusal.detail));
+                        out.push(Action::Refused(pair, refusal.detail));
                         refusal.outcome
                     }
                 };
@@ -195,10 +218,7 @@ impl Receiving {
                 if outcome == VerifyOutcome::Invalid && !self.ledger.is_empty() {
                     outcome = VerifyOutcome::Error(Some(StanzaCondition::Forbidden));
                 }
-                let (from, to) = (pair.target.to_unicode(), pair.sender.to_unicode());
-                out.push(say(|out| {
-                    writer::dialback_result_answer(out, &from, &to, wire(outcome));
-                }));
+                out.extend(answers(&spellings, outcome));
                 if outcome == VerifyOutcome::Invalid {
                     out.push(Action::Close);
                     return Ok(());
@@ -319,18 +339,25 @@ impl Receiving {
     }
 }
 
-/// The answer to a request: from and to swapped, same id.
+/// The answer to a request: from and to swapped, same id, in the spelling that came: by that the
+/// other end knows what it asked.
 fn answer(request: &DialbackRequest, outcome: VerifyOutcome) -> Action {
-    let from = request.pair.target.to_unicode();
-    let to = request.pair.sender.to_unicode();
+    let Spelling { from, to } = &request.spelling;
     say(|out| match &request.id {
-        Some(id) => writer::dialback_verify_answer(out, &from, &to, id, wire(outcome)),
-        None => writer::dialback_result_answer(out, &from, &to, wire(outcome)),
+        Some(id) => writer::dialback_verify_answer(out, to, from, id, wire(outcome)),
+        None => writer::dialback_result_answer(out, to, from, wire(outcome)),
     })
 }
 
-/// The answer to a request for a target that is no domain, with the names as they came: by them the
-/// legacy server knows what it asked (XEP-0220 §2.5).
+/// The answer to requests for one pair.
+fn answers(to: &[Spelling], outcome: VerifyOutcome) -> impl Iterator<Item = Action> {
+    to.iter().map(move |Spelling { from, to }| {
+        say(|out| writer::dialback_result_answer(out, to, from, wire(outcome)))
+    })
+}
+
+/// The answer to a request for a target that is no domain, with the names as they came
+/// (XEP-0220 §2.5).
 fn no_such_target(element: &Element) -> Action {
     let name = |name| element.attr(name).unwrap_or_default();
     let outcome = VerifyOutcome::Error(Some(StanzaCondition::ItemNotFound));

@@ -14,6 +14,7 @@ mod attacks;
 mod bidi;
 mod managing;
 mod renewal;
+mod spellings;
 
 const PEER: &str = "from='capulet.example' to='montague.example' version='1.0'";
 
