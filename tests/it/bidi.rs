@@ -283,6 +283,26 @@ async fn a_certificate_that_answered_for_the_peer_is_not_one_that_it_showed() {
 }
 
 #[tokio::test]
+async fn a_way_back_that_falls_short_later_gives_way_to_a_stream_of_ours() {
+    let config = "limits: { connect: 3s, tcp_connect: 1s }\ndefaults: { downgrade: refuse }";
+    let mut world = World::with(Plan { config, ..BOUNCE }).await;
+    let host = world.host("evil.test").await;
+    let _conn = by_dialback(&mut world, &host).await;
+    // to another pair the same peer shows more than it did there
+    let mut other = world.legacy.open_as("rooms.old.test", "evil.test").await;
+    let stanza = "<message from='rooms.old.test' to='m@evil.test'/>";
+    other.say(stanza).await;
+    let mut own = host.accept_open().await;
+    own.until(stanza).await;
+    own.say(FOOTER).await;
+    own.rest().await;
+    let _stream = world.sends("evil.test").await;
+    let mut own = host.accept_open().await;
+    assert_eq!(own.until("</message>").await, message_to("evil.test"));
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn whom_one_direction_trusts_the_other_need_not() {
     let mut world = World::with(BOUNCE).await;
     let partner = Authority::new();

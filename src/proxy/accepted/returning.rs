@@ -115,6 +115,9 @@ impl Leg {
         let lane = returning.lanes.board(boarding);
         returning.lanes.bound(lane, largest);
         if !allowed || self.closing.is_some() {
+            // What the peer has shown elsewhere may be more than it showed here: the route finds the
+            // next stream, and not this one again.
+            returning.offers.retain(|offer| *offer.pair() != pair);
             returning.lanes.leave(lane, End::Missed);
             return;
         }
