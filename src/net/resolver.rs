@@ -39,6 +39,7 @@ mod ask;
 mod error;
 mod raw;
 mod read;
+mod servers;
 mod tlsa;
 
 use ask::{Asker, Trust};

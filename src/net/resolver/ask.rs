@@ -15,13 +15,11 @@ use std::{
 };
 
 use hickory_resolver::{
-    NameServerPool, PoolContext, TlsConfig,
-    config::{ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverOpts},
+    config::ResolverOpts,
     net::{
         DnsError, NetError,
         dnssec::DnssecDnsHandle,
-        runtime::TokioRuntimeProvider,
-        xfer::{DnsHandle, FirstAnswer, RetryDnsHandle},
+        xfer::{DnsHandle, FirstAnswer},
     },
     proto::{
         dnssec::{Proof, TrustAnchors},
@@ -34,6 +32,7 @@ use tokio::sync::Mutex;
 use super::{
     anchors::Anchors,
     read::{Found, Step, Unanswered, cname, is_expanded_by_nsec, plain, read},
+    servers::Servers,
 };
 use crate::auth::dane::Security;
 
@@ -49,7 +48,7 @@ pub(super) enum Trust {
 
 /// The name servers, and on what their answers are trusted.
 pub(super) struct Asker {
-    pool: Pool,
+    servers: Servers,
     options: DnsRequestOptions,
     trust: Trust,
     /// One for each zone that has an anchor, with its keys alone: what its own anchor does not vouch
@@ -58,11 +57,9 @@ pub(super) struct Asker {
     validators: BTreeMap<Name, Mutex<Option<Validator>>>,
 }
 
-type Pool = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
-
 #[derive(Clone)]
 struct Validator {
-    handle: DnssecDnsHandle<Pool>,
+    handle: DnssecDnsHandle<Servers>,
     since: Instant,
     /// When the zones' keys have to be fetched again.
     until: Option<Instant>,
@@ -74,33 +71,22 @@ impl Asker {
         timeout: Duration,
         trust: Trust,
     ) -> Result<Self, NetError> {
-        let mut settings = ResolverOpts::default();
-        // Once more within the time: another server, or a new source port.
-        settings.timeout = timeout / 2;
-        settings.attempts = 1;
         let mut options = DnsRequestOptions::default();
         options.use_edns = true;
-        options.edns_payload_len = settings.edns_payload_len;
+        options.edns_payload_len = ResolverOpts::default().edns_payload_len;
         options.edns_set_dnssec_ok = matches!(trust, Trust::Anchors(_));
-        let context = PoolContext::new(settings, TlsConfig::new()?);
-        let servers = servers.iter().copied().map(name_server);
-        let pool = NameServerPool::from_config(
-            servers,
-            Arc::new(context),
-            TokioRuntimeProvider::default(),
-        );
-        let pool = RetryDnsHandle::new(pool, 1);
+        let servers = Servers::new(servers, timeout)?;
         let zones = match &trust {
             Trust::Anchors(anchors) => anchors.zones(),
             Trust::AdBit | Trust::Nothing => BTreeSet::new(),
         };
         let validators = zones.into_iter().map(|zone| (zone, Mutex::default())).collect();
-        Ok(Self { pool, options, trust, validators })
+        Ok(Self { servers, options, trust, validators })
     }
 
     /// Asks for the records of that type at that name.
     pub(super) async fn ask(&self, owner: &Name, kind: RecordType) -> Result<Step, Unanswered> {
-        let Self { pool, options, trust, .. } = self;
+        let Self { servers, options, trust, .. } = self;
         match trust {
             Trust::Anchors(anchors) => {
                 let closest = self.validators.iter().filter(|(zone, _)| zone.zone_of(owner));
@@ -125,7 +111,7 @@ impl Asker {
                 let query = Query::query(owner.clone(), kind);
                 let mut request = DnsRequest::from_query(query, *options);
                 request.metadata.authentic_data = true;
-                plain(pool.send(request).first_answer().await, owner, kind)
+                plain(servers.send(request).first_answer().await, owner, kind)
             }
         }
     }
@@ -133,7 +119,7 @@ impl Asker {
     /// The same where nobody vouches for the answer.
     async fn ask_plainly(&self, owner: &Name, kind: RecordType) -> Result<Step, Unanswered> {
         let query = Query::query(owner.clone(), kind);
-        let response = self.pool.lookup(query, self.options).first_answer().await;
+        let response = self.servers.lookup(query, self.options).first_answer().await;
         let step = plain(response, owner, kind)?;
         Ok(Step { security: Security::Insecure, ..step })
     }
@@ -161,8 +147,8 @@ impl Asker {
                 (keys, Some(Instant::now() + ttl.clamp(REFETCH, KEYS_TTL)))
             }
         };
-        let pool = self.pool.clone();
-        let handle = DnssecDnsHandle::with_trust_anchor(pool, Arc::new(keys))
+        let servers = self.servers.clone();
+        let handle = DnssecDnsHandle::with_trust_anchor(servers, Arc::new(keys))
             .validation_cache_size(VALIDATED_SETS);
         let validator = Validator { handle, since, until };
         *known = Some(validator.clone());
@@ -176,7 +162,7 @@ impl Asker {
         zone: &Name,
     ) -> Result<(TrustAnchors, Duration), Unanswered> {
         let query = Query::query(zone.clone(), RecordType::DNSKEY);
-        let response = match self.pool.lookup(query, self.options).first_answer().await {
+        let response = match self.servers.lookup(query, self.options).first_answer().await {
             Ok(response) => response,
             Err(NetError::Dns(DnsError::NoRecordsFound(_))) => return Err(Unanswered::Bogus),
             Err(cause) => return Err(Unanswered::Failed(cause)),
@@ -231,15 +217,6 @@ impl Validator {
             Err(cause) => Err(Unanswered::Failed(cause)),
         }
     }
-}
-
-fn name_server(address: SocketAddr) -> NameServerConfig {
-    let connections = [ProtocolConfig::Udp, ProtocolConfig::Tcp].map(|protocol| {
-        let mut connection = ConnectionConfig::new(protocol);
-        connection.port = address.port();
-        connection
-    });
-    NameServerConfig::new(address.ip(), true, connections.into())
 }
 
 /// Sets of records of which the validator remembers what they are worth.

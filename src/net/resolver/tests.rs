@@ -1,4 +1,5 @@
 use hickory_proto::op::ResponseCode;
+use hickory_resolver::net::DnsError;
 
 use super::*;
 use crate::{
@@ -17,8 +18,18 @@ fn resolver(dns: &FakeDns) -> Resolver {
 }
 
 fn resolver_with(dns: &FakeDns, timeout: Duration) -> Resolver {
-    let config = model::Resolver { servers: vec![dns.address], timeout, dnssec: Dnssec::Off };
+    resolver_of(&[dns], timeout)
+}
+
+fn resolver_of(dns: &[&FakeDns], timeout: Duration) -> Resolver {
+    let servers = dns.iter().map(|dns| dns.address).collect();
+    let config = model::Resolver { servers, timeout, dnssec: Dnssec::Off };
     Resolver::new(&config, &OwnAddresses::default()).unwrap()
+}
+
+/// A server that does the same with every question.
+async fn always(reply: Reply) -> FakeDns {
+    Zone::before(Arc::new(move |_, _| reply.clone())).serve().await
 }
 
 async fn service(zone: Zone) -> Result<Vec<Target>, ResolveError> {
@@ -101,6 +112,53 @@ async fn silence_is_a_temporary_error_within_the_time() {
         .await
         .unwrap_err();
     assert!(matches!(error, ResolveError::Temporary { cause: NetError::Timeout, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_passed_over_while_another_answers() {
+    for broken in [
+        Reply::Code(ResponseCode::ServFail),
+        Reply::Code(ResponseCode::Refused),
+        Reply::Code(ResponseCode::NotImp),
+        Reply::Code(ResponseCode::FormErr),
+        Reply::Garbage,
+        Reply::Referral,
+        Reply::Silence,
+    ] {
+        let hosts: Vec<_> = (0..8).map(|i| format!("h{i}.test")).collect();
+        let add = |zone: Zone, host: &String| zone.addresses(host, &["192.0.2.1"]);
+        let good = hosts.iter().fold(Zone::default(), add).serve().await;
+        let (first, second) = (always(broken.clone()).await, always(broken.clone()).await);
+        let resolver = resolver_of(&[&first, &second, &good], Duration::from_secs(20));
+        let addresses = async |host: &str| {
+            let found = resolver.addresses(host).await;
+            found.unwrap_or_else(|error| panic!("{broken:?}: {error:?}")).ips
+        };
+        assert_eq!(addresses("h0.test").await, [Ipv4Addr::new(192, 0, 2, 1)]);
+        // and now it is known which is good
+        let asked = first.asked().len();
+        for host in &hosts {
+            assert_eq!(addresses(host).await, [Ipv4Addr::new(192, 0, 2, 1)]);
+        }
+        assert_eq!(first.asked().len(), asked, "{broken:?}");
+        // that there is nothing is an answer, too
+        let error = resolver.addresses("none.test").await.unwrap_err();
+        assert_eq!(error.condition(), StanzaCondition::RemoteServerNotFound);
+    }
+}
+
+#[tokio::test]
+async fn a_failure_is_told_rather_than_the_silence_of_others() {
+    let failing = always(Reply::Code(ResponseCode::Refused)).await;
+    let silent = always(Reply::Silence).await;
+    for servers in [[&failing, &silent], [&silent, &failing]] {
+        let error = resolver_of(&servers, Duration::from_secs(1)).addresses("host.test").await;
+        let Err(ResolveError::Temporary { cause, .. }) = error else { panic!("{error:?}") };
+        assert!(
+            matches!(cause, NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused))),
+            "{cause:?}"
+        );
+    }
 }
 
 #[tokio::test]
