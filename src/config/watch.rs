@@ -60,7 +60,7 @@ impl Watcher {
             .inspect_err(|error| warn!(%error, "no notices of changed files, polling alone"))
             .ok();
         let files = files.into_iter().collect();
-        let known = look(directory, &files);
+        let known = look(directory, &files, &State(BTreeMap::new()));
         let mut watcher = Self {
             directory: directory.to_owned(),
             files,
@@ -128,7 +128,8 @@ impl Watcher {
                 () = self.noticed.notified() => self.judge.noticed(Instant::now()),
                 () = sleep_until(wake) => {
                     let (directory, files) = (self.directory.clone(), self.files.clone());
-                    let look = move || look(&directory, &files);
+                    let known = self.judge.known.clone();
+                    let look = move || look(&directory, &files, &known);
                     self.looking = Some(tokio::task::spawn_blocking(look));
                 }
             }
@@ -274,11 +275,30 @@ impl Stamp {
     }
 }
 
-fn look(directory: &Path, files: &BTreeSet<PathBuf>) -> State {
-    let entries = directory.read_dir().into_iter().flatten().flatten();
-    let config = entries.filter(|entry| is_config_name(&entry.file_name())).map(|e| e.path());
-    let paths = config.chain(files.iter().cloned());
+fn look(directory: &Path, files: &BTreeSet<PathBuf>, known: &State) -> State {
+    let config = config_files(list(directory), directory, known);
+    let paths = config.into_iter().chain(files.iter().cloned());
     State(paths.map(|path| (path.clone(), stamp(&path))).collect())
+}
+
+fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    directory.read_dir()?.map(|entry| Ok(entry?.path())).collect()
+}
+
+/// Those of the files in the directory that are configuration. One that cannot be listed, as where
+/// descriptors have run out, tells nothing: its files are those of before.
+fn config_files(listed: io::Result<Vec<PathBuf>>, directory: &Path, known: &State) -> Vec<PathBuf> {
+    match listed {
+        Ok(mut paths) => {
+            paths.retain(|path| path.file_name().is_some_and(is_config_name));
+            paths
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(_) => {
+            let before = known.0.keys().filter(|path| path.parent() == Some(directory));
+            before.cloned().collect()
+        }
+    }
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

@@ -1,11 +1,13 @@
 //! Reads the trust roots that the configuration names.
 //!
 //! A file that is named and cannot be used is an error, since peers would silently become
-//! untrusted; the system's store is taken as it is, with a warning for what is wrong in it.
+//! untrusted; the system's store is taken as it is, with a warning for what is wrong in it, unless
+//! nothing of it can be read where it could be before.
 
 use std::{io, path::PathBuf};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls_native_certs::{CertificateResult, load_native_certs};
 
 use super::certificates::read_file;
 use crate::{auth::pkix::TrustRoots, config::model::Roots};
@@ -35,6 +37,18 @@ pub enum RootsError {
         /// Why.
         source: io::Error,
     },
+    /// Nothing of the system's store can be read.
+    #[error("system trust roots: {0}")]
+    System(String),
+}
+
+/// What it is if nothing of the system's store can be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unread {
+    /// An error: who was trusted until now would silently not be.
+    Error,
+    /// A warning: fedgate serves with dialback alone as well.
+    Warning,
 }
 
 /// What an operator should know about the trust roots.
@@ -52,23 +66,15 @@ pub enum RootsWarning {
 ///
 /// # Errors
 /// [`RootsError`] for the first file that cannot be used.
-pub fn load(sources: &[Roots]) -> Result<(TrustRoots, Vec<RootsWarning>), RootsError> {
+pub fn load(
+    sources: &[Roots],
+    unread: Unread,
+) -> Result<(TrustRoots, Vec<RootsWarning>), RootsError> {
     let mut roots = TrustRoots::new();
     let mut warnings = Vec::new();
     for source in sources {
         match source {
-            Roots::System => {
-                let system = rustls_native_certs::load_native_certs();
-                let errors = system.errors.iter().take(MAX_WARNINGS);
-                warnings.extend(errors.map(|error| RootsWarning::System(error.to_string())));
-                for certificate in &system.certs {
-                    if let Err(error) = roots.add(certificate)
-                        && warnings.len() < MAX_WARNINGS
-                    {
-                        warnings.push(RootsWarning::System(error.to_string()));
-                    }
-                }
-            }
+            Roots::System => add(&load_native_certs(), unread, &mut roots, &mut warnings)?,
             Roots::File(path) => {
                 let pem = read_file(path)
                     .map_err(|source| RootsError::Read { path: path.clone(), source })?;
@@ -91,12 +97,39 @@ pub fn load(sources: &[Roots]) -> Result<(TrustRoots, Vec<RootsWarning>), RootsE
     Ok((roots, warnings))
 }
 
+/// Adds what there is of the system's store.
+fn add(
+    system: &CertificateResult,
+    unread: Unread,
+    roots: &mut TrustRoots,
+    warnings: &mut Vec<RootsWarning>,
+) -> Result<(), RootsError> {
+    if unread == Unread::Error
+        && system.certs.is_empty()
+        && let Some(error) = system.errors.first()
+    {
+        return Err(RootsError::System(error.to_string()));
+    }
+    let errors = system.errors.iter().take(MAX_WARNINGS);
+    warnings.extend(errors.map(|error| RootsWarning::System(error.to_string())));
+    for certificate in &system.certs {
+        if let Err(error) = roots.add(certificate)
+            && warnings.len() < MAX_WARNINGS
+        {
+            warnings.push(RootsWarning::System(error.to_string()));
+        }
+    }
+    Ok(())
+}
+
 /// Complaints about the system's store; a broken one has hundreds.
 const MAX_WARNINGS: usize = 4;
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use rustls_native_certs::load_certs_from_paths;
 
     use super::*;
     use crate::auth::pkix::testing::{San, self_signed};
@@ -113,6 +146,7 @@ mod tests {
         let b = self_signed(&[San::Dns("b.example")], |_| {}).pem;
         let not_x509 = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
+        let load = |sources: &[Roots]| load(sources, Unread::Error);
         let (roots, warnings) = load(&[
             file("two.pem", &format!("{a}{b}")),
             file("one.pem", &format!("# a comment\n{a}")),
@@ -134,6 +168,27 @@ mod tests {
 
     #[test]
     fn no_roots_at_all_are_a_warning() {
-        assert_eq!(load(&[]).unwrap().1, [RootsWarning::None]);
+        assert_eq!(load(&[], Unread::Error).unwrap().1, [RootsWarning::None]);
+    }
+
+    #[test]
+    fn a_system_store_of_which_nothing_can_be_read_is_an_error_where_it_was_read_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("a.pem"), self_signed(&[San::Dns("a.example")], |_| {}).pem).unwrap();
+        let store = |file: &str, directory: &str| {
+            load_certs_from_paths(Some(&path(file)), Some(&path(directory)))
+        };
+        let add = |store: &CertificateResult, unread| {
+            let (mut roots, mut warnings) = (TrustRoots::new(), Vec::new());
+            add(store, unread, &mut roots, &mut warnings).map(|()| (roots.len(), warnings.len()))
+        };
+        let gone = store("none.pem", "none");
+        let error = add(&gone, Unread::Error).unwrap_err().to_string();
+        assert!(error.starts_with("system trust roots: failed to read PEM from file: "), "{error}");
+        assert_eq!(add(&gone, Unread::Warning).unwrap(), (0, 2));
+        assert_eq!(add(&store("a.pem", "none"), Unread::Error).unwrap(), (1, 1));
+        // a host without any
+        assert_eq!(add(&CertificateResult::default(), Unread::Error).unwrap(), (0, 0));
     }
 }

@@ -78,7 +78,7 @@ impl App {
     pub fn start(config: Config, workers: Workers) -> Result<Self, AppError> {
         let keys = secret::dialback_keys(config.dialback_secret.as_deref(), &config.state_dir)?;
         let config = Arc::new(config);
-        let mut services = Services::new(Arc::clone(&config))?;
+        let mut services = Services::new(Arc::clone(&config), None)?;
         let mut listeners = Listeners::default();
         let bound = listeners.bind(&config, workers.first())?;
         services.keep()?;
@@ -113,7 +113,7 @@ impl App {
             return Err(AppError::Draining);
         }
         let config = Arc::new(config);
-        let mut services = Services::new(Arc::clone(&config))?;
+        let mut services = Services::new(Arc::clone(&config), Some(&self.gate.services()))?;
         let bound = self.listeners.bind(&config, self.gate.workers().first())?;
         services.keep()?;
         self.gate.replace(services);

@@ -19,7 +19,7 @@ use crate::{
         own::OwnAddresses,
         posh::PoshClient,
         resolver::{Resolver, ServersError},
-        roots::{self, RootsError},
+        roots::{self, RootsError, Unread},
         tls::TlsContext,
     },
     xmpp::{Direction, Domain},
@@ -75,29 +75,38 @@ pub enum ServicesError {
 }
 
 impl Services {
-    /// Reads certificates and roots; says in the log what an operator should look at.
-    pub(super) fn new(config: Arc<Config>) -> Result<Self, ServicesError> {
-        Self::with(config, CertificateStore::load)
+    /// Reads certificates and roots; says in the log what an operator should look at. `before` is
+    /// what it is to take the place of.
+    pub(super) fn new(config: Arc<Config>, before: Option<&Self>) -> Result<Self, ServicesError> {
+        let unread = match before {
+            Some(before) if before.trusts_anybody() => Unread::Error,
+            Some(_) | None => Unread::Warning,
+        };
+        Self::with(config, CertificateStore::load, unread)
     }
 
     /// The same for a command beside the running fedgate: makes no files.
     pub(crate) fn beside(config: Arc<Config>) -> Result<Self, ServicesError> {
-        Self::with(config, CertificateStore::load_existing)
+        Self::with(config, CertificateStore::load_existing, Unread::Warning)
     }
 
-    fn with(config: Arc<Config>, load: LoadCertificates) -> Result<Self, ServicesError> {
+    fn with(
+        config: Arc<Config>,
+        load: LoadCertificates,
+        unread: Unread,
+    ) -> Result<Self, ServicesError> {
         let domains: Vec<_> = config.local_domains.keys().cloned().collect();
         let (mut store, warnings) = load(&config.certificates, &domains, &config.state_dir)?;
         for warning in warnings {
             warn!("{warning}");
         }
-        let (roots, warnings) = roots::load(&config.tls.roots)?;
+        let (roots, warnings) = roots::load(&config.tls.roots, unread)?;
         for warning in warnings {
             warn!("{warning}");
         }
         let mut of_rules = BTreeMap::new();
         for (sources, rule) in config.policy.roots() {
-            let (roots, warnings) = roots::load(&sources)
+            let (roots, warnings) = roots::load(&sources, unread)
                 .map_err(|error| ServicesError::RuleRoots(rule.clone(), error))?;
             for warning in warnings {
                 warn!(%rule, "{warning}");
@@ -130,6 +139,10 @@ impl Services {
             info!(key, domains = self.config.local_domains.len(), "self-signed certificate made");
         }
         Ok(())
+    }
+
+    fn trusts_anybody(&self) -> bool {
+        [&self.roots].into_iter().chain(self.of_rules.values()).any(|roots| !roots.is_empty())
     }
 
     /// Whether certificates prove the same under both.

@@ -71,6 +71,19 @@ fn a_file_written_a_moment_ago_is_looked_at_again() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_listed_is_as_before_and_one_that_is_gone_is_empty() {
+    let directory = Path::new("/conf.d");
+    let known = State([("/conf.d/a.yaml".into(), None), ("/etc/a.crt".into(), None)].into());
+    let files = |listed: io::Result<Vec<PathBuf>>| config_files(listed, directory, &known);
+    let listed = ["/conf.d/b.yaml", "/conf.d/b.yaml~"].map(PathBuf::from).to_vec();
+    assert_eq!(files(Ok(listed)), [Path::new("/conf.d/b.yaml")]);
+    // EMFILE
+    let error = io::Error::from_raw_os_error(24);
+    assert_eq!(files(Err(error)), [Path::new("/conf.d/a.yaml")]);
+    assert!(files(Err(io::ErrorKind::NotFound.into())).is_empty());
+}
+
+#[test]
 fn of_the_systems_file_name_servers_count_and_none_are_no_change() {
     let says = |text: &str| State([(RESOLV_CONF.into(), Stamp::of_name_servers(text))].into());
     let known = says("# by the DHCP client\nnameserver 192.0.2.1\n");
@@ -159,7 +172,11 @@ async fn a_file_that_changes_between_reading_and_watching_is_seen() {
     let (_still, still) = old_file();
     read.note(&still);
     watcher.set_files([still], &read);
-    assert!(!watcher.judge.looked(look(other.path(), &watcher.files), Instant::now()));
+    assert!(
+        !watcher
+            .judge
+            .looked(look(other.path(), &watcher.files, &watcher.judge.known), Instant::now())
+    );
     assert!(watcher.judge.burst.is_none());
     drop(root);
 }
@@ -201,7 +218,11 @@ async fn what_does_not_concern_the_configuration_is_not_reported() {
     fs::read(&file).unwrap();
     watcher.noticed.notified().await;
     watcher.judge.noticed(Instant::now());
-    assert!(!watcher.judge.looked(look(root.path(), &watcher.files), Instant::now()));
+    assert!(
+        !watcher
+            .judge
+            .looked(look(root.path(), &watcher.files, &watcher.judge.known), Instant::now())
+    );
     assert!(watcher.judge.burst.is_none());
 }
 
@@ -216,7 +237,9 @@ async fn seen(watcher: &mut Watcher) {
     };
     loop {
         timeout(HANG, watcher.changed()).await.unwrap();
-        if sizes(&watcher.judge.known) == sizes(&look(&watcher.directory, &watcher.files)) {
+        if sizes(&watcher.judge.known)
+            == sizes(&look(&watcher.directory, &watcher.files, &watcher.judge.known))
+        {
             return;
         }
     }

@@ -68,11 +68,14 @@ pub(super) fn load_or_make(
     now: UnixTime,
 ) -> Result<(Entry, Option<Unsaved>), CertificateError> {
     let files = files(state_dir);
-    // whatever is wrong with the old one, a new one is the cure
-    if let Ok(entry) = Entry::load(&files)
-        && covers(&entry, domains, now)
-    {
-        return Ok((entry, None));
+    match Entry::load(&files) {
+        Ok(entry) if covers(&entry, domains, now) => return Ok((entry, None)),
+        // it may be good, and its key named by TLSA records
+        Err(CertificateError::Read { path, source }) if is_unread(&source) => {
+            return Err(CertificateError::Read { path, source });
+        }
+        // whatever else is wrong with the old one, a new one is the cure
+        Ok(_) | Err(_) => {}
     }
     let (entry, unsaved) = make(domains, files, now)?;
     Ok((entry, Some(unsaved)))
@@ -115,7 +118,7 @@ fn make(
         params.not_before = from.to_datetime();
         params.not_after = to.to_datetime();
     }
-    let known = known_key(&files.key);
+    let known = known_key(&files.key)?;
     let is_new = known.is_none();
     let key = known.map_or_else(KeyPair::generate, Ok)?;
     let certificate = params.self_signed(&key)?;
@@ -128,9 +131,20 @@ fn make(
 }
 
 /// The key that is there, if it can be used.
-fn known_key(path: &Path) -> Option<KeyPair> {
-    let private = pem::private_key(&super::read(path).ok()?)?;
-    KeyPair::try_from(&*private).ok()
+fn known_key(path: &Path) -> Result<Option<KeyPair>, CertificateError> {
+    let text = match super::read(path) {
+        Err(CertificateError::Read { path, source }) if is_unread(&source) => {
+            return Err(CertificateError::Read { path, source });
+        }
+        text => text.ok(),
+    };
+    let private = text.and_then(|text| pem::private_key(&text));
+    Ok(private.and_then(|private| KeyPair::try_from(&*private).ok()))
+}
+
+/// Whether a file may be as it should be, for all that is known of it.
+fn is_unread(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge)
 }
 
 /// Replaces a file in one step; nobody sees half of it, or an older mode.

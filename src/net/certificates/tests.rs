@@ -286,6 +286,31 @@ fn a_self_signed_certificate_for_further_domains_has_the_same_key() {
 }
 
 #[test]
+fn a_self_signed_certificate_that_cannot_be_read_is_not_made_anew() {
+    let files = Files::new();
+    let load = || files.load(&[], &["a.example"]);
+    load().unwrap().0.take_unsaved().unwrap().save().unwrap();
+    let fails = |file: &str| {
+        let (path, aside) = (files.path(file), files.path("aside"));
+        fs::rename(&path, &aside).unwrap();
+        // neither a file nor missing
+        fs::create_dir(&path).unwrap();
+        let error = load().unwrap_err();
+        let is_named = matches!(&error, CertificateError::Read { path: of, .. } if *of == path);
+        assert!(is_named, "{file}: {error}");
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+    };
+    fails("self-signed.crt");
+    fails("self-signed.key");
+    assert!(load().unwrap().0.take_unsaved().is_none());
+    fs::remove_file(files.path("self-signed.crt")).unwrap();
+    fails("self-signed.key");
+    let made = load().unwrap().0.take_unsaved().unwrap();
+    assert!(!made.has_new_key());
+}
+
+#[test]
 fn a_state_directory_that_cannot_be_written_is_an_error() {
     let files = Files::new();
     let (mut store, _) = CertificateStore::load(&[], &[], &files.path("missing")).unwrap();
