@@ -103,7 +103,10 @@ impl Redirect {
             None => {
                 lines.push(format!("# no local listener on {family}: refused, so that the legacy"));
                 lines.push("# server goes on to the other address family at once".into());
-                ("type filter hook output priority 0", "reject with tcp reset".into())
+                // The last packets of a connection have no socket any more, and so no user: of what
+                // is open nothing is refused, or fedgate's own connections would end with a reset.
+                let refuse = "tcp flags & (fin | syn | rst | ack) == syn reject with tcp reset";
+                ("type filter hook output priority 0", refuse.into())
             }
         };
         lines.push(format!("tcp dport {XMPP_SERVER} {verdict}"));
@@ -302,7 +305,7 @@ mod tests {
             "type filter hook output priority 0; policy accept;",
             "meta skuid \"fedgate\" return",
             "fib daddr type local return",
-            "tcp dport 5269 reject with tcp reset",
+            "tcp dport 5269 tcp flags & (fin | syn | rst | ack) == syn reject with tcp reset",
         ];
         for (listener, expected) in [
             ("127.0.0.1:5270", [nat, refuse]),
