@@ -149,15 +149,22 @@ fn is_unread(error: &io::Error) -> bool {
 
 /// Replaces a file in one step; nobody sees half of it, or an older mode.
 fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
     let new = path.with_added_extension("new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    // half a file only takes room that is wanted
+    write().inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
 fn later(now: UnixTime, by: Duration) -> UnixTime {

@@ -313,9 +313,26 @@ fn a_self_signed_certificate_that_cannot_be_read_is_not_made_anew() {
 #[test]
 fn a_state_directory_that_cannot_be_written_is_an_error() {
     let files = Files::new();
-    let (mut store, _) = CertificateStore::load(&[], &[], &files.path("missing")).unwrap();
-    let error = store.take_unsaved().unwrap().save().unwrap_err();
-    assert!(matches!(error, CertificateError::Write { .. }));
+    let directory = files.path("not-yet/state");
+    let (mut store, _) = CertificateStore::load(&[], &[], &directory).unwrap();
+    let unsaved = store.take_unsaved().unwrap();
+    fs::write(files.path("not-yet"), "").unwrap();
+    assert!(matches!(unsaved.save(), Err(CertificateError::Write { .. })));
+    fs::remove_file(files.path("not-yet")).unwrap();
+    // nothing can take the place of a directory
+    fs::create_dir_all(directory.join("self-signed.crt")).unwrap();
+    assert!(matches!(unsaved.save(), Err(CertificateError::Write { .. })));
+    let half = directory.read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(half.into_iter().all(|name| !name.as_encoded_bytes().ends_with(b".new")));
+}
+
+#[test]
+fn a_state_directory_that_is_missing_is_made() {
+    let files = Files::new();
+    let directory = files.path("not-yet/state");
+    let load = || CertificateStore::load(&[], &[domain("a.example")], &directory).unwrap().0;
+    load().take_unsaved().unwrap().save().unwrap();
+    assert!(load().take_unsaved().is_none());
 }
 
 #[test]
