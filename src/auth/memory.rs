@@ -2,10 +2,11 @@
 //! by which proof, with which keys, and when. Against it a stream shows whether its peer comes back
 //! weaker than it was, or with another key where only the key says who it is.
 //!
-//! Pure: facts and the time in, the comparison out. Bounded: beyond its size the weakest are
-//! forgotten first, and of equals those that were not seen for longest, so that whoever proves many
-//! names by DNS alone drives out none that a certificate proves. What was refused by rule is kept
-//! apart, since it takes no proof to be refused.
+//! Pure: facts and the time in, the comparison out. Bounded: beyond its size first what is too much of
+//! the names below one domain is forgotten, so that whoever has a certificate for all of them drives out
+//! only their own; then the weakest, and of equals those that were not seen for longest, so that whoever
+//! proves many names by DNS alone drives out none that a certificate proves. What was refused by rule is
+//! kept apart, since it takes no proof to be refused.
 
 mod lines;
 
@@ -59,6 +60,28 @@ pub struct Reached {
     pub strong: Option<Prooftype>,
     /// Seconds since 1970.
     pub at: u64,
+}
+
+/// What became of a sight.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// It is news that should not be lost.
+    pub is_news: bool,
+    /// What was forgotten to make room for it.
+    pub forgotten: Option<Forgotten>,
+}
+
+/// Records that were forgotten to make room.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forgotten {
+    /// How many, and
+    pub records: usize,
+    /// of them those of level [`Level::Trusted`].
+    pub trusted: usize,
+    /// The domain of two labels that most records are of, with the names below it,
+    pub crowd: String,
+    /// and how many those were.
+    pub of_crowd: usize,
 }
 
 /// What is remembered of a domain in one direction.
@@ -205,34 +228,65 @@ impl Memory {
     }
 
     /// Remembers what a stream has shown. The best level stays, or with `follow` becomes what was
-    /// reached now. Says whether that is news that should not be lost.
+    /// reached now.
     pub fn saw(
         &mut self,
         domain: &Domain,
         direction: Direction,
         shown: &Shown,
         follow: bool,
-    ) -> bool {
+    ) -> Seen {
         let key = (domain.clone(), direction);
         self.refused.remove(&key);
-        match self.records.entry(key) {
+        let is_news = match self.records.entry(key) {
             Entry::Occupied(mut known) => {
                 let known = known.get_mut();
                 let is_old = shown.reached.at.saturating_sub(known.last.at) >= STALE;
                 if follow && shown.level() < known.best.level() {
                     *known = Record::new(shown);
-                    return true;
+                    true
+                } else {
+                    known.take(shown) || is_old
                 }
-                known.take(shown) || is_old
             }
             Entry::Vacant(entry) => {
                 entry.insert(Record::new(shown));
-                bound(&mut self.records, RECORDS_MAX, |record| {
-                    (record.best.level(), record.last.at)
-                });
-                true
+                return Seen { is_news: true, forgotten: self.make_room() };
             }
+        };
+        Seen { is_news, forgotten: None }
+    }
+
+    /// Forgets the records that are worth the least, in steps, if there are too many.
+    ///
+    /// Who has one domain can prove as many names below it as they like, by one certificate. All that
+    /// have the last two labels in common share a bound; that may be a domain below which others
+    /// have theirs, such as `co.uk`, so that within it room is made where the last three are the same.
+    fn make_room(&mut self) -> Option<Forgotten> {
+        if self.records.len() <= RECORDS_MAX {
+            return None;
         }
+        let worth = |record: &Record| (record.best.level(), record.last.at);
+        let mut all: Vec<_> =
+            self.records.iter().map(|(key, record)| (worth(record), 0, key)).collect();
+        all.sort_unstable_by_key(|(worth, ..)| Reverse(*worth));
+        rank(&mut all, 3);
+        all.sort_by_key(|(_, rank, _)| *rank);
+        let crowds = rank(&mut all, 2);
+        all.sort_unstable_by_key(|(worth, rank, _)| (*rank < CROWD_MAX, *worth));
+        all.truncate(step(RECORDS_MAX));
+        let (crowd, of_crowd) = crowds.into_iter().max_by_key(|(_, count)| *count)?;
+        let forgotten = Forgotten {
+            records: all.len(),
+            trusted: all.iter().filter(|((level, _), ..)| *level == Level::Trusted).count(),
+            crowd: crowd.to_owned(),
+            of_crowd,
+        };
+        let gone: Vec<Key> = all.into_iter().map(|(.., key)| key.clone()).collect();
+        for key in gone {
+            self.records.remove(&key);
+        }
+        Some(forgotten)
     }
 
     /// Forgets all of a domain, in both directions; how many records that were.
@@ -252,30 +306,50 @@ impl Memory {
             return false;
         }
         let before = self.refused.insert(key, now.as_secs());
-        bound(&mut self.refused, REFUSED_MAX, |at| *at);
+        bound(&mut self.refused, REFUSED_MAX);
         before.is_none_or(|before| now.as_secs().saturating_sub(before) >= STALE)
     }
 }
 
-/// Makes room, in steps: forgets those that are worth the least.
-fn bound<K: Clone + Eq + Hash, V, W: Ord>(
-    map: &mut HashMap<K, V>,
-    max: usize,
-    worth: impl Fn(&V) -> W,
-) {
+/// Gives each the place that it has, in this order, among those whose last labels are the same; how
+/// many those are.
+fn rank<'k, W>(all: &mut [(W, usize, &'k Key)], labels: usize) -> HashMap<&'k str, usize> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for (_, rank, (domain, _)) in all {
+        let count = counts.entry(last_labels(domain.as_str(), labels)).or_default();
+        *rank = *count;
+        *count += 1;
+    }
+    counts
+}
+
+fn last_labels(name: &str, labels: usize) -> &str {
+    let start = name.rmatch_indices('.').nth(labels - 1).map_or(0, |(dot, _)| dot + 1);
+    name.get(start..).unwrap_or(name)
+}
+
+/// Makes room, in steps: forgets the oldest.
+fn bound<K: Clone + Eq + Hash>(map: &mut HashMap<K, u64>, max: usize) {
     if map.len() <= max {
         return;
     }
-    let mut all: Vec<_> = map.iter().map(|(key, value)| (Reverse(worth(value)), key)).collect();
-    all.sort_by(|(a, _), (b, _)| b.cmp(a));
-    let gone: Vec<K> = all.into_iter().take(1 + max / 32).map(|(_, key)| key.clone()).collect();
+    let mut all: Vec<_> = map.iter().map(|(key, at)| (*at, key)).collect();
+    all.sort_unstable_by_key(|(at, _)| *at);
+    let gone: Vec<K> = all.into_iter().take(step(max)).map(|(_, key)| key.clone()).collect();
     for key in gone {
         map.remove(&key);
     }
 }
 
+/// So many are forgotten at once, so that it is seldom that all are looked at.
+const fn step(max: usize) -> usize {
+    1 + max / 32
+}
+
 /// Domains remembered, each direction for itself.
 const RECORDS_MAX: usize = 50_000;
+/// Those of one domain of two labels and the names below it, once there are too many in all.
+const CROWD_MAX: usize = 1_000;
 /// Refused ones.
 const REFUSED_MAX: usize = 5_000;
 /// Keys of one domain: a server of its own for each of its hosts is not rare.

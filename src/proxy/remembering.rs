@@ -12,19 +12,22 @@ use std::{
 };
 
 use rustls::pki_types::{CertificateDer, UnixTime};
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 use tracing::{debug, info, warn};
 
 use super::{gate::Gate, judge::Silence, rules::decide};
 use crate::{
     auth::{
         Proof, Prooftype, Strength,
-        memory::{Change, Memory, Reached, Shown},
+        memory::{Change, Forgotten, Memory, Reached, Shown},
         pkix,
     },
     config::{model::TlsVersion, policy::Downgrade},
     net::memory::MemoryFile,
-    ops::report,
+    ops::{report, seldom::Seldom},
     stream::{Failure, FailureKind},
     xmpp::{Direction, Domain, DomainPair},
 };
@@ -35,6 +38,8 @@ pub(super) struct Remembering {
     memory: Mutex<Memory>,
     file: MemoryFile,
     news: Notify,
+    /// When the log told that there was no more room.
+    full: Mutex<Seldom>,
 }
 
 /// A stream, as far as it matters here.
@@ -87,7 +92,7 @@ impl Remembering {
             None
         });
         let memory = Mutex::new(memory.unwrap_or_default());
-        Self { memory, file, news: Notify::new() }
+        Self { memory, file, news: Notify::new(), full: Mutex::default() }
     }
 
     /// A panic elsewhere leaves no half a fact.
@@ -139,9 +144,22 @@ impl Remembering {
     }
 
     fn saw(&self, sight: &Sight<'_>, follow: bool) {
-        let is_news = self.memory().saw(sight.remote(), sight.direction, &sight.shown(), follow);
-        if is_news {
+        let seen = self.memory().saw(sight.remote(), sight.direction, &sight.shown(), follow);
+        if seen.is_news {
             self.news.notify_one();
+        }
+        let Some(Forgotten { records, trusted, crowd, of_crowd }) = seen.forgotten else { return };
+        let again = self.full.lock().unwrap_or_else(PoisonError::into_inner).again(Instant::now());
+        // who comes weaker then is not known for it
+        if let Some(times) = again {
+            warn!(
+                records,
+                trusted,
+                crowd,
+                of_crowd,
+                times,
+                "memory of remote domains is full: some are forgotten"
+            );
         }
     }
 }

@@ -45,9 +45,9 @@ const OUT: Direction = Direction::Outbound;
 fn a_lower_level_is_weaker_and_leaves_the_best() {
     let (a, mut memory) = (domain("a.test"), Memory::default());
     assert_eq!(memory.compare(&a, IN, &clear(1)), None);
-    assert!(memory.saw(&a, IN, &clear(1), false));
-    assert!(memory.saw(&a, IN, &encrypted(None, 2), false));
-    assert!(memory.saw(&a, IN, &trusted(None, 3), false));
+    assert!(memory.saw(&a, IN, &clear(1), false).is_news);
+    assert!(memory.saw(&a, IN, &encrypted(None, 2), false).is_news);
+    assert!(memory.saw(&a, IN, &trusted(None, 3), false).is_news);
     let best = trusted(None, 3).reached;
     for shown in [encrypted(None, 4), clear(4)] {
         assert_eq!(memory.compare(&a, IN, &shown), Some(Change::Weaker(best)));
@@ -65,7 +65,7 @@ fn a_lower_level_is_weaker_and_leaves_the_best() {
 fn whoever_follows_expects_from_then_on_what_came_last() {
     let (a, mut memory) = (domain("a.test"), Memory::default());
     memory.saw(&a, IN, &trusted(None, 1), true);
-    assert!(memory.saw(&a, IN, &encrypted(None, 2), true));
+    assert!(memory.saw(&a, IN, &encrypted(None, 2), true).is_news);
     assert_eq!(memory.get(&a, IN).unwrap().best, encrypted(None, 2).reached);
     assert_eq!(memory.compare(&a, IN, &encrypted(None, 3)), None);
 }
@@ -82,7 +82,7 @@ fn only_keys_that_nothing_vouches_for_are_expected_again() {
         assert_eq!(change, Some(Change::OtherKey(best)));
     }
     // once let in it is known, beside the first
-    assert!(memory.saw(&a, OUT, &encrypted(Some(&two), 2), false));
+    assert!(memory.saw(&a, OUT, &encrypted(Some(&two), 2), false).is_news);
     for known in [&one, &two] {
         assert_eq!(memory.compare(&a, OUT, &encrypted(Some(known), 3)), None);
     }
@@ -106,9 +106,9 @@ fn keys_of_a_domain_are_bounded() {
 #[test]
 fn the_time_alone_is_news_after_an_hour() {
     let (a, mut memory) = (domain("a.test"), Memory::default());
-    assert!(memory.saw(&a, IN, &trusted(None, 10), false));
-    assert!(!memory.saw(&a, IN, &trusted(None, 20), false));
-    assert!(memory.saw(&a, IN, &trusted(None, 20 + STALE), false));
+    assert!(memory.saw(&a, IN, &trusted(None, 10), false).is_news);
+    assert!(!memory.saw(&a, IN, &trusted(None, 20), false).is_news);
+    assert!(memory.saw(&a, IN, &trusted(None, 20 + STALE), false).is_news);
     assert_eq!(memory.get(&a, IN).unwrap().last.at, 20 + STALE);
     assert!(memory.was_refused(&domain("b.test"), IN, at(1)));
     assert!(!memory.was_refused(&domain("b.test"), IN, at(2)));
@@ -134,6 +134,53 @@ fn the_weakest_are_forgotten_first_and_then_the_oldest() {
     }
     assert!(memory.refused.len() <= REFUSED_MAX);
     assert!(memory.refused.contains_key(&(name("refused", REFUSED_MAX), IN)));
+}
+
+#[test]
+fn a_certificate_for_all_names_of_a_domain_drives_out_only_these() {
+    let mut memory = Memory::default();
+    let name = |kind: &str, n: usize, of: &str| domain(&format!("{kind}{n}.{of}"));
+    for n in 0..100 {
+        memory.saw(&name("key", n, "test"), IN, &encrypted(None, 1), false);
+        memory.saw(&name("bank", n, "test"), IN, &trusted(None, 1), false);
+        memory.saw(&name("bank", n, "co.test"), IN, &trusted(None, 1), false);
+    }
+    let count = RECORDS_MAX + 2 * step(RECORDS_MAX);
+    let mut forgotten = Vec::new();
+    for (n, below) in (0..count).zip(["evil.test", "a.evil.test", "evil.co.test"].iter().cycle()) {
+        let newest = name("n", n, below);
+        let seen = memory.saw(&newest, IN, &trusted(None, 2 + n as u64), false);
+        forgotten.extend(seen.forgotten);
+        assert!(memory.records.len() <= RECORDS_MAX && memory.get(&newest, IN).is_some());
+    }
+    for n in 0..100 {
+        for (kind, of) in [("key", "test"), ("bank", "test"), ("bank", "co.test")] {
+            assert!(memory.get(&name(kind, n, of), IN).is_some(), "{kind}{n}.{of}");
+        }
+    }
+    let Forgotten { records, trusted, crowd, of_crowd } = &forgotten[0];
+    assert_eq!((*records, *trusted, crowd.as_str()), (step(RECORDS_MAX), *records, "evil.test"));
+    assert!(*of_crowd > RECORDS_MAX / 2);
+}
+
+#[test]
+fn one_domain_may_have_more_records_while_there_is_room() {
+    let mut memory = Memory::default();
+    for n in 0..2 * CROWD_MAX {
+        let seen = memory.saw(&domain(&format!("n{n}.a.test")), IN, &trusted(None, 1), false);
+        assert_eq!(seen.forgotten, None);
+    }
+}
+
+#[test]
+fn names_end_in_these_labels() {
+    for (name, two, three) in [
+        ("a.test", "a.test", "a.test"),
+        ("b.a.test", "a.test", "b.a.test"),
+        ("d.c.b.a.test", "a.test", "b.a.test"),
+    ] {
+        assert_eq!((last_labels(name, 2), last_labels(name, 3)), (two, three));
+    }
 }
 
 #[test]
