@@ -81,6 +81,18 @@ impl PoshClient {
     /// # Errors
     /// [`PoshUnknown`]: nobody knows for now, which says nothing of the domain.
     pub async fn material(&self, domain: &Domain) -> Result<Option<Material>, Arc<PoshUnknown>> {
+        self.material_within(domain, TIME).await
+    }
+
+    /// The same for who can wait for `most` of a fetch at most.
+    ///
+    /// # Errors
+    /// [`PoshUnknown`].
+    pub async fn material_within(
+        &self,
+        domain: &Domain,
+        most: Duration,
+    ) -> Result<Option<Material>, Arc<PoshUnknown>> {
         if let Some(known) = self.known_by_now(domain) {
             return known;
         }
@@ -89,7 +101,7 @@ impl PoshClient {
         if let Some(known) = self.known_by_now(domain) {
             return known;
         }
-        let result = self.fetch(domain).await;
+        let result = self.fetch(domain, most.min(TIME)).await;
         self.learn(domain, result)
     }
 
@@ -137,8 +149,12 @@ impl PoshClient {
         result
     }
 
-    async fn fetch(&self, domain: &Domain) -> Result<Option<Material>, PoshUnknown> {
-        let limits = Limits { size: MAX_SIZE, time: TIME, ports: Some([HTTPS, self.config.port]) };
+    async fn fetch(
+        &self,
+        domain: &Domain,
+        time: Duration,
+    ) -> Result<Option<Material>, PoshUnknown> {
+        let limits = Limits { size: MAX_SIZE, time, ports: Some([HTTPS, self.config.port]) };
         let mut visit = self.fetcher.visit(limits).await?;
         let fetched = UnixTime::now();
         let Some(document) = self.find(&mut visit, domain).await? else { return Ok(None) };
@@ -234,7 +250,7 @@ const LABEL: &str = "_xmpp-server";
 /// Domains remembered.
 const DOMAINS: usize = 4096;
 /// All that a fetch may take (PO-10).
-const TIME: Duration = Duration::from_secs(5);
+pub const TIME: Duration = Duration::from_secs(5);
 /// How long "there is nothing" holds (PO-3).
 const NEGATIVE: Duration = Duration::from_secs(3600);
 /// How long a failure is not tried again; each further one doubles it,

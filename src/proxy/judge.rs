@@ -19,7 +19,7 @@ use crate::{
         posh,
     },
     config::model::Dnssec,
-    net::{resolver::ResolveError, targets::Target},
+    net::{posh::TIME as POSH_TIME, resolver::ResolveError, targets::Target},
     stream::Failure,
     xmpp::{Direction, Domain},
 };
@@ -144,12 +144,13 @@ impl Services {
         if self.config.policy.domain(domain, Direction::Inbound).denied.is_some() {
             return Err(Unproven::Open(why));
         }
-        let errand = Errand::of(address, Instant::now() + WAIT);
-        self.judge_by_posh(chain, domain, why, errand).await
+        let errand = Errand::of(address, Instant::now() + POSH_WAIT);
+        self.judge_by_posh(chain, domain, why, errand, POSH_TIME).await
     }
 
     /// Judges the certificate chain of a peer's endpoint, as of now. What the domain publishes by
-    /// POSH is fetched only where DANE has no say and PKIX does not prove it.
+    /// POSH is fetched only where DANE has no say and PKIX does not prove it, and in half of the time
+    /// that is left: where the web server is silent, the rest is for dialback.
     ///
     /// # Errors
     /// [`Unproven`].
@@ -168,18 +169,23 @@ impl Services {
             Ok(proof) => Ok(proof),
             Err(dane::Unproven::Dane(why)) => Err(Unproven::Contradicted(why.to_string())),
             Err(dane::Unproven::Pkix(why)) => {
-                self.judge_by_posh(chain, domain, why.to_string(), errand).await
+                let left = errand.deadline.saturating_duration_since(Instant::now());
+                // with the wait for its turn
+                let errand = Errand { deadline: errand.deadline - left / 4, ..errand };
+                self.judge_by_posh(chain, domain, why.to_string(), errand, left / 2).await
             }
         }
     }
 
-    /// The last step: what the domain publishes by POSH. `pkix` is why it is needed.
+    /// The last step: what the domain publishes by POSH. `pkix` is why it is needed, and `most` what
+    /// a fetch may take: it has to end by itself, for what came of it to be known from then on.
     async fn judge_by_posh(
         &self,
         chain: &[CertificateDer<'static>],
         domain: &Domain,
         pkix: String,
         Errand { deadline, asker }: Errand,
+        most: Duration,
     ) -> Result<Proof, Unproven> {
         let Some(client) = &self.posh else { return Err(Unproven::Open(pkix)) };
         let published = async {
@@ -188,7 +194,7 @@ impl Services {
                 None => None,
             };
             // Rarely needed and large.
-            let material = Box::pin(client.material(domain)).await;
+            let material = Box::pin(client.material_within(domain, most)).await;
             drop(share);
             material
         };
@@ -232,8 +238,10 @@ fn unanswered(error: ResolveError) -> Unproven {
 /// web servers that never answer keeps no other peer's document from being fetched (attack A-67).
 const FETCHES_OF_ADDRESS: usize = 4;
 
-/// How long DNS, and then POSH, may keep a client waiting (protocol §9.3 step 3).
+/// How long DNS may keep a client waiting (protocol §9.3 step 3),
 const WAIT: Duration = Duration::from_secs(5);
+/// and then POSH: a fetch ends before.
+const POSH_WAIT: Duration = POSH_TIME.saturating_add(Duration::from_secs(1));
 
 #[cfg(test)]
 mod tests {

@@ -112,6 +112,19 @@ async fn where_nothing_is_published_policy_decides() {
 }
 
 #[tokio::test]
+async fn a_web_server_that_is_silent_leaves_time_for_dialback() {
+    let config = "limits: { connect: 4s, tcp_connect: 1s }";
+    let mut world = World::with(Plan { config, ..BOUNCE }).await;
+    let _web = world.mute_web(&["evil.test"]).await;
+    let host = host(&world).await;
+    let _stream = world.sends("evil.test").await;
+    let (mut conn, _) = host.accept_request().await;
+    conn.say("<db:result from='evil.test' to='old.test' type='valid'/>").await;
+    conn.until(&message_to("evil.test")).await;
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn nothing_is_fetched_where_that_is_switched_off() {
     let mut world = World::with(BOUNCE).await;
     let web = world.web(&["evil.test"], "").await;

@@ -4,6 +4,7 @@ use crate::{
     net::fake_https::{Reply, Web},
 };
 use rustls::pki_types::CertificateDer;
+use tokio::time::timeout;
 
 const PLACE: &str = "p.test/.well-known/posh/xmpp-server.json";
 const OLDER_JSON: &str = "p.test/.well-known/posh._xmpp-server._tcp.json";
@@ -141,6 +142,21 @@ async fn after_failures_it_is_tried_less_and_less_often() {
     web.https.answer(PLACE, document);
     assert!(client.material(&domain()).await.unwrap().is_some());
     assert_eq!(web.https.asked().len(), 5);
+}
+
+#[tokio::test]
+async fn a_fetch_ends_in_the_time_that_there_is_and_has_failed() {
+    let web = Web::of(&["p.test"]).await;
+    let client = client(&web, false);
+    web.https.answer(PLACE, Reply::Silence);
+    let domain = domain();
+    let most = Duration::from_millis(200);
+    let asked = timeout(TIME / 2, client.material_within(&domain, most)).await;
+    let error = asked.expect("an end").unwrap_err();
+    assert!(matches!(*error, PoshUnknown::Fetch(FetchError::Timeout(time)) if time == most));
+    // and is not tried again at once
+    assert!(client.material(&domain).await.is_err());
+    assert!(web.https.asked().len() <= 1);
 }
 
 #[tokio::test]
