@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -148,8 +149,15 @@ fn keep(path: &Path, text: &str) -> io::Result<bool> {
         fs::create_dir_all(directory)?;
     }
     let temporary = path.with_extension("new");
-    fs::write(&temporary, text)?;
-    fs::rename(&temporary, path)?;
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        // or a crash may leave a list with nothing in it
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    // half a file only takes room that is wanted
+    write().inspect_err(|_| drop(fs::remove_file(&temporary)))?;
     Ok(true)
 }
 
@@ -157,3 +165,23 @@ fn keep(path: &Path, text: &str) -> io::Result<bool> {
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How soon a list is asked for again that could not be had.
 const AGAIN: Duration = Duration::from_mins(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_kept_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lists/blocked.txt");
+        assert!(keep(&path, "a.test\n").unwrap());
+        assert!(!keep(&path, "a.test\n").unwrap());
+        assert!(keep(&path, "b.test\n").unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "b.test\n");
+        fs::remove_file(&path).unwrap();
+        // nothing can take the place of a directory
+        fs::create_dir(&path).unwrap();
+        keep(&path, "a.test\n").unwrap_err();
+        assert_eq!(dir.path().join("lists").read_dir().unwrap().count(), 1);
+    }
+}
