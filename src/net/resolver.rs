@@ -16,7 +16,10 @@ use std::{
 
 use hickory_resolver::{
     net::NetError,
-    proto::rr::{Name, RData, RecordType},
+    proto::{
+        rr::{Name, RData, RecordType},
+        serialize::binary::BinEncodable,
+    },
     system_conf::read_system_conf,
 };
 use rustls::pki_types::UnixTime;
@@ -261,14 +264,14 @@ impl Resolver {
         }
         let step = self.0.asker.ask(owner, kind).await?;
         let (most, records) = match &step.found {
-            Found::Nothing => (NEGATIVE_TTL, 0),
-            Found::Alias(_) => (POSITIVE_TTL, 1),
-            Found::Records(records) => (POSITIVE_TTL, records.len()),
+            Found::Nothing => (NEGATIVE_TTL, &[][..]),
+            Found::Alias(_) => (POSITIVE_TTL, &[][..]),
+            Found::Records(records) => (POSITIVE_TTL, &records[..]),
         };
         let now = Instant::now();
         let until = now + Duration::from_secs(step.ttl.into()).min(most);
         // Strangers' zones must not decide how much memory the cache takes.
-        if records <= MANY_RECORDS {
+        if records.len() <= MANY_RECORDS && size(records) <= MANY_BYTES {
             self.0.cache.put(key, (step.clone(), until), until, now);
         }
         Ok((step, until))
@@ -344,6 +347,11 @@ fn special(owner: &Name, kind: RecordType) -> Option<Found> {
     }
 }
 
+/// Bytes that the records take on the wire.
+fn size(records: &[RData]) -> usize {
+    records.iter().map(|data| data.to_bytes().map_or(MANY_BYTES + 1, |bytes| bytes.len())).sum()
+}
+
 /// Where the SRV records of a domain's service stand.
 fn service_name(tls: TargetTls, domain: &Domain) -> String {
     format!("{}._tcp.{domain}", tls.service())
@@ -372,8 +380,10 @@ fn random_up_to(max: u64) -> u64 {
 const DNS: u16 = 53;
 /// Answers kept at most.
 const CACHED_ANSWERS: usize = 4096;
-/// An answer with more records than this is used but not kept.
+/// An answer with more records than this is used but not kept,
 const MANY_RECORDS: usize = 2 * MAX_TARGETS;
+/// nor is one with more bytes: targets may have 255 each, and certificates in TLSA records thousands.
+const MANY_BYTES: usize = 4096;
 /// A longer TTL is cut to this: a peer that moved is found again within it.
 const POSITIVE_TTL: Duration = Duration::from_secs(3600);
 /// As is one of "there is nothing", so that federation recovers soon after a mistake.

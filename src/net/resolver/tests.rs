@@ -176,6 +176,22 @@ async fn a_huge_set_comes_by_tcp_and_is_cut_and_not_kept() {
 }
 
 #[tokio::test]
+async fn what_is_kept_is_bounded_in_bytes() {
+    let label = "a".repeat(60);
+    for (target, is_kept) in [("peer.test", true), (&*format!("{label}.{label}.test"), false)] {
+        let targets: Vec<String> = (0..60).map(|i| format!("h{i}.{target}")).collect();
+        let records: Vec<_> = targets.iter().map(|t| (7, 1, 5269, &**t)).collect();
+        let dns = Zone::default().srv(STARTTLS, &records).serve().await;
+        let resolver = resolver(&dns);
+        for _ in 0..2 {
+            resolver.service(&Domain::parse("peer.test").unwrap()).await.unwrap();
+        }
+        let by_tcp = dns.asked().iter().filter(|q| q.2 == Transport::Tcp).count();
+        assert_eq!(by_tcp, if is_kept { 1 } else { 2 }, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn an_alias_of_an_srv_name_is_followed() {
     const ELSEWHERE: &str = "_xmpp-server._tcp.hoster.test";
     let record = (1, 1, 5269, "xmpp.hoster.test");
