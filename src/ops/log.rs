@@ -16,7 +16,7 @@ use crate::config::model::{Log, LogFormat};
 
 /// Crates whose lines strangers can cause, or that say nothing an operator can use.
 const QUIET: &[&str] =
-    &["hickory_net=off", "hickory_resolver=off", "hickory_proto=off", "notify=off"];
+    &["hickory_net=off", "hickory_resolver=off", "hickory_proto=off", "notify=off", "rustls=off"];
 
 /// Changes the level while running.
 #[derive(Debug)]

@@ -85,7 +85,7 @@ async fn nothing_secret_is_logged_or_told() {
         fs::write(&token, format!("{TOKEN}\n")).unwrap();
         fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
         world.configure(&format!(
-            "log: {{ level: trace }}
+            "log: {{ level: 'trace,rustls::client=trace,rustls::server=trace' }}
 admin: {{ http: '127.0.0.1:0', token_file: {} }}",
             token.display()
         ));

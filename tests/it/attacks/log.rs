@@ -13,6 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::tls::{GOOD, extension, hello, usual};
 use crate::world::{
     Conn, FEATURES_END, Identity, Manner, PROCEED, STARTTLS, San, World, header, header_with,
 };
@@ -94,6 +95,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The lines that somebody has to look into; not that of whoever runs the tests.
+fn alarms(text: &str) -> Vec<&str> {
+    let is_alarm = |line: &&str| line.contains(" WARN ") && !line.contains("runs as root");
+    text.lines().filter(is_alarm).collect()
 }
 
 /// Characters that end a line, move the cursor or turn the text around.
@@ -179,6 +186,33 @@ async fn a_98_nobody_writes_lines_of_their_own_into_the_log() {
 }
 
 #[tokio::test]
+async fn a_98_the_name_that_a_tls_client_asks_for_raises_no_alarm_and_is_not_repeated() {
+    let world = World::start().await;
+    let home = tempfile::TempDir::new().unwrap();
+    let mut process = Process::start(&world, home.path(), "text").await;
+    let text = process.says("running").await;
+    // an address, as scanners send it, and what is no name at all
+    for name in ["192.0.2.77", "MARK\n\u{1b}[2J"] {
+        let length = u16::try_from(name.len()).unwrap();
+        // RFC 6066 §3: a list of one entry, a host name
+        let list = [&(length + 3).to_be_bytes()[..], &[0], &length.to_be_bytes(), name.as_bytes()];
+        let extensions = [usual(), extension(0, &list.concat())].concat();
+        let mut conn = Conn::open(listening(&text, "public"), "127.0.0.1").await;
+        conn.say(header("evil.test", "old.test")).await;
+        conn.until(FEATURES_END).await;
+        conn.say(STARTTLS).await;
+        conn.until(PROCEED).await;
+        conn.say(hello([3, 3], GOOD, &[0], &extensions)).await;
+        conn.finish().await;
+        let answer = conn.rest_bytes().await;
+        assert!(matches!(answer.first(), Some(0x15 | 0x16)), "an alert or a hello: {answer:?}");
+    }
+    let text = process.text();
+    let alarms = alarms(&text);
+    assert!(alarms.is_empty() && !text.contains("MARK"), "{text}");
+}
+
+#[tokio::test]
 async fn requests_that_are_refused_are_told_now_and_again() {
     let world = World::start().await;
     let home = tempfile::TempDir::new().unwrap();
@@ -216,8 +250,6 @@ async fn what_the_legacy_server_refuses_raises_no_alarm() {
     conn.say("<db:result from='evil.test' to='old.test'>k</db:result>").await;
     conn.until("type='error'").await;
     let text = process.says("legacy server did not take the pair").await;
-    // whoever runs the tests
-    let is_alarm = |line: &&str| line.contains(" WARN ") && !line.contains("runs as root");
-    let alarms: Vec<&str> = text.lines().filter(is_alarm).collect();
+    let alarms = alarms(&text);
     assert!(alarms.is_empty(), "{alarms:#?}");
 }

@@ -77,7 +77,12 @@ async fn a_34_without_external_only_what_policy_allows_is_left() {
 }
 
 /// A ClientHello record of this version. TLS 1.3 only with `extensions` that say so.
-fn hello(version: [u8; 2], suites: &[u16], compression: &[u8], extensions: &[u8]) -> Vec<u8> {
+pub(super) fn hello(
+    version: [u8; 2],
+    suites: &[u16],
+    compression: &[u8],
+    extensions: &[u8],
+) -> Vec<u8> {
     let mut body = version.to_vec();
     body.extend([7; 32]);
     body.push(0);
@@ -93,13 +98,13 @@ fn hello(version: [u8; 2], suites: &[u16], compression: &[u8], extensions: &[u8]
     [&[0x16, 3, 1], &length[..], &message].concat()
 }
 
-fn extension(kind: u16, data: &[u8]) -> Vec<u8> {
+pub(super) fn extension(kind: u16, data: &[u8]) -> Vec<u8> {
     let length = u16::try_from(data.len()).unwrap().to_be_bytes();
     [&kind.to_be_bytes()[..], &length, data].concat()
 }
 
 /// Groups, signatures and the extended master secret, as all clients have them.
-fn usual() -> Vec<u8> {
+pub(super) fn usual() -> Vec<u8> {
     [
         extension(10, &[0, 4, 0, 0x1d, 0, 0x17]),
         extension(11, &[1, 0]),
@@ -126,7 +131,7 @@ async fn answers(world: &World, bytes: &[u8]) -> [Vec<u8>; 2] {
 }
 
 /// ECDHE with AES-GCM, for either kind of certificate.
-const GOOD: &[u16] = &[0xc02b, 0xc02f];
+pub(super) const GOOD: &[u16] = &[0xc02b, 0xc02f];
 
 #[tokio::test]
 async fn a_36_old_versions_and_weak_handshakes_get_a_fatal_alert() {
