@@ -133,16 +133,15 @@ fn commands_say_what_is_so_and_exit_by_it() {
     }
     // a configuration that cannot be used is told with its place
     fs::write(running.config().join("20.yaml"), "version: 1\nlimitz: {}\n").unwrap();
-    let (code, text) = running.ask(&["reload", "--socket", running.socket().to_str().unwrap()]);
+    let (code, text) = running.ask(&["reload"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("the old one stays") && text.contains("20.yaml:2:1"), "{text}");
+    let (code, text) = running.ask(&["status"]);
+    assert!(code == Some(2) && text.contains("stays: conf.d/20.yaml:2:1"), "{text}");
     fs::remove_file(running.config().join("20.yaml")).unwrap();
     let (code, text) = running.ask(&["drain"]);
     assert!(code == Some(0) && text.contains("draining"), "{text}");
-    // with such a file it cannot be read where the socket is
-    let socket = running.socket();
-    let ask = |word: &str| running.ask(&[word, "--socket", socket.to_str().unwrap()]);
-    let (code, text) = ask("reload");
+    let (code, text) = running.ask(&["reload"]);
     assert!(code == Some(2) && text.contains("fedgate is draining"), "{text}");
 }
 
@@ -153,14 +152,11 @@ fn a_list_that_is_mended_is_noticed_though_its_rule_was_not_loaded() {
     let text = "version: 1\nlists: { spam: { file: lists/spam.txt } }\n\
                 rules: [{ match: 'list(spam)', allow: none }]\n";
     fs::write(running.config().join("20.yaml"), text).unwrap();
-    // with such a file it cannot be read where the socket is
-    let socket = running.socket();
-    let ask = |word: &str| running.ask(&[word, "--socket", socket.to_str().unwrap()]);
-    let (code, text) = ask("reload");
+    let (code, text) = running.ask(&["reload"]);
     assert!(code == Some(2) && text.contains("read list \"spam\""), "{code:?} {text}");
     let end = Instant::now() + Duration::from_secs(20);
     let becomes = |part: &str| loop {
-        let (_, text) = ask("status");
+        let (_, text) = running.ask(&["status"]);
         if text.contains(part) {
             break;
         }
@@ -235,7 +231,11 @@ fn health_is_that_of_the_running_fedgate_not_of_the_files() {
     let text = fs::read_to_string(&main).unwrap();
     fs::write(&main, text.replacen("127.0.0.1:0", "127.0.0.1:1", 1)).unwrap();
     assert_eq!(running.ask(&["health"]), (Some(0), String::new()));
-    // what is broken, the running one does not take
+    // what is broken, the running one does not take; the rest says where it is asked
+    let broken = running.config().join("20.yaml");
+    fs::write(&broken, "limitz: {}").unwrap();
+    assert_eq!(running.ask(&["health"]), (Some(0), String::new()));
+    fs::remove_file(broken).unwrap();
     fs::write(&main, "version: [").unwrap();
     assert_eq!(running.ask(&by_socket), (Some(0), String::new()));
     let (code, said) = running.ask(&["health"]);

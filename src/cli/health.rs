@@ -14,7 +14,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use fedgate::{
     config::{
-        self, DEFAULT_ADMIN_SOCKET,
+        self,
         model::{Config, Listen},
     },
     net::tls,
@@ -44,8 +44,7 @@ const PROXY_HEADER: &[u8] = b"PROXY UNKNOWN\r\n";
 pub(super) struct Health {
     #[command(flatten)]
     dir: ConfigDir,
-    /// The admin socket; by default that of the configuration, and where that cannot be read, the
-    /// one in the default state directory.
+    /// The admin socket; by default that of the configuration, as far as it can be read.
     #[arg(long, value_name = "PATH", env = "FEDGATE_SOCKET")]
     socket: Option<PathBuf>,
 }
@@ -64,21 +63,21 @@ impl Health {
     /// Opens a stream to the first public listener, or else to the first one of direct TLS.
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let end = Instant::now() + PATIENCE;
-        let loaded = config::load(&self.dir.config).map(|loaded| loaded.config);
-        let socket = match (self.socket, &loaded) {
-            (Some(socket), _) => Some(socket),
-            (None, Ok(config)) => config.admin.socket.clone(),
-            (None, Err(_)) => Some(PathBuf::from(DEFAULT_ADMIN_SOCKET)),
+        let loaded = config::locate(&self.dir.config);
+        let configured = match &loaded {
+            Ok(loaded) => &loaded.config.admin.socket,
+            Err(broken) => &broken.socket,
         };
+        let socket = self.socket.or_else(|| configured.clone());
         let running = socket.context("\"admin.socket\" is off");
         let running = running.and_then(|socket| admin::listeners(socket, SOCKET_PATIENCE));
         let door = match (running, loaded) {
             // nothing new is taken from peers, as it is meant
             (Ok(listeners), _) if listeners.draining => return Ok(ExitCode::SUCCESS),
             (Ok(listeners), _) => Door::of(&listeners)?,
-            (Err(_), Ok(config)) => Door::configured(config)?,
-            (Err(error), Err(problems)) => {
-                eprintln!("{problems}");
+            (Err(_), Ok(loaded)) => Door::configured(loaded.config)?,
+            (Err(error), Err(broken)) => {
+                eprintln!("{}", broken.problems);
                 eprintln!("fedgate: {error:#}; name the socket with --socket PATH");
                 return Ok(ExitCode::from(EXIT_USAGE));
             }

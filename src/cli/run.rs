@@ -211,7 +211,7 @@ impl Process<'_> {
     fn reload(&mut self) -> Done {
         let loaded = match config::reload(self.dir, &self.state_dir) {
             Ok(loaded) => loaded,
-            Err(NotLoaded { problems, seen }) => {
+            Err(NotLoaded { problems, seen, .. }) => {
                 // What was wrong may be mended there.
                 self.watcher.watch_also(&seen);
                 let texts = problems.iter().map(config::Problem::headline).collect();

@@ -29,8 +29,6 @@ mod resolver;
 pub(super) mod rules;
 mod terms;
 
-pub use admin::DEFAULT_ADMIN_SOCKET;
-
 /// Checks the merged files. `directory` is what relative paths are relative to; `missing` is what
 /// to name when something stands in no file, and none if a file could not be read. `running` is the
 /// state directory of the process that goes on. Rules that have expired at `now` are left out.

@@ -42,11 +42,21 @@ pub fn load(directory: &Path) -> Result<Loaded, Problems> {
     load_with(directory, None).map_err(|NotLoaded { problems, .. }| problems)
 }
 
+/// Loads it for who asks a running process, which may go on with what the files said before.
+///
+/// # Errors
+/// [`NotLoaded`], as [`load`].
+pub fn locate(directory: &Path) -> Result<Loaded, NotLoaded> {
+    load_with(directory, None)
+}
+
 /// A configuration that cannot be used.
 #[derive(Debug)]
 pub struct NotLoaded {
     /// What is wrong with it.
     pub problems: Problems,
+    /// The admin socket, as far as the files can be read; none: it is off.
+    pub socket: Option<PathBuf>,
     /// How the files of lists looked that were read, or should have been: the mistake may be there.
     pub seen: Seen,
 }
@@ -100,7 +110,7 @@ fn load_with(directory: &Path, running: Option<&Path>) -> Result<Loaded, NotLoad
     let seen = lists::load(&mut config, &directory, &label, &mut out);
     match out.finish() {
         Ok(warnings) => Ok(Loaded { config, warnings, seen }),
-        Err(problems) => Err(NotLoaded { problems, seen }),
+        Err(problems) => Err(NotLoaded { problems, socket: config.admin.socket, seen }),
     }
 }
 
@@ -122,7 +132,7 @@ impl Origin<'static> {
     }
 }
 
-/// Merges and checks what was read. Problems are in `out`; with errors the result is worth nothing.
+/// Merges and checks what was read. Problems are in `out`; with errors nothing can run on the result.
 pub(super) fn assemble(
     place: Origin<'_>,
     sources: &[Source],

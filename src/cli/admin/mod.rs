@@ -90,7 +90,7 @@ pub(super) enum Admin {
 pub(in crate::cli) struct Ask {
     #[command(flatten)]
     dir: ConfigDir,
-    /// The admin socket; by default that of the configuration.
+    /// The admin socket; by default that of the configuration, as far as it can be read.
     #[arg(long, value_name = "PATH", env = "FEDGATE_SOCKET")]
     socket: Option<PathBuf>,
     /// Print the answer as JSON.
@@ -138,18 +138,23 @@ impl Ask {
         Client::new(socket)
     }
 
+    /// The socket of the configuration. One with errors, which the running fedgate does not take, keeps
+    /// nobody from asking it.
     fn configured(&self) -> anyhow::Result<PathBuf> {
         let dir = &self.dir.config;
-        let config = match config::load(dir) {
-            Ok(loaded) => loaded.config,
-            Err(problems) => anyhow::bail!(
-                "where is the admin socket? {}; name it with --socket PATH",
-                problems.summary()
-            ),
+        let (socket, problems) = match config::locate(dir) {
+            Ok(loaded) => (loaded.config.admin.socket, None),
+            Err(broken) => (broken.socket, Some(broken.problems)),
         };
-        config.admin.socket.with_context(|| {
+        let socket = socket.with_context(|| {
             format!("\"admin.socket\" is off in {}: nobody can be asked", dir.display())
-        })
+        })?;
+        if let Some(problems) = problems {
+            let (wrong, socket) = (problems.summary(), socket.display());
+            let told = format!("{wrong}; asked is {socket}, another one with --socket PATH");
+            eprintln!("fedgate: {}", text::clean(&told));
+        }
+        Ok(socket)
     }
 
     /// Prints JSON as it came.

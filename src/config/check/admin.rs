@@ -72,18 +72,3 @@ fn check_addresses(http: &[(SocketAddr, At)], has_token: bool, out: &mut Reports
 
 /// In the state directory.
 const SOCKET: &str = "admin.sock";
-/// Where the admin socket is when the configuration says nothing of it.
-pub const DEFAULT_ADMIN_SOCKET: &str = "/var/lib/fedgate/admin.sock";
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::config::check::STATE_DIR;
-
-    #[test]
-    fn the_default_socket_is_in_the_default_state_directory() {
-        assert_eq!(Path::new(DEFAULT_ADMIN_SOCKET), Path::new(STATE_DIR).join(SOCKET));
-    }
-}

@@ -117,6 +117,23 @@ fn a_running_process_keeps_its_state_directory_and_what_is_derived_from_it() {
 }
 
 #[test]
+fn who_asks_a_running_process_finds_its_socket_by_what_can_be_read() {
+    let at = |more: &str, broken: &str| {
+        let files = [("a.yaml", &*format!("{MINIMAL}{more}")), ("b.yaml", broken)];
+        locate(directory(&files).path()).unwrap_err().socket
+    };
+    let state = Some(PathBuf::from("/run/gate/admin.sock"));
+    for broken in ["limitz: {}\n", "legacy: [\n", "admin: { socket: '~/a.sock' }\n", "\0"] {
+        assert_eq!(at("state_dir: /run/gate\n", broken), state, "{broken}");
+        assert_eq!(at("", broken), Some("/var/lib/fedgate/admin.sock".into()), "{broken}");
+    }
+    assert_eq!(at("admin: { socket: /run/a.sock }\n", "rules: [\n"), Some("/run/a.sock".into()));
+    assert_eq!(at("admin: { socket: off }\n", "rules: [\n"), None);
+    let nowhere = directory(&[]).path().join("nowhere");
+    assert_eq!(locate(&nowhere).unwrap_err().socket, Some("/var/lib/fedgate/admin.sock".into()));
+}
+
+#[test]
 fn files_reached_through_links_as_kubernetes_makes_them_are_read() {
     let directory = directory(&[]);
     let root = directory.path();
