@@ -131,14 +131,24 @@ impl Day {
 
     /// Goes on counting where a report of the same day ends.
     #[must_use]
-    pub fn after(mut self, report: Report) -> Self {
+    pub fn after(self, report: Report) -> Self {
+        let mut day = Self { number: self.number, domains: BTreeMap::new() };
         for policy in report.policies.into_iter().take(DOMAINS + 1) {
             let mut details = policy.failure_details;
             details.truncate(KINDS + 1);
             let successful = policy.summary.total_successful_session_count;
-            self.domains.insert(policy.policy.policy_domain, Counted { successful, details });
+            day.domains.insert(policy.policy.policy_domain, Counted { successful, details });
         }
-        self
+        for (remote, counted) in self.domains {
+            let sum = day.domain(&remote);
+            sum.successful += counted.successful;
+            for detail in counted.details {
+                let Detail { direction, result_type, failure_reason_code: reason, .. } = &detail;
+                let kind = [&**direction, result_type, reason];
+                sum.failed(kind, detail.failed_session_count, &detail.additional_information);
+            }
+        }
+        day
     }
 
     /// A pair with a remote domain came about.
@@ -149,26 +159,8 @@ impl Day {
     /// An attempt failed.
     pub fn failed(&mut self, fact: Fact<'_>) {
         let Fact { direction, remote, reason, detail } = fact;
-        let result = result_type(reason, detail);
-        let details = &mut self.domain(remote).details;
-        let is_same = |known: &Detail| {
-            (&*known.direction, &*known.result_type, &*known.failure_reason_code)
-                == (direction, result, reason)
-        };
-        let is_full = details.len() >= KINDS;
-        // behind the last one stands that for all others
-        let known = details.iter().position(is_same).or(is_full.then_some(KINDS));
-        if let Some(known) = known.and_then(|at| details.get_mut(at)) {
-            known.failed_session_count += 1;
-            return;
-        }
-        details.push(Detail {
-            result_type: if is_full { OTHER_TYPE } else { result }.to_owned(),
-            direction: direction.to_owned(),
-            failed_session_count: 1,
-            failure_reason_code: if is_full { OTHERS } else { reason }.to_owned(),
-            additional_information: detail.chars().take(TEXT).collect(),
-        });
+        let kind = [direction, result_type(reason, detail), reason];
+        self.domain(remote).failed(kind, 1, detail);
     }
 
     fn domain(&mut self, remote: &str) -> &mut Counted {
@@ -209,6 +201,31 @@ impl Day {
             report_id: format!("{date}_{organization}"),
             policies: policies.collect(),
         }
+    }
+}
+
+impl Counted {
+    /// So many failures of one kind, the first of which is told in words.
+    fn failed(&mut self, [direction, result, reason]: [&str; 3], times: u64, text: &str) {
+        let details = &mut self.details;
+        let is_same = |known: &Detail| {
+            (&*known.direction, &*known.result_type, &*known.failure_reason_code)
+                == (direction, result, reason)
+        };
+        let is_full = details.len() >= KINDS;
+        // behind the last one stands that for all others
+        let known = details.iter().position(is_same).or(is_full.then_some(KINDS));
+        if let Some(known) = known.and_then(|at| details.get_mut(at)) {
+            known.failed_session_count += times;
+            return;
+        }
+        details.push(Detail {
+            result_type: if is_full { OTHER_TYPE } else { result }.to_owned(),
+            direction: direction.to_owned(),
+            failed_session_count: times,
+            failure_reason_code: if is_full { OTHERS } else { reason }.to_owned(),
+            additional_information: text.chars().take(TEXT).collect(),
+        });
     }
 }
 

@@ -57,22 +57,33 @@ impl Daily {
     /// What is to be written at this time, the day's end or not: a day that is over, and that of
     /// now. `begun` reads what an earlier process wrote of the day.
     fn turn(&self, now: u64, begun: impl FnOnce(&Day) -> Option<Report>) -> Vec<Day> {
+        self.begin(now, begun);
         let mut slot = self.day();
         match &mut *slot {
-            None => {
-                let day = Day::of(now);
-                let report = begun(&day);
-                let day = match report {
-                    Some(report) => day.after(report),
-                    None => day,
-                };
-                vec![slot.insert(day).clone()]
-            }
+            // stopped meanwhile
+            None => Vec::new(),
             Some(day) if day.is_over(now) => {
                 let over = std::mem::replace(day, Day::of(now));
                 vec![over, day.clone()]
             }
             Some(day) => vec![day.clone()],
+        }
+    }
+
+    /// Counts from now on, where nothing was counted, and goes on with what `begun` reads. Streams wait
+    /// for the lock, and a disk may not answer at all: so it is read without, and they count meanwhile.
+    fn begin(&self, now: u64, begun: impl FnOnce(&Day) -> Option<Report>) {
+        let new = Day::of(now);
+        {
+            let mut slot = self.day();
+            if slot.is_some() {
+                return;
+            }
+            *slot = Some(new.clone());
+        }
+        let Some(report) = begun(&new) else { return };
+        if let Some(day) = &mut *self.day() {
+            *day = std::mem::replace(day, new).after(report);
         }
     }
 
@@ -242,6 +253,25 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, ["2026-11-23.json", "2026-11-25.json", "notes.txt"]);
+    }
+
+    #[test]
+    fn nobody_waits_for_what_was_begun_and_all_is_counted_meanwhile() {
+        let begun = Daily::default();
+        begun.turn(NOON, |_| None);
+        fail(&begun);
+        let report = begun.turn(NOON, |_| None)[0].report("l.example");
+        let daily = Daily::default();
+        let read = |_: &Day| {
+            assert!(daily.0.try_lock().is_ok(), "nobody waits");
+            fail(&daily);
+            daily.succeeded(&key());
+            Some(report)
+        };
+        let [day] = &daily.turn(NOON, read)[..] else { panic!() };
+        let summary = day.report("l.example").policies[0].summary;
+        assert_eq!(summary.total_failure_session_count, 2);
+        assert_eq!(summary.total_successful_session_count, 1);
     }
 
     #[test]
