@@ -6,10 +6,7 @@ use std::{
     future::pending,
     io,
     net::IpAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -67,7 +64,6 @@ const SUPPRESSED_MAX: usize = 10_000;
 pub(super) struct Gate {
     services: ArcSwap<Services>,
     generation: watch::Sender<u64>,
-    trust: AtomicU64,
     keys: Arc<DialbackKeys>,
     routes: Routes,
     sharing: Sharing,
@@ -130,7 +126,6 @@ impl Gate {
         Arc::new(Self {
             services: ArcSwap::from_pointee(services),
             generation: watch::Sender::new(1),
-            trust: AtomicU64::new(0),
             keys: Arc::new(keys),
             routes: Routes::default(),
             sharing: Sharing::default(),
@@ -184,9 +179,7 @@ impl Gate {
     /// From now on everything runs on `services`; every open stream is judged again.
     pub(super) fn replace(&self, services: Services) {
         self.backlog.resize(services.config.limits.queue_total);
-        if !self.services.load().trust_like(&services) {
-            self.trust.fetch_add(1, Ordering::Relaxed);
-        }
+        let services = services.in_place_of(&self.services.load());
         self.services.store(Arc::new(services));
         self.routes.forget_failures();
         self.no_certificate.clear();
@@ -197,9 +190,11 @@ impl Gate {
         self.generation.send_modify(|generation| *generation += 1);
     }
 
-    /// Another number whenever certificates may prove something else than before.
+    /// Another number whenever certificates may prove something else than before. Who has one judged
+    /// asks for it before the services: newer ones cost a needless renewal, but what older ones proved
+    /// would never be doubted.
     pub(super) fn trust(&self) -> u64 {
-        self.trust.load(Ordering::Relaxed)
+        self.services.load().trust()
     }
 
     /// Changes when the configuration does.
@@ -476,3 +471,6 @@ pub(super) async fn next_change(mut generation: watch::Receiver<u64>) -> watch::
     }
     generation
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,9 @@ pub(crate) struct Services {
     pub(crate) fetcher: Arc<Fetcher>,
     /// The addresses that fedgate itself listens on, which are never dialled.
     pub(crate) own: OwnAddresses,
+    /// Another number wherever certificates prove something else than by those before. It stands here
+    /// so that nobody sees it without them.
+    trust: u64,
 }
 
 type LoadCertificates = fn(
@@ -125,7 +128,20 @@ impl Services {
         let fetcher = Arc::new(fetcher.map_err(ServicesError::Tls)?);
         let posh = config.posh.fetch.then(|| PoshClient::new(Arc::clone(&fetcher), config.posh));
         let fetches = Questions::new();
-        Ok(Self { config, tls, unsaved, roots, of_rules, resolver, posh, fetches, fetcher, own })
+        let trust = 0;
+        Ok(Self {
+            config,
+            tls,
+            unsaved,
+            roots,
+            of_rules,
+            resolver,
+            posh,
+            fetches,
+            fetcher,
+            own,
+            trust,
+        })
     }
 
     /// Writes down what has to outlast fedgate, once nothing else can go wrong.
@@ -145,8 +161,19 @@ impl Services {
         [&self.roots].into_iter().chain(self.of_rules.values()).any(|roots| !roots.is_empty())
     }
 
+    /// These come after `old`.
+    pub(super) fn in_place_of(self, old: &Self) -> Self {
+        let trust = if old.trust_like(&self) { old.trust } else { old.trust + 1 };
+        Self { trust, ..self }
+    }
+
+    /// The number of what certificates prove.
+    pub(super) fn trust(&self) -> u64 {
+        self.trust
+    }
+
     /// Whether certificates prove the same under both.
-    pub(super) fn trust_like(&self, other: &Self) -> bool {
+    fn trust_like(&self, other: &Self) -> bool {
         let same = |(one, other): ((_, &TrustRoots), (_, &TrustRoots))| one.1.is(other.1);
         self.roots.is(&other.roots)
             && self.of_rules.keys().eq(other.of_rules.keys())
