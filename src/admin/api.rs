@@ -31,7 +31,7 @@ pub(super) enum Call {
     Ready,
     Metrics,
     Status,
-    Streams,
+    Streams { domain: Option<String> },
     Stream(u64),
     Routes,
     Domains,
@@ -87,16 +87,13 @@ impl Call {
             "/readyz" => (Self::Ready, GET),
             "/metrics" => (Self::Metrics, GET),
             "/api/status" => (Self::Status, GET),
-            "/api/streams" => (Self::Streams, GET),
+            "/api/streams" => (Self::Streams { domain: domain_of(query) }, GET),
             "/api/routes" => (Self::Routes, GET),
             "/api/domains" => (Self::Domains, GET),
             "/api/failures" => (Self::Failures, GET),
             "/api/certificates" => (Self::Certificates, GET),
             "/api/listeners" => (Self::Listeners, GET),
-            "/api/memory" => {
-                let domain = query.split('&').find_map(|key| key.strip_prefix("domain="));
-                (Self::Memory { domain: domain.map(ToOwned::to_owned) }, GET)
-            }
+            "/api/memory" => (Self::Memory { domain: domain_of(query) }, GET),
             "/api/config" => (Self::Config, GET),
             "/api/watch" => {
                 (Self::Watch { events_only: query.split('&').any(|key| key == "events") }, GET)
@@ -128,7 +125,7 @@ impl Call {
             Self::Ping | Self::Do(_) => Wants::Write,
             Self::Metrics
             | Self::Status
-            | Self::Streams
+            | Self::Streams { .. }
             | Self::Stream(_)
             | Self::Routes
             | Self::Domains
@@ -177,7 +174,11 @@ impl Api {
             }
             Call::Metrics => text(StatusCode::OK, OPENMETRICS, monitor.metrics().await),
             Call::Status => json(StatusCode::OK, &monitor.status().await),
-            Call::Streams => json(StatusCode::OK, &monitor.streams()),
+            Call::Streams { domain } => match named(domain.as_deref()) {
+                Ok(None) => json(StatusCode::OK, &monitor.streams()),
+                Ok(Some(domain)) => json(StatusCode::OK, &monitor.streams_with(&domain)),
+                Err(why) => refusal(StatusCode::BAD_REQUEST, &why),
+            },
             Call::Stream(id) => match monitor.stream(id) {
                 Some(stream) => json(StatusCode::OK, &stream),
                 None => refusal(StatusCode::NOT_FOUND, "no open stream has that number"),
@@ -187,9 +188,9 @@ impl Api {
             Call::Failures => json(StatusCode::OK, &monitor.failures()),
             Call::Certificates => json(StatusCode::OK, &monitor.certificates()),
             Call::Listeners => json(StatusCode::OK, &monitor.listeners()),
-            Call::Memory { domain } => match domain.as_deref().map(Domain::parse).transpose() {
+            Call::Memory { domain } => match named(domain.as_deref()) {
                 Ok(domain) => json(StatusCode::OK, &monitor.remembered(domain.as_ref())),
-                Err(error) => refusal(StatusCode::BAD_REQUEST, &format!("the domain: {error}")),
+                Err(why) => refusal(StatusCode::BAD_REQUEST, &why),
             },
             Call::Config => match monitor.config() {
                 Ok(config) => text(StatusCode::OK, YAML, config),
@@ -256,6 +257,17 @@ impl Api {
             _ => return Err("the body has a key that does not belong to this".to_owned()),
         })
     }
+}
+
+/// The domain that a query names.
+fn domain_of(query: &str) -> Option<String> {
+    let mut keys = url::form_urlencoded::parse(query.as_bytes());
+    keys.find_map(|(key, value)| (key == "domain").then(|| value.into_owned()))
+}
+
+/// The domain of that name, or why there can be none.
+fn named(domain: Option<&str>) -> Result<Option<Domain>, String> {
+    domain.map(Domain::parse).transpose().map_err(|error| format!("the domain: {error}"))
 }
 
 /// An answer in JSON.
@@ -338,6 +350,21 @@ mod tests {
         assert_eq!(call(Method::HEAD, "/api/reload"), Err(NoCall::Method("POST")));
         assert_eq!(call(Method::POST, "/metrics"), Err(NoCall::Method("GET")));
         assert_eq!(call(Method::OPTIONS, "/api/drain"), Err(NoCall::Method("POST")));
+    }
+
+    #[test]
+    fn a_query_names_a_domain_as_browsers_write_it() {
+        for (query, expected) in [
+            ("", None),
+            ("domains=a.example", None),
+            ("x&domain=a.example", Some("a.example")),
+            ("domain=b%C3%BCcher.example", Some("bücher.example")),
+        ] {
+            let domain = expected.map(str::to_owned);
+            let call = |path| Call::of(&Method::GET, path, query).unwrap();
+            assert_eq!(call("/api/memory"), Call::Memory { domain: domain.clone() }, "{query}");
+            assert_eq!(call("/api/streams"), Call::Streams { domain }, "{query}");
+        }
     }
 
     #[test]

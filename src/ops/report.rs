@@ -204,7 +204,7 @@ pub struct Stream {
     pub since: u64,
     /// When a stanza last went over it.
     pub used: u64,
-    /// Domain pairs, the first hundred.
+    /// Domain pairs, the first hundred; where one domain is asked for, of its own.
     pub pairs: Vec<Pair>,
     /// How many there are.
     pub pairs_total: u64,

@@ -159,15 +159,24 @@ impl LiveStreams {
 
     /// All of them, in the order in which they began.
     pub(super) fn report(&self) -> Vec<report::Stream> {
-        self.entries().iter().map(|entry| entry.report()).collect()
+        let entries = self.entries();
+        entries.iter().map(|entry| entry.report(entry.pairs(PAIRS_SHOWN, |_| true))).collect()
+    }
+
+    /// Those that carry a pair of that domain, with such pairs alone.
+    pub(super) fn report_with(&self, domain: &Domain) -> Vec<report::Stream> {
+        let entries = self.entries();
+        let with = |entry: &Arc<Entry>| {
+            let pairs = entry.pairs(PAIRS_SHOWN, |meter| meter.concerns(domain));
+            (!pairs.is_empty()).then(|| entry.report(pairs))
+        };
+        entries.iter().filter_map(with).collect()
     }
 
     /// One of them, with all its pairs.
     pub(super) fn report_of(&self, id: u64) -> Option<report::Stream> {
         let entry = Arc::clone(&*self.open.get(&id)?);
-        let mut stream = entry.report();
-        stream.pairs = entry.pairs(usize::MAX);
-        Some(stream)
+        Some(entry.report(entry.pairs(usize::MAX, |_| true)))
     }
 
     /// Every pair of every stream, and what the stream is: for sums.
@@ -392,9 +401,9 @@ impl Entry {
         }
     }
 
-    fn pairs(&self, most: usize) -> Vec<report::Pair> {
+    fn pairs(&self, most: usize, wanted: impl Fn(&Meter) -> bool) -> Vec<report::Pair> {
         let facts = self.facts();
-        let shown = facts.pairs.iter().take(most);
+        let shown = facts.pairs.iter().filter(|granted| wanted(&granted.meter)).take(most);
         let pair = |granted: &Granted| {
             let (stanzas, bytes, _) = granted.meter.read();
             let pair = &granted.meter.pair;
@@ -410,8 +419,7 @@ impl Entry {
         shown.map(pair).collect()
     }
 
-    fn report(&self) -> report::Stream {
-        let pairs = self.pairs(PAIRS_SHOWN);
+    fn report(&self, pairs: Vec<report::Pair>) -> report::Stream {
         let mut facts = self.facts();
         let certificate = facts.certificate.read().cloned();
         let [mut stanzas_in, mut bytes_in, mut stanzas_out, mut bytes_out] = facts.past;
@@ -505,6 +513,29 @@ mod tests {
         assert_eq!(shown.pairs.len(), 1);
         assert_eq!((shown.pairs[0].stanzas, &*shown.pairs[0].direction), (3, "inbound"));
         assert_eq!(&*shown.pairs[0].proof, "dialback");
+    }
+
+    #[test]
+    fn of_one_domain_there_is_every_stream_however_many_pairs_it_has() {
+        let streams = Arc::new(LiveStreams::default());
+        let many = streams.enter(Side::Legacy, Origin::Accepted, None, None);
+        let other = streams.enter(Side::Peer, Origin::Opened, None, None);
+        for n in 0..2 * PAIRS_SHOWN {
+            many.authorized(&pair("old.test", &format!("d{n:03}.test")), Flow::In, None);
+        }
+        other.authorized(&pair("old.test", "d007.test"), Flow::Out, None);
+        let last = pair("old.test", "z.test");
+        many.authorized(&last, Flow::In, None);
+        many.meter(&last).count(3, 30);
+        let shown = streams.report_with(&domain("z.test"));
+        let [shown] = &shown[..] else { panic!("{shown:?}") };
+        assert_eq!((shown.id, shown.pairs_total, shown.stanzas_in), (many.id(), 201, 3));
+        let targets: Vec<_> = shown.pairs.iter().map(|pair| &*pair.target).collect();
+        assert_eq!(targets, ["z.test"]);
+        // a local domain has more than are shown
+        let shown = streams.report_with(&domain("old.test"));
+        assert_eq!(shown.iter().map(|s| s.pairs.len()).collect::<Vec<_>>(), [PAIRS_SHOWN, 1]);
+        assert_eq!(streams.report_with(&domain("nobody.test")), []);
     }
 
     #[test]

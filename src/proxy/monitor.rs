@@ -96,6 +96,12 @@ impl Monitor {
         self.gate.live().report()
     }
 
+    /// Those that carry a pair of a domain, with such pairs alone.
+    #[must_use]
+    pub fn streams_with(&self, domain: &Domain) -> Vec<report::Stream> {
+        self.gate.live().report_with(domain)
+    }
+
     /// One of them, with all its pairs.
     #[must_use]
     pub fn stream(&self, id: u64) -> Option<report::Stream> {

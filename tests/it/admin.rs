@@ -162,6 +162,10 @@ async fn a_stream_is_told_with_its_pair_proof_and_stanzas() {
         })
         .await;
     assert!(onward.len() > 1);
+    let of_it: Vec<Stream> = desk.json("/api/streams?domain=evil.test").await;
+    assert!(of_it.len() > 1 && of_it.iter().any(|s| s.id == stream.id), "{of_it:?}");
+    let of_other: Vec<Stream> = desk.json("/api/streams?domain=other.test").await;
+    assert!(of_other.is_empty() && desk.get("/api/streams?domain=-").await.status == 400);
     let one: Stream = desk.json(&format!("/api/streams/{}", stream.id)).await;
     assert_eq!(one.id, stream.id);
     assert_eq!(desk.get("/api/streams/999999").await.status, 404);

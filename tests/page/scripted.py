@@ -136,7 +136,7 @@ class Scripted:
         }
 
     def answer(self, handler):
-        path = handler.path
+        path = handler.path.partition("?")[0]
         tick = int((time.time() - self.began) * 2)
         if path == "/":
             return self.send(handler, "text/html; charset=utf-8", self.page)

@@ -405,11 +405,11 @@
     fill($('details-body'), make('p', { class: 'empty' }, 'asking …'));
     if (!$('details').open) $('details').showModal();
     try {
-      const [streams, failures] = await Promise.all(['streams', 'failures'].map(get));
-      const has = (stream) => stream.pairs.some((p) => p.sender === domain || p.target === domain);
+      const withIt = `streams?domain=${encodeURIComponent(domain)}`;
+      const [streams, failures] = await Promise.all([withIt, 'failures'].map(get));
       const parts = [
         ...failures.filter((f) => f.remote === domain).flatMap(failureParts),
-        ...streams.filter(has).flatMap(streamParts),
+        ...streams.flatMap(streamParts),
       ];
       fill($('details-body'), ...(parts.length ? parts : [make('p', { class: 'empty' }, 'There is nothing with this domain any more.')]),
         make('p', { class: 'hint' }, 'On the host: ', make('code', { class: 'mono' }, `fedgate retry ${domain}`), ' tries again at once.'));

@@ -26,7 +26,7 @@ impl Show {
     pub(super) fn execute(self) -> anyhow::Result<u8> {
         let client = self.ask.client()?;
         if let Some(domain) = &self.domain {
-            return self.of_domain(&client, &domain.to_unicode());
+            return self.of_domain(&client, domain);
         }
         let (status, json): (Status, _) = client.get("/api/status")?;
         if self.ask.json {
@@ -44,12 +44,12 @@ impl Show {
         Ok(verdict(&status))
     }
 
-    fn of_domain(&self, client: &super::Client, name: &str) -> anyhow::Result<u8> {
+    fn of_domain(&self, client: &super::Client, domain: &Domain) -> anyhow::Result<u8> {
+        let name = domain.to_unicode();
         let (domains, _): (Vec<report::Domain>, _) = client.get("/api/domains")?;
-        let (streams, _): (Vec<Stream>, _) = client.get("/api/streams")?;
+        let of_domain = format!("/api/streams?domain={domain}");
+        let (streams, _): (Vec<Stream>, _) = client.get(&of_domain)?;
         let (all, _): (Vec<Failure>, _) = client.get("/api/failures")?;
-        let of = |s: &Stream| s.pairs.iter().any(|p| p.sender == name || p.target == name);
-        let streams: Vec<_> = streams.into_iter().filter(of).collect();
         let fails: Vec<_> =
             all.into_iter().filter(|f| f.remote == name || f.local == name).collect();
         let domain = domains.into_iter().find(|domain| domain.domain == name);
