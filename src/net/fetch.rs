@@ -123,7 +123,8 @@ impl Fetcher {
     }
 
     async fn request(&self, url: &Url, limits: &Limits) -> Result<Answer, FetchError> {
-        let (host, port, name) = destination(url, limits)?;
+        let (host, port, name) =
+            destination(url, limits.ports).map_err(|problem| FetchError::url(url, problem))?;
         let connecting = connect_host(&self.resolver, host, port, &self.rules).await;
         let socket = connecting.map_err(|source| FetchError::Connect {
             host: host.into(),
@@ -182,28 +183,28 @@ impl fmt::Debug for Fetcher {
     }
 }
 
-/// Where a URL leads, if it is one that may be fetched.
-fn destination<'u>(
-    url: &'u Url,
-    limits: &Limits,
-) -> Result<(&'u str, u16, ServerName<'static>), FetchError> {
-    let refuse = |problem| Err(FetchError::url(url, problem));
+/// Where a URL leads, if it is one that may be fetched, from one of these ports or else from any.
+///
+/// # Errors
+/// Why it may not.
+pub(crate) fn destination(
+    url: &Url,
+    ports: Option<[u16; 2]>,
+) -> Result<(&str, u16, ServerName<'static>), UrlProblem> {
     if url.as_str().len() > MAX_URL {
-        return refuse(UrlProblem::TooLong);
+        return Err(UrlProblem::TooLong);
     }
     if url.scheme() != "https" {
-        return refuse(UrlProblem::NotHttps);
+        return Err(UrlProblem::NotHttps);
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return refuse(UrlProblem::Credentials);
+        return Err(UrlProblem::Credentials);
     }
-    let Some(Host::Domain(host)) = url.host() else { return refuse(UrlProblem::Address) };
-    let Ok(name) = ServerName::try_from(host.to_owned()) else {
-        return refuse(UrlProblem::Host);
-    };
+    let Some(Host::Domain(host)) = url.host() else { return Err(UrlProblem::Address) };
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| UrlProblem::Host)?;
     let port = url.port_or_known_default().unwrap_or(HTTPS);
-    if limits.ports.is_some_and(|ports| !ports.contains(&port)) {
-        return refuse(UrlProblem::Port);
+    if ports.is_some_and(|ports| !ports.contains(&port)) {
+        return Err(UrlProblem::Port);
     }
     Ok((host, port, name))
 }

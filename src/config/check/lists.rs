@@ -2,13 +2,18 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
-use crate::config::{
-    model::{ListSource, ListUrl},
-    policy::List,
-    problem::{Reports, Wrong, quote},
-    raw::Pair,
-    read::Section,
-    value,
+use url::Url;
+
+use crate::{
+    config::{
+        model::{ListSource, ListUrl},
+        policy::List,
+        problem::{Reports, Wrong, quote},
+        raw::Pair,
+        read::Section,
+        value,
+    },
+    net::fetch,
 };
 
 /// The lists by name, and the content of those that are written out.
@@ -62,7 +67,7 @@ fn source(
     if url.is_some() {
         let refresh = section.text("refresh", |t| value::duration(t, &REFRESH_RANGE), out);
         let max_size = section.text("max_size", |t| value::size(t, &SIZE_RANGE), out);
-        return section.text("url", https, out).map(|url| {
+        return section.text("url", fetchable, out).map(|url| {
             ListSource::Url(ListUrl {
                 url,
                 refresh: refresh.unwrap_or(REFRESH),
@@ -84,7 +89,8 @@ fn source(
     Some(ListSource::Domains(texts))
 }
 
-fn https(text: &str) -> Result<String, Wrong> {
+/// A URL from which a list can be fetched.
+fn fetchable(text: &str) -> Result<String, Wrong> {
     let wrong = |hint: &str| Err(Wrong::new(format!("not a URL: {}", quote(text))).hint(hint));
     let Some(rest) = text.strip_prefix("https://") else {
         return wrong("expected https://, so that nobody on the way writes the list");
@@ -92,10 +98,20 @@ fn https(text: &str) -> Result<String, Wrong> {
     let good = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'#');
     let host = rest.split(['/', '?']).next().unwrap_or_default();
     if host.is_empty() || host.contains('@') || !rest.bytes().all(good) {
-        return wrong("expected such as \"https://lists.example/spam.txt\"");
+        return wrong(EXPECTED);
     }
-    Ok(text.to_owned())
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => return wrong(&format!("{error}; {EXPECTED}")),
+    };
+    match fetch::destination(&url, None) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(problem) => Err(Wrong::new(format!("nothing is fetched from {}", quote(text)))
+            .hint(format!("{problem}; {EXPECTED}"))),
+    }
 }
+
+const EXPECTED: &str = "expected such as \"https://lists.example/spam.txt\"";
 
 pub(super) const LIST_KEYS: [&str; 5] = ["file", "domains", "url", "refresh", "max_size"];
 
