@@ -124,7 +124,9 @@ impl End {
             side,
             pair: DomainPair::new(domain(0), domain(1)),
             purpose: match bit(6) {
-                true => Purpose::Verify { id: QUESTION.into(), key: "a-key".into() },
+                true => {
+                    Purpose::Verify { id: QUESTION.into(), key: "a-key".into(), spelling: None }
+                }
                 false => Purpose::Send,
             },
             version: !bit(7),

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     auth::{Proof, Prooftype},
     config::model::{LocalTrust, Refusals, TlsVersion},
-    stream::{Challenge, Failure, FailureKind, Question, Refusal, Verdict, VerifyOutcome},
+    stream::{Challenge, Failure, FailureKind, Purpose, Question, Refusal, Verdict, VerifyOutcome},
     xmpp::{Direction, DomainPair, Side, StanzaCondition},
 };
 
@@ -57,10 +57,15 @@ pub(super) async fn prove(gate: Arc<Gate>, asker: Asker, challenge: Challenge) -
         Question::Renewal { pair, before, dialback } => {
             prove_again(&gate, &asker, &pair, before, dialback.as_ref()).await
         }
-        Question::Pair { pair, key, id } => match asker.side {
-            Side::Peer => peer_pair(&gate, &asker, &pair, key, id).await,
-            Side::Legacy => legacy_pair(&gate, &asker, &pair, key, id).await,
-        },
+        Question::Pair { pair, key, id, spelling } => {
+            // Of servers across the Internet we ask as we write.
+            let spelling = Some(spelling.reversed()).filter(|_| asker.side == Side::Legacy);
+            let question = Purpose::Verify { id, key, spelling };
+            match asker.side {
+                Side::Peer => peer_pair(&gate, &asker, &pair, question).await,
+                Side::Legacy => legacy_pair(&gate, &asker, &pair, question).await,
+            }
+        }
     };
     challenge.answer(result)
 }
@@ -77,8 +82,9 @@ async fn prove_again(
     let mut unanswered = 0;
     loop {
         let (refusal, is_answer) = match dialback {
-            Some(dialback) => {
-                match Box::pin(dial_back(gate, asker, pair, dialback.clone(), true)).await {
+            Some((key, id)) => {
+                let question = Purpose::Verify { id: id.clone(), key: key.clone(), spelling: None };
+                match Box::pin(dial_back(gate, asker, pair, question, true)).await {
                     Ok(confirmed) if confirmed.hides(before) => {
                         let detail = "by its server's certificate nobody can say";
                         (Refusal::error(StanzaCondition::RemoteServerTimeout, detail), false)
@@ -114,14 +120,13 @@ async fn peer_pair(
     gate: &Arc<Gate>,
     asker: &Asker,
     pair: &DomainPair,
-    key: String,
-    id: String,
+    question: Purpose,
 ) -> Result<Proof, Refusal> {
     let proof = match gate.accept_client(asker, Some(&pair.target), &pair.sender).await {
         // XEP-0344 §2.4: proven already, nobody needs to be dialled.
         Ok(proof) => proof,
         Err(why) => {
-            let mut confirmed = Box::pin(dial_back(gate, asker, pair, (key, id), false)).await?;
+            let mut confirmed = Box::pin(dial_back(gate, asker, pair, question, false)).await?;
             confirmed.silence = confirmed.silence.max(why.silence());
             if let (Unproven::Contradicted(why), false) = (why, confirmed.proof.is_strong()) {
                 return Err(Refusal::error(StanzaCondition::NotAcceptable, why));
@@ -150,8 +155,7 @@ async fn legacy_pair(
     gate: &Arc<Gate>,
     asker: &Asker,
     pair: &DomainPair,
-    key: String,
-    id: String,
+    question: Purpose,
 ) -> Result<Proof, Refusal> {
     let config = gate.config();
     let Some(legacy) = config.local_domains.get(&pair.sender) else {
@@ -163,7 +167,7 @@ async fn legacy_pair(
     }
     let proof = match legacy.trust {
         LocalTrust::Source => Proof::source_address(pair.sender.clone()),
-        LocalTrust::Dialback => dial_back(gate, asker, pair, (key, id), false).await?.proof,
+        LocalTrust::Dialback => dial_back(gate, asker, pair, question, false).await?.proof,
     };
     if legacy.refusals == Refusals::Bounce {
         // The way to the peer is opened meanwhile; what it does not take goes back.
@@ -267,14 +271,14 @@ impl Confirmed {
     }
 }
 
-/// Asks the server that is authoritative for the pair's sender whether it knows the key for the
-/// stream of that id; our `from` is the pair's target. Of strangers' questions one domain gets a few
-/// at once; one about a pair that goes on `is_renewal`, and does not wait for theirs.
+/// Asks the server that is authoritative for the pair's sender whether it knows a key, as `question`
+/// says; our `from` is the pair's target. Of strangers' questions one domain gets a few at once; one
+/// about a pair that goes on `is_renewal`, and does not wait for theirs.
 async fn dial_back(
     gate: &Arc<Gate>,
     asker: &Asker,
     pair: &DomainPair,
-    (key, id): (String, String),
+    question: Purpose,
     is_renewal: bool,
 ) -> Result<Confirmed, Unconfirmed> {
     let patience = gate.config().limits.connect;
@@ -287,7 +291,7 @@ async fn dial_back(
         let detail = "too many dialback questions are under way";
         Unconfirmed::Unanswered(Refusal::error(StanzaCondition::ResourceConstraint, detail))
     })?;
-    let asked = dial::ask(gate, (asker.side, asker.address), &pair.reversed(), id, key).await;
+    let asked = dial::ask(gate, (asker.side, asker.address), &pair.reversed(), question).await;
     gate.metrics().asked(match &asked {
         Ok(asked) => match asked.outcome {
             VerifyOutcome::Valid => "valid",

@@ -3,7 +3,7 @@
 //! A verdict exists only for a challenge that was issued, once: the answer to XEP-0220 §3.1,
 //! "Unsolicited Dialback".
 
-use super::dialback::VerifyOutcome;
+use super::dialback::{Spelling, VerifyOutcome};
 use crate::{
     auth::{Proof, Prooftype},
     xmpp::{DomainPair, StanzaCondition},
@@ -31,6 +31,8 @@ pub enum Question {
         key: String,
         /// The stream id we gave.
         id: String,
+        /// How the names were written.
+        spelling: Spelling,
     },
     /// May this stream still carry this pair, whose proof has expired?
     Renewal {

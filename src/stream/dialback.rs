@@ -35,11 +35,19 @@ pub(super) struct DialbackRequest {
 /// `from` and `to` of a request as they came. By that the server that asks knows the answer: old ones
 /// compare names that they have not brought into one form, such as `example.org` and `example.org.`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Spelling {
+pub struct Spelling {
     /// A spelling of the sender.
     pub from: Box<str>,
     /// A spelling of the target.
     pub to: Box<str>,
+}
+
+impl Spelling {
+    /// That of the pair of the answers.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Self { from: self.to, to: self.from }
+    }
 }
 
 /// Steps 3 and 4: what the other server says.

@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
-    dialback::VerifyOutcome,
+    dialback::{Spelling, VerifyOutcome},
     failure::{Failure, FailureKind},
     limits::largest_stanza,
     management::{Former, Resumed, Resumption, is_offered},
@@ -50,6 +50,9 @@ pub enum Purpose {
         id: String,
         /// The key.
         key: String,
+        /// How the names are to be written, if not as we write them: old servers make keys of names as
+        /// they are written.
+        spelling: Option<Spelling>,
     },
 }
 

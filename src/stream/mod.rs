@@ -20,7 +20,7 @@ mod transcripts;
 mod wire;
 
 pub use challenge::{Challenge, Question, Refusal, Verdict};
-pub use dialback::VerifyOutcome;
+pub use dialback::{Spelling, VerifyOutcome};
 pub(crate) use failure::printable;
 pub use failure::{Failure, FailureKind};
 pub use fault::{Blame, Fault};

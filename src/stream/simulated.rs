@@ -174,7 +174,7 @@ fn conversation(case: Case, cuts: &Cuts) -> (String, String) {
             Err(Refusal::error(StanzaCondition::RemoteServerTimeout, "no connection"))
         }
         (Case::WrongKey, Question::Pair { pair, id, .. }) => ask(pair, id, "wrong", cuts),
-        (_, Question::Pair { pair, id, key }) => ask(pair, id, key, cuts),
+        (_, Question::Pair { pair, id, key, .. }) => ask(pair, id, key, cuts),
         (_, Question::Certificate(_) | Question::Renewal { .. }) => panic!("{question:?}"),
     };
     link.run(cuts, &mut answer);
@@ -192,7 +192,7 @@ fn conversation(case: Case, cuts: &Cuts) -> (String, String) {
 
 /// The other gate dials us back: a question of its, to an accepting end of ours.
 fn ask(asked: &DomainPair, id: &str, key: &str, cuts: &Cuts) -> Result<Proof, Refusal> {
-    let purpose = Purpose::Verify { id: id.into(), key: key.into() };
+    let purpose = Purpose::Verify { id: id.into(), key: key.into(), spelling: None };
     let (_, others) = other_gate();
     let from = asked.target.as_str();
     let setup = Setup { secret: others.public().clone(), ..setup(Side::Peer, from, US, purpose) };
@@ -558,7 +558,7 @@ proptest! {
         inputs in vec((0..25usize, any::<bool>()), 1..60),
     ) {
         let id = "id".to_owned();
-        let purpose = if verify { Purpose::Verify { id, key: "key".into() } } else { Purpose::Send };
+        let purpose = if verify { Purpose::Verify { id, key: "key".into(), spelling: None } } else { Purpose::Send };
         let mut end = Opening::new(setup(side, US, PEER, purpose));
         end.connected();
         let samples = samples(PEER, US);

@@ -174,7 +174,8 @@ impl Conversation {
                 End::Opening(Box::new(end))
             }
             ("asking", [from, to, id, key]) => {
-                let purpose = Purpose::Verify { id: (*id).into(), key: (*key).into() };
+                let purpose =
+                    Purpose::Verify { id: (*id).into(), key: (*key).into(), spelling: None };
                 let mut end = Opening::new(setup(side, from, to, purpose));
                 events = end.connected();
                 End::Opening(Box::new(end))

@@ -67,6 +67,16 @@ async fn the_legacy_server_has_only_so_many_connections_and_peers_have_theirs() 
 }
 
 #[tokio::test]
+async fn a_pair_in_another_spelling_is_asked_about_and_answered_in_that() {
+    // what a user of it writes, old servers know by that alone
+    let mut world = World::start().await;
+    for target in ["good.test.", "GOOD.test", "good\u{3002}test"] {
+        drop(world.legacy.open_as("old.test", target).await);
+    }
+    world.is_alive().await;
+}
+
+#[tokio::test]
 async fn a_key_that_the_legacy_server_did_not_make_is_invalid() {
     // whoever reaches the port is not the legacy server
     let mut world = World::start().await;

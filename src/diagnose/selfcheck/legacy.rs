@@ -42,7 +42,11 @@ pub(super) async fn probe(
     let setup = Setup {
         side: Side::Legacy,
         pair: DomainPair::new(prober.clone(), domain.clone()),
-        purpose: Purpose::Verify { id: "selfcheck".to_owned(), key: "0".repeat(64) },
+        purpose: Purpose::Verify {
+            id: "selfcheck".to_owned(),
+            key: "0".repeat(64),
+            spelling: None,
+        },
         version: server.header == HeaderVersion::V1,
         level: Level::Verified,
         external: false,

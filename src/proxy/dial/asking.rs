@@ -70,17 +70,16 @@ struct Stream {
     live: Box<Live>,
 }
 
-/// Asks the server that is authoritative for the pair's target whether it made `key` for the
-/// stream `id`, since whoever is at the address `asker` wants it to be asked.
+/// Asks the server that is authoritative for the pair's target what `purpose` says, since whoever is
+/// at the address `asker` wants it to be asked.
 pub(in crate::proxy) async fn ask(
     gate: &Arc<Gate>,
     (side, asker): (Side, IpAddr),
     pair: &DomainPair,
-    id: String,
-    key: String,
+    purpose: Purpose,
 ) -> Result<Asked, Failure> {
     let steps = Steps::new();
-    let mut job = Job::new(gate, side, pair, Purpose::Verify { id, key }, None, &steps)?;
+    let mut job = Job::new(gate, side, pair, purpose, None, &steps)?;
     job.asker = (side == Side::Peer).then_some(asker);
     let legacy = job.config.local_domains.get(&pair.target).filter(|_| side == Side::Legacy);
     let legacy = legacy.cloned();

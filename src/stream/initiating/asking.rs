@@ -29,8 +29,11 @@ impl Initiating {
                 // Whoever says yes does dialback.
                 self.dialback = true;
             }
-            Purpose::Verify { id, key } => {
-                out.push(say(|out| writer::dialback_verify(out, &from, &to, id, key)));
+            Purpose::Verify { id, key, spelling } => {
+                let canonical = (&*from, &*to);
+                let as_written = spelling.as_ref().map(|names| (&*names.from, &*names.to));
+                let (from, to) = as_written.unwrap_or(canonical);
+                out.push(say(|out| writer::dialback_verify(out, from, to, id, key)));
                 self.state = State::Verify;
             }
         }

@@ -41,7 +41,7 @@ fn behind_tls(setup: Setup) -> Opening {
 }
 
 fn verify() -> Purpose {
-    Purpose::Verify { id: "id".into(), key: "key".into() }
+    Purpose::Verify { id: "id".into(), key: "key".into(), spelling: None }
 }
 
 fn to_peer(purpose: &Purpose, state: &str) -> Opening {
@@ -306,7 +306,7 @@ fn answers_that_were_not_asked_for_are_ignored() {
 fn a_further_question_has_an_answer_of_its_own() {
     let other = "other.example";
     let again = |purpose| setup(Side::Legacy, other, US, purpose);
-    let question = again(Purpose::Verify { id: "id2".into(), key: "key2".into() });
+    let question = again(Purpose::Verify { id: "id2".into(), key: "key2".into(), spelling: None });
     let answer = |to: &str, id: &str| {
         format!("<db:verify from='montague.example' to='{to}' id='{id}' type='valid'/>")
     };

@@ -146,8 +146,10 @@ impl Receiving {
             let outcome = VerifyOutcome::Error(Some(StanzaCondition::ResourceConstraint));
             out.extend(answers(&spellings, outcome));
         } else {
+            // The key came with the first.
+            let Some(spelling) = spellings.first().cloned() else { return Ok(()) };
             self.pending.insert(pair.clone(), spellings);
-            let question = Question::Pair { pair, key, id: self.id.to_string() };
+            let question = Question::Pair { pair, key, id: self.id.to_string(), spelling };
             out.push(self.challenge(question));
         }
         Ok(())

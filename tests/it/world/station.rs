@@ -86,6 +86,8 @@ struct Inner {
     manner: Mutex<Manner>,
     /// The keys that this server made, by stream id.
     keys: Mutex<HashMap<String, String>>,
+    /// For whom, as it wrote the name. An old server makes its keys of such names.
+    made_for: Mutex<HashMap<String, String>>,
     /// The keys that the gate made.
     shown: Mutex<Vec<String>>,
     headers: Mutex<Vec<String>>,
@@ -108,6 +110,7 @@ impl Station {
             gate: Mutex::default(),
             manner: Mutex::new(Manner::Honest),
             keys: Mutex::default(),
+            made_for: Mutex::default(),
             shown: Mutex::default(),
             headers: Mutex::default(),
             requests: Mutex::default(),
@@ -307,7 +310,10 @@ impl Inner {
                     if is_second && self.manner() == Manner::MuteOnSecond {
                         continue;
                     }
+                    let target = self.made_for.lock().unwrap().get(id).cloned();
+                    let is_named = self.tls.is_some() || target.is_none_or(|name| name == from);
                     let valid = known.as_deref() == Some(element.text().trim())
+                        && is_named
                         && !(is_second && self.manner() == Manner::InvalidOnSecond);
                     let kind = if valid { "valid" } else { "invalid" };
                     let id = format!(" id='{id}'");
@@ -392,6 +398,7 @@ impl Inner {
     async fn authorized(&self, from: &str, target: &str) -> Result<Stream, String> {
         let (mut stream, id) = self.connected(target).await.ok_or("no stream")?;
         let key = format!("{:x}", rand());
+        self.made_for.lock().unwrap().insert(id.clone(), target.to_owned());
         self.keys.lock().unwrap().insert(id, key.clone());
         stream.say(&format!("<db:result from='{from}' to='{target}'>{key}</db:result>")).await;
         loop {
@@ -399,6 +406,7 @@ impl Inner {
                 Item::Element(ElementName::DbResult, answer) => {
                     let kind = answer.attr("type").unwrap_or_default();
                     if kind == "valid" {
+                        assert_eq!(answer.attr("from"), Some(target), "of what it did not ask for");
                         return Ok(stream);
                     }
                     let error = answer.children().first().and_then(|e| e.children().first());
