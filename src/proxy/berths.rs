@@ -3,7 +3,10 @@
 //! way there is opened, and until no stream of a peer has the pair and its route has ended: so a
 //! pair that is authorized has one also after its route was idle.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use dashmap::{DashMap, mapref::entry::Entry};
 
@@ -22,20 +25,15 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Berths {
     admission: Arc<Admission>,
-    taken: DashMap<DomainPair, Taken>,
+    taken: DashMap<DomainPair, Weak<Berth>>,
 }
 
-#[derive(Debug)]
-struct Taken {
-    permit: Permit,
-    holders: usize,
-}
-
-/// A hold on the berth of a pair, which is free again when the last one is dropped.
+/// The berth of a pair, which is free again when nobody holds it any more.
 #[derive(Debug)]
 pub(super) struct Berth {
     berths: Arc<Berths>,
     pair: DomainPair,
+    permit: Mutex<Permit>,
 }
 
 impl Berths {
@@ -53,28 +51,39 @@ impl Berths {
         pair: &DomainPair,
         asker: Option<IpAddr>,
         limits: &Limits,
-    ) -> Result<Berth, Limit> {
+    ) -> Result<Arc<Berth>, Limit> {
         let (own, all) = (limits.legacy_streams_per_address, limits.legacy_streams);
-        match self.taken.entry(pair.clone()) {
-            Entry::Occupied(mut entry) => {
-                let taken = entry.get_mut();
-                if let Some(asker) = asker {
-                    taken.permit.charge(asker, own)?;
+        // It may be the last to hold it: not while the entry is locked.
+        let there = match self.taken.entry(pair.clone()) {
+            Entry::Occupied(mut entry) => match entry.get().upgrade() {
+                Some(berth) => berth,
+                None => {
+                    let berth = self.berth(pair, self.admission.admit(asker, own, all)?);
+                    entry.insert(Arc::downgrade(&berth));
+                    return Ok(berth);
                 }
-                taken.holders += 1;
-            }
+            },
             Entry::Vacant(entry) => {
-                let permit = self.admission.admit(asker, own, all)?;
-                entry.insert(Taken { permit, holders: 1 });
+                let berth = self.berth(pair, self.admission.admit(asker, own, all)?);
+                entry.insert(Arc::downgrade(&berth));
+                return Ok(berth);
             }
+        };
+        if let Some(asker) = asker {
+            let mut permit = there.permit.lock().unwrap_or_else(PoisonError::into_inner);
+            permit.charge(asker, own)?;
         }
-        Ok(Berth { berths: Arc::clone(self), pair: pair.clone() })
+        Ok(there)
+    }
+
+    fn berth(self: &Arc<Self>, pair: &DomainPair, permit: Permit) -> Arc<Berth> {
+        let (berths, permit) = (Arc::clone(self), Mutex::new(permit));
+        Arc::new(Berth { berths, pair: pair.clone(), permit })
     }
 
     /// The berth of a pair, if it is taken.
-    pub(super) fn held(self: &Arc<Self>, pair: &DomainPair) -> Option<Berth> {
-        self.taken.get_mut(pair)?.holders += 1;
-        Some(Berth { berths: Arc::clone(self), pair: pair.clone() })
+    pub(super) fn held(&self, pair: &DomainPair) -> Option<Arc<Berth>> {
+        self.taken.get(pair)?.upgrade()
     }
 }
 
@@ -87,10 +96,8 @@ impl Default for Berths {
 
 impl Drop for Berth {
     fn drop(&mut self) {
-        if let Some(mut taken) = self.berths.taken.get_mut(&self.pair) {
-            taken.holders = taken.holders.saturating_sub(1);
-        }
-        self.berths.taken.remove_if(&self.pair, |_, taken| taken.holders == 0);
+        // It may have a successor.
+        self.berths.taken.remove_if(&self.pair, |_, berth| berth.strong_count() == 0);
     }
 }
 
@@ -100,7 +107,11 @@ impl Gate {
     ///
     /// # Errors
     /// That there is none; it was counted and logged.
-    pub(super) fn berth(&self, pair: &DomainPair, asker: Option<IpAddr>) -> Result<Berth, Failure> {
+    pub(super) fn berth(
+        &self,
+        pair: &DomainPair,
+        asker: Option<IpAddr>,
+    ) -> Result<Arc<Berth>, Failure> {
         let taken = self.berths().take(pair, asker, &self.config().limits);
         taken.map_err(|limit| {
             match asker {

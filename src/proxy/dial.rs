@@ -36,7 +36,7 @@ use crate::{
         Proof, Strength, TlsFacts,
         dane::{DanePlan, Security, SrvState},
     },
-    config::{model::HostPort, policy::Level},
+    config::{model::Legacy, policy::Level},
     net::{targets::Target, wire::Wire},
     ops::metrics::Origin,
     stream::{
@@ -53,8 +53,8 @@ pub(super) struct Live {
     pub(super) wire: Wire,
     /// Where the peer was reached; none for the legacy server.
     pub(super) endpoint: Option<Box<Endpoint>>,
-    /// Where the legacy server was reached.
-    pub(super) legacy: Option<HostPort>,
+    /// The legacy server, as it was reached.
+    pub(super) legacy: Option<Arc<Legacy>>,
     /// What proves the other end's domain.
     pub(super) proof: Option<Proof>,
     /// Whose answer is missing, by which more might be proven.

@@ -107,7 +107,7 @@ struct Granted {
     proof: &'static str,
     is_strong: bool,
     /// Held as long as stanzas of the pair may come.
-    _berth: Option<Berth>,
+    _berth: Option<Arc<Berth>>,
 }
 
 impl LiveStreams {
@@ -260,6 +260,10 @@ impl LiveStream {
             }
             Err(at) => {
                 let meter = Arc::new(Meter::new(pair.clone(), flow));
+                if facts.pairs.is_empty() {
+                    // Most streams have no second one.
+                    facts.pairs.reserve_exact(1);
+                }
                 facts.pairs.insert(at, granted(meter));
             }
         }

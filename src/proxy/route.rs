@@ -105,7 +105,7 @@ impl Route {
     /// has ended.
     pub(super) fn start(
         gate: &Arc<Gate>,
-        (id, berth): (RouteId, Option<Berth>),
+        (id, berth): (RouteId, Option<Arc<Berth>>),
         side: Side,
         pair: DomainPair,
         lang: Option<Arc<str>>,

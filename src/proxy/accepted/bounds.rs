@@ -1,7 +1,7 @@
 //! What an accepted stream may take: bytes of strangers, streams of a domain, dialback elements of
 //! an address, bytes of a stanza.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use tokio::time::Instant;
 use tracing::info;
@@ -98,7 +98,7 @@ impl Leg {
         &self,
         grant: &AuthorizedPair,
         how: Authentication,
-    ) -> Result<Option<Berth>, End> {
+    ) -> Result<Option<Arc<Berth>>, End> {
         if self.side == Side::Legacy {
             return Ok(None);
         }

@@ -138,7 +138,7 @@ impl<'a> Job<'a> {
         self.steps.reached_legacy(&legacy);
         let mut outcome = self.attempt(socket, None).await?;
         if let Outcome::Reached(live, _) = &mut outcome {
-            live.legacy = Some(legacy.address.clone());
+            live.legacy = Some(legacy);
         }
         Ok(outcome)
     }

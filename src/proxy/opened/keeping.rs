@@ -260,9 +260,9 @@ impl Opened {
     /// serves the domain.
     fn has_moved(&self) -> bool {
         let config = self.gate.config();
-        let now = config.local_domains.get(&self.first.target).map(|legacy| &legacy.address);
+        let now = config.local_domains.get(&self.first.target);
         let then = self.live.legacy.as_ref();
-        then.zip(now).is_some_and(|(then, now)| then != now)
+        then.zip(now).is_some_and(|(then, now)| then.address != now.address)
     }
 
     /// All pairs find another stream, when what is on its way is written.

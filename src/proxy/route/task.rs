@@ -30,13 +30,13 @@ pub(super) struct Task {
     gate: Arc<Gate>,
     id: RouteId,
     route: Arc<Route>,
-    _berth: Option<Berth>,
+    _berth: Option<Arc<Berth>>,
 }
 
 impl Task {
     pub(super) fn new(
         gate: Arc<Gate>,
-        (id, berth): (RouteId, Option<Berth>),
+        (id, berth): (RouteId, Option<Arc<Berth>>),
         route: Arc<Route>,
     ) -> Self {
         Self { gate, id, route, _berth: berth }
