@@ -97,6 +97,10 @@ impl Steps {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.len() < KEPT {
             let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            if taken.len() == taken.capacity() {
+                // They stay as long as the stream: no more room in reserve than that.
+                taken.reserve_exact(2);
+            }
             taken.push(Taken { ms, what });
         }
     }
