@@ -107,7 +107,8 @@ impl Opened {
                 // Its proof may expire before those of the others.
                 self.check = Instant::now();
                 self.bound();
-                self.show_inbound();
+                let back = pair.reversed();
+                self.show_inbound(|pair| *pair == back);
                 self.gate.opened(self.side, pair);
                 let proof = self.lanes.get(id).and_then(|lane| lane.proof.as_ref());
                 info!(

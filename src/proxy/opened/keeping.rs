@@ -246,7 +246,7 @@ impl Opened {
             .machine
             .retain_asked(|pair, proof| may_come(&config, &pair.reversed(), address, tls, proof));
         self.bound();
-        self.show_inbound();
+        self.show_inbound(|_| true);
         for (id, failure) in verdicts {
             self.leave(id, End::Denied(failure.telling(StreamCondition::PolicyViolation)));
         }
@@ -273,10 +273,10 @@ impl Opened {
         }
     }
 
-    /// The operator sees what may come in, too.
-    pub(super) fn show_inbound(&self) {
+    /// The operator sees what may come in, too: these of the pairs.
+    pub(super) fn show_inbound(&self, which: impl Fn(&DomainPair) -> bool) {
         let Some(shown) = &self.live.shown else { return };
-        for grant in self.live.machine.inbound() {
+        for grant in self.live.machine.inbound().filter(|grant| which(grant.pair())) {
             shown.authorized(grant.pair(), Flow::In, Some(grant.proof()));
         }
     }
