@@ -2,12 +2,12 @@
 //! all, and one that cannot be read is put aside: without a memory fedgate serves as well.
 
 use std::{
-    fs, io,
-    io::{Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
+use super::whole_file::replace;
 use crate::auth::memory::{LineError, Memory};
 
 /// The file in the state directory.
@@ -76,20 +76,7 @@ impl MemoryFile {
     /// # Errors
     /// That of the system; the old one is as it was then.
     pub fn save(&self, lines: &str) -> io::Result<()> {
-        if let Some(directory) = self.0.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        let temporary = self.0.with_extension("jsonl.new");
-        let write = || {
-            let mut options = fs::OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            let mut file = options.open(&temporary)?;
-            file.write_all(lines.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &self.0)
-        };
-        // half a file only takes room that is wanted
-        write().inspect_err(|_| drop(fs::remove_file(&temporary)))
+        replace(&self.0, lines, 0o600)
     }
 }
 

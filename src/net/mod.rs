@@ -20,4 +20,5 @@ pub mod secret;
 pub mod targets;
 pub mod tls;
 pub mod tune;
+pub(crate) mod whole_file;
 pub mod wire;

@@ -3,14 +3,15 @@
 //! directory.
 
 use std::{
-    fs, io,
-    io::{Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs,
+    io::{self, Read},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use zeroize::Zeroizing;
 
+use super::whole_file::replace;
 use crate::auth::dialback_key::{DialbackKeys, MASTER_LEN, hex};
 
 /// The file in the state directory.
@@ -52,7 +53,11 @@ pub fn dialback_keys(given: Option<&Path>, state_dir: &Path) -> Result<DialbackK
         Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
             let mut master = Zeroizing::new([0; MASTER_LEN]);
             getrandom::fill(master.as_mut()).map_err(SecretError::Random)?;
-            write(state_dir, &path, &master).map_err(|e| SecretError::Write(path, e))?;
+            // it does not grow, which would leave a copy behind
+            let mut text = Zeroizing::new(String::with_capacity(2 * MASTER_LEN + 1));
+            text.push_str(&hex(&*master));
+            text.push('\n');
+            replace(&path, &text, 0o600).map_err(|e| SecretError::Write(path, e))?;
             Ok(DialbackKeys::new(master))
         }
         result => result.map_err(|error| error.of(&path)),
@@ -124,18 +129,6 @@ fn parse(text: &[u8]) -> Option<Zeroizing<[u8; MASTER_LEN]>> {
         *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     }
     Some(master)
-}
-
-/// Whole or not at all: a crash leaves no half a secret.
-fn write(dir: &Path, path: &Path, master: &[u8; MASTER_LEN]) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let temporary = path.with_extension("new");
-    let _ = fs::remove_file(&temporary);
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    writeln!(file, "{}", *hex(master))?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -20,7 +19,10 @@ use crate::{
         self,
         model::{ListSource, ListUrl},
     },
-    net::fetch::{FetchError, Limits},
+    net::{
+        fetch::{FetchError, Limits},
+        whole_file::replace,
+    },
 };
 
 /// Why a list stays as it was.
@@ -145,19 +147,7 @@ fn keep(path: &Path, text: &str) -> io::Result<bool> {
     if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(false);
     }
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let temporary = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        // or a crash may leave a list with nothing in it
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    // half a file only takes room that is wanted
-    write().inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+    replace(path, text, 0o666)?;
     Ok(true)
 }
 

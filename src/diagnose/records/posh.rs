@@ -1,11 +1,6 @@
 //! The document of POSH, one for each domain (RFC 7711 §3.1, RFC 7712 §5.2; PO-11).
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::Path,
-    time::Duration,
-};
+use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 
@@ -15,7 +10,7 @@ use crate::{
         pkix::{self, ReferenceIds},
         posh::{self, Outcome},
     },
-    net::posh::PATH,
+    net::{posh::PATH, whole_file::replace},
     xmpp::Domain,
 };
 
@@ -43,7 +38,7 @@ impl Survey {
         let document = posh::write(&listed, EXPIRES);
         if let Some(directory) = &self.options.posh_dir {
             let path = directory.join(domain.as_str()).join(PATH.trim_start_matches('/'));
-            write(&path, &document)
+            replace(&path, &document, 0o666)
                 .map_err(|source| RecordsError::Write { path: path.clone(), source })?;
             report.notes.push(format!("written: {}", path.display()));
         }
@@ -93,18 +88,6 @@ impl Survey {
         });
         Ok(())
     }
-}
-
-/// Whole or not at all: a web server never sees half a document.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let new = path.with_added_extension("new");
-    let mut file = fs::File::create(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)
 }
 
 /// How long others may rely on the document: short enough for a key that has to be withdrawn.

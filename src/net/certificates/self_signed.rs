@@ -4,14 +4,7 @@
 //! remembers fingerprints sees the same one tomorrow. Where it has to be another, for a further domain
 //! or because its time is over, it is for the same key: TLSA records may name that.
 
-use std::{
-    fmt,
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    time::Duration,
-};
+use std::{fmt, io, path::Path, time::Duration};
 
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -22,7 +15,9 @@ use x509_parser::time::ASN1Time;
 use zeroize::Zeroizing;
 
 use super::{CertificateError, Entry, pem};
-use crate::{auth::pkix::Match, config::model::CertificateFiles, xmpp::Domain};
+use crate::{
+    auth::pkix::Match, config::model::CertificateFiles, net::whole_file::replace, xmpp::Domain,
+};
 
 /// A certificate that was made and is not on the disk yet.
 pub struct Unsaved {
@@ -48,7 +43,7 @@ impl Unsaved {
         let key = self.key.as_ref().map(|key| (&self.files.key, key.as_str(), 0o600));
         let certificate = (&self.files.cert, self.certificate.as_str(), 0o644);
         for (path, text, mode) in key.into_iter().chain([certificate]) {
-            write(path, text, mode)
+            replace(path, text, mode)
                 .map_err(|source| CertificateError::Write { path: path.clone(), source })?;
         }
         Ok(())
@@ -145,26 +140,6 @@ fn known_key(path: &Path) -> Result<Option<KeyPair>, CertificateError> {
 /// Whether a file may be as it should be, for all that is known of it.
 fn is_unread(error: &io::Error) -> bool {
     !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge)
-}
-
-/// Replaces a file in one step; nobody sees half of it, or an older mode.
-fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let new = path.with_added_extension("new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    // half a file only takes room that is wanted
-    write().inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
 fn later(now: UnixTime, by: Duration) -> UnixTime {
